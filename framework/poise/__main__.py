@@ -1,0 +1,12 @@
+"""`python -m poise`: the command, and what ranks are started with."""
+
+import os
+import sys
+
+if __name__ == "__main__":
+    if sys.path and sys.path[0] in ("", os.getcwd()):
+        sys.path.append(sys.path.pop(0))  # the working directory is searched last, as by the command
+
+    from poise.cli import main
+
+    sys.exit(main())

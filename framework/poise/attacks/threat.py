@@ -1,0 +1,115 @@
+"""What an attacker may do: a norm, a radius and the valid range of inputs."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from poise.attacks.norms import NORMS, Norm
+from poise.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Threat:
+    """The inputs within `eps` of an example, in the given norm and the valid range.
+
+    Every method works on [B, *input], example by example, in the dtype it is given (float32 or float64), and
+    takes `x` to lie in the range. `low` and `high` are None for data that have no valid range.
+
+    Args:
+        norm: 'linf' or 'l2'.
+        eps: the radius, >= 0, in the units of the data: 8/255 for images in 0…1.
+        low: smallest valid value.
+        high: largest valid value.
+
+    Raises:
+        UserError: an unknown norm; an eps that is not a finite number >= 0, or so large that it allows any
+            change; half a range.
+    """
+
+    norm: str
+    eps: float
+    low: float | None = 0.0
+    high: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            known = ", ".join(NORMS)
+            raise UserError(f"norm={self.norm!r} is not one of {known}.{nearest(str(self.norm), NORMS)}")
+        if not math.isfinite(self.eps) or self.eps < 0:
+            raise UserError(f"eps={self.eps} is not a finite number >= 0.")
+        if (self.low is None) != (self.high is None):
+            raise UserError(
+                f"low={self.low} and high={self.high}: give both ends of the valid range, or None for both."
+            )
+        if self.low is not None and self.high is not None:
+            self._check_range(self.low, self.high)
+
+    def _check_range(self, low: float, high: float) -> None:
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise UserError(f"The valid range {low:g}…{high:g} is not a range: low < high, both finite.")
+        if self.norm == "linf" and self.eps > high - low:
+            raise UserError(
+                f"eps={self.eps} is larger than the valid range {low:g}…{high:g}: {self._unit()}."
+            )
+
+    def check(self, x: Float[Tensor, "B *input"]) -> None:
+        """Looks at the shape of the inputs alone.
+
+        Raises:
+            UserError: eps reaches the distance of the two valid inputs farthest apart.
+        """
+        if self.low is None or self.high is None:
+            return
+        size = math.prod(x.shape[1:])
+        diameter = self._geometry.diameter(self.high - self.low, size)
+        if self.eps >= diameter and self.norm != "linf":
+            raise UserError(
+                f"eps={self.eps} reaches {diameter:g}, the largest {self.norm} distance between two inputs "
+                f"of {size} values in {self.low:g}…{self.high:g}: {self._unit()}."
+            )
+
+    def project(
+        self, x_adv: Float[Tensor, "B *input"], x: Float[Tensor, "B *input"]
+    ) -> Float[Tensor, "B *input"]:
+        """A permitted input near `x_adv`; `x_adv` itself where it is permitted.
+
+        For linf this is the nearest permitted input. For l2 the change is shortened to eps and then clipped
+        to the range, which never lengthens it.
+        """
+        return self.projection(x)(x_adv)
+
+    def projection(self, x: Float[Tensor, "B *input"]) -> Callable[[Tensor], Tensor]:
+        """`project` around one x, for many `x_adv`: what depends on x alone is computed once."""
+        return self._geometry.projection(x, self.eps, self.low, self.high)
+
+    def ascend(
+        self, x_adv: Float[Tensor, "B *input"], gradient: Float[Tensor, "B *input"], step_size: float
+    ) -> Float[Tensor, "B *input"]:
+        """One step of length `step_size` up the gradient, not projected. A zero gradient moves nothing."""
+        return x_adv + step_size * self._geometry.direction(gradient)
+
+    def start(
+        self, x: Float[Tensor, "B *input"], noise: Float[Tensor, "B *input"]
+    ) -> Float[Tensor, "B *input"]:
+        """A random permitted input, from noise uniform in [-1, 1].
+
+        linf: uniform in the ball. l2: a uniform direction and a length uniform in 0…eps. Then clipped to the
+        range.
+        """
+        return self.project(x + self.eps * self._geometry.scatter(noise), x)
+
+    def distance(self, x_adv: Float[Tensor, "B *input"], x: Float[Tensor, "B *input"]) -> Float[Tensor, " B"]:
+        """How far `x_adv` is from `x`, in the norm."""
+        return self._geometry.distance(x_adv, x)
+
+    @property
+    def _geometry(self) -> Norm:
+        return NORMS[self.norm]
+
+    def _unit(self) -> str:
+        width = (self.high or 0.0) - (self.low or 0.0)
+        fits = self.eps / 255 <= width
+        return f"write {self.eps:g}/255" if fits else "eps is in the units of the data"

@@ -1,0 +1,72 @@
+"""The base of everything that maps logits to calibrated logits after training."""
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from poise.batch import Predictions
+from poise.errors import UserError
+
+
+class Calibrator(nn.Module):
+    """A map from logits to calibrated logits, fitted after training on held-out logits.
+
+    It stands outside the trained module. What it learns is kept in buffers, so `state_dict` is all of it, and
+    its constructor arguments are kept under their own names. `fit` calls `check_held_out` first, sees every
+    rank's predictions and draws nothing at random, so all ranks come to the same state.
+    """
+
+    paper: ClassVar[str] = ""
+    """Authors, title, year, arXiv id."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Capabilities without which it cannot be fitted, such as 'unlabelled'."""
+
+    default: ClassVar[bool] = False
+    """Whether it is fitted when a run names no calibrator."""
+
+    def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "Calibrator":
+        """Learn the map from the calibration split, and from unlabelled predictions where `needs` says so.
+
+        Raises:
+            UserError: predictions that nothing can be fitted to.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no fit.")
+
+    def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+        """Calibrated logits, as normalised log-probabilities in the dtype of `logits`."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward.")
+
+
+def check_held_out(held_out: Predictions) -> None:
+    """Look at the labelled predictions a calibrator is to be fitted to. A masked class has the logit -inf.
+
+    Raises:
+        UserError: fewer than two examples, labels outside 0…C-1, or logits that are no finite numbers.
+    """
+    logits, label = held_out.logits, held_out.label
+    if logits.ndim != 2 or label.shape != logits.shape[:1]:
+        raise UserError(
+            f"The calibration split has logits {tuple(logits.shape)} and labels {tuple(label.shape)}: "
+            "they have to be [N, C] and [N]."
+        )
+    size, num_classes = logits.shape
+    if size < 2:
+        raise UserError(
+            f"The calibration split has {size} examples; a calibrator needs 2 or more (data.calibration)."
+        )
+    if label.is_floating_point():
+        raise UserError(f"The labels of the calibration split are {label.dtype}: they have to be integers.")
+    _refuse((label < 0) | (label >= num_classes), f"has a label outside 0…{num_classes - 1}")
+    _refuse((logits.isnan() | logits.isposinf()).any(-1), "has logits that are not finite")
+    _refuse(logits.gather(1, label[:, None].long()).isneginf()[:, 0], "has the logit -inf for its own label")
+
+
+def _refuse(wrong: Tensor, what: str) -> None:
+    rows = torch.nonzero(wrong)[:, 0]
+    if len(rows):
+        raise UserError(
+            f"Example {int(rows[0])} of the calibration split {what} ({len(rows)} of {len(wrong)} do)."
+        )

@@ -1,0 +1,196 @@
+"""From what the user gives to a Config: on the command line, in files and in Python."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from poise import registry
+from poise.config.checks import check_threat, check_trainer
+from poise.config.draft import Draft, Layer, flatten, put
+from poise.config.files import read_file, read_text, to_mapping
+from poise.config.members import look_up, read_names, read_parameters, refuse_strangers, with_brought
+from poise.config.schema import (
+    DEFAULT_NAMES,
+    SCALARS,
+    SINGLE,
+    Config,
+    DataConfig,
+    Entry,
+    ThreatConfig,
+    TrainerConfig,
+)
+
+
+def parse(arguments: Sequence[str]) -> Config:
+    """The config that `path=value` arguments describe, in any order.
+
+    Raises:
+        ConfigErrors: all mistakes, one line each.
+    """
+    draft, values = Draft(), dict[str, Any]()
+    for argument in arguments:
+        path, equals, text = argument.partition("=")
+        if not equals or not path:
+            draft.mistake(f"{argument!r} is not of the form path=value, such as trainer.max_epochs=10.")
+        else:
+            put(values, path, text, draft)
+    return _with_file(draft, Layer("", values))
+
+
+def compose(values: Mapping[str, Any] | None = None) -> Config:
+    """The config that nested values describe: Python's own, or text as on the command line.
+
+    Raises:
+        ConfigErrors: all mistakes, one line each.
+    """
+    draft = Draft()
+    return _with_file(draft, flatten(values or {}, draft))
+
+
+def from_yaml(text: str, source: str = "") -> Config:
+    """The config that a YAML text describes, read as strings.
+
+    Args:
+        text: as `to_yaml` writes it.
+        source: where it is from, for messages.
+
+    Raises:
+        ConfigErrors: all mistakes, one line each.
+    """
+    draft = Draft()
+    return _composed(draft, flatten(read_text(text, source or "the YAML text", draft), draft, source))
+
+
+def _with_file(draft: Draft, top: Layer) -> Config:
+    """The config of a layer over the file that its `config` names. Files do not nest."""
+    values = dict(top.values)
+    path = values.pop("config", None)
+    if path is not None:
+        draft.add(flatten(read_file(str(path), draft), draft, str(path)))
+    return _composed(draft, Layer(top.source, values))
+
+
+def _composed(draft: Draft, top: Layer) -> Config:
+    draft.add(top)
+    config = _config(draft)
+    draft.finish()
+    return config
+
+
+def _config(draft: Draft) -> Config:
+    recipe, calibration = _recipes(draft)
+    data = _data(draft)
+    single = {group: _single(draft, group) for group in SINGLE}
+    evaluation = _list(draft, "evaluation", "evaluator")
+    threat = ThreatConfig(**draft.fields(ThreatConfig, "threat"))
+    trainer = TrainerConfig(**draft.fields(TrainerConfig, "trainer"))
+    for group, cls in (("threat", ThreatConfig), ("trainer", TrainerConfig)):
+        draft.refuse_unknown(group, group, [item.name for item in fields(cls)])
+    config = Config(
+        recipe=recipe,
+        calibration=calibration,
+        data=data,
+        evaluation=evaluation,
+        threat=threat,
+        trainer=trainer,
+        tables=_tables(draft),
+        **single,
+        **draft.fields(Config, only=SCALARS),
+    )
+    draft.refuse_rest(list(_paths(to_mapping(config))))
+    check_trainer(config, draft)
+    check_threat(config, draft)
+    return config
+
+
+def _recipes(draft: Draft) -> tuple[dict[str, Entry], dict[str, Entry]]:
+    """The stack and the calibrators. Calibrators named in `recipe=` go to `calibration`.
+
+    Of `recipe=` and `calibration=` the higher layer decides on calibrators; in one layer they add up.
+    """
+    level, calibration_level = draft.level("recipe.name"), draft.level("calibration.name")
+    named = read_names(draft, "recipe", ["recipe", "calibrator"], DEFAULT_NAMES["recipe"], nothing="plain")
+    own = read_names(draft, "calibration", ["calibrator"], [], nothing="none")
+    stray = {alias: m for alias, m in named.items() if m.record and m.record.kind == "calibrator"}
+    members = with_brought(draft, {alias: m for alias, m in named.items() if alias not in stray})
+
+    if stray and calibration_level == level and not own:
+        draft.mistake(
+            f"recipe= names the calibrator {next(iter(stray))}, and calibration=none. Leave one of them out."
+        )
+    if not stray and not calibration_level:
+        own = read_names(draft, "calibration", ["calibrator"], _default_calibrators(), nothing="none")
+    elif calibration_level < level and stray:
+        own = stray
+    elif calibration_level == level:
+        own = own | stray
+
+    recipe = read_parameters(draft, "recipe", members)
+    hints = {a: f" It is a calibrator: calibration.{a}.…" for a in [*stray, *registry.records("calibrator")]}
+    hints |= _unbrought(members)
+    refuse_strangers(draft, "recipe", level, members, hints)
+    calibration = read_parameters(draft, "calibration", own)
+    refuse_strangers(draft, "calibration", level if stray else calibration_level, own, {})
+    return recipe, calibration
+
+
+def _default_calibrators() -> list[str]:
+    found = registry.records("calibrator").values()
+    return [record.name for record in found if record.attributes.get("default") is True] or ["none"]
+
+
+def _unbrought(members: Mapping[str, Any]) -> dict[str, str]:
+    """Why a member that others would bring is not there."""
+    return {
+        name: f" {alias} brings it only where no other member has its hook. Leave that member or this out."
+        for alias, member in members.items()
+        for name in (member.record.brings if member.record else {})
+        if name not in members
+    }
+
+
+def _list(draft: Draft, group: str, kind: str) -> dict[str, Entry]:
+    level = draft.level(f"{group}.name")
+    members = read_names(draft, group, [kind], DEFAULT_NAMES[group], nothing="none")
+    entries = read_parameters(draft, group, members)
+    refuse_strangers(draft, group, level, members, {})
+    return entries
+
+
+def _single(draft: Draft, group: str) -> Entry:
+    name = draft.value(f"{group}.name", str, DEFAULT_NAMES[group])
+    record = look_up(draft, f"{group}={name}", [group], name)
+    if record is None:
+        draft.ignore(group)
+        return Entry(name)
+    params = draft.parameters(group, record, {})
+    draft.refuse_unknown(group, record.address, [p.name for p in record.parameters])
+    return Entry(record.name, params)
+
+
+def _data(draft: Draft) -> DataConfig:
+    """The source, whose parameters are `data.parameter`, and wrappers with theirs at `data.wrapper.parameter`."""
+    level = draft.level("data.name")
+    members = read_names(draft, "data", ["data"], DEFAULT_NAMES["data"], rest=["wrapper"])
+    source = next(iter(members.values()), None)
+    wrappers = read_parameters(draft, "data", dict(list(members.items())[1:]))
+    if source is None or source.record is None:
+        draft.ignore("data")
+        return DataConfig("", wrappers=wrappers)
+    params = draft.parameters("data", source.record, {})
+    draft.ignore("data", below_level=level)
+    known = [*(p.name for p in source.record.parameters), *wrappers]
+    draft.refuse_unknown("data", source.record.address, known)
+    return DataConfig(source.record.name, params, wrappers=wrappers)
+
+
+def _tables(draft: Draft) -> dict[str, str]:
+    return {path.partition(".")[2]: draft.value(path, str, "") for path in draft.below("tables")}
+
+
+def _paths(tree: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"

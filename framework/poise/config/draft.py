@@ -1,0 +1,234 @@
+"""What the user gave, by path, before it has types; and every mistake found on the way."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from poise.config.errors import ConfigErrors
+from poise.config.schema import DEFAULT_NAMES, LISTS, NAMED, TOP
+from poise.config.values import convert, expected
+from poise.errors import nearest
+from poise.registry import UNWRITABLE, Record
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one place gives.
+
+    Args:
+        source: where it is, for messages; "" is the command line or Python.
+        values: by path.
+    """
+
+    source: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value, the layer it comes from, and where that is."""
+
+    value: Any
+    level: int
+    source: str
+
+    @property
+    def where(self) -> str:
+        """For the end of a message."""
+        return f" (in {self.source})" if self.source else ""
+
+
+class Draft:
+    """The layers on top of each other. Readers take values out; what is left over at the end is a mistake."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[str] = []
+        self._given: dict[str, Given] = {}
+        self._levels = 0
+
+    def add(self, layer: Layer) -> None:
+        """Put a layer on top. A new name for a thing starts from its own defaults, not from the old one's values."""
+        self._levels += 1
+        new = {path: Given(value, self._levels, layer.source) for path, value in layer.values.items()}
+        for group in NAMED:
+            if (named := new.get(f"{group}.name")) is not None:
+                before = self._given.get(f"{group}.name")
+                self._forget(group, DEFAULT_NAMES.get(group) if before is None else before.value, named.value)
+        self._given |= new
+
+    def _forget(self, group: str, old: Any, new: Any) -> None:
+        """Drop what lower layers said of things that are no longer named."""
+        if group in LISTS:
+            was, now = by_alias(old), by_alias(new)
+            gone = [f"{group}.{alias}." for alias, name in was.items() if now.get(alias, name) != name]
+            if group == "data" and items(old)[:1] != items(new)[:1]:
+                gone += [path for path in self.below(group) if path.count(".") == 1]
+        else:
+            gone = [f"{group}."] if old != new else []
+        for path in self.below(group):
+            if any(path.startswith(prefix) for prefix in gone):
+                del self._given[path]
+
+    def mistake(self, text: str) -> None:
+        """Remember a mistake."""
+        self.mistakes.append(text)
+
+    def level(self, path: str) -> int:
+        """The layer that gave a path, from 1; 0 where none did."""
+        return self._given[path].level if path in self._given else 0
+
+    def take(self, path: str) -> Given | None:
+        """A value, which is then read."""
+        return self._given.pop(path, None)
+
+    def value(self, path: str, hint: Any, default: Any, metadata: Mapping[str, Any] | None = None) -> Any:
+        """A value of a type, or the default where none is given or what is given is a mistake."""
+        given = self.take(path)
+        if given is None:
+            return default
+        try:
+            found = convert(given.value, hint)
+        except ValueError as error:
+            self.mistake(
+                f"{path}={_shown(given.value)}{given.where} {error}.{_nearest_choice(given.value, hint)}"
+            )
+            return default
+        limits = metadata or {}
+        if found is not None and "least" in limits and found < limits["least"]:
+            self.mistake(f"{path}={_shown(given.value)}{given.where} has to be {limits['least']} or more.")
+        if found is not None and "above" in limits and found <= limits["above"]:
+            self.mistake(f"{path}={_shown(given.value)}{given.where} has to be above {limits['above']:g}.")
+        return found
+
+    def fields(self, cls: type, group: str = "", only: Sequence[str] = ()) -> dict[str, Any]:
+        """Those fields of a dataclass that are given as `group.field`, by name."""
+        hints = get_type_hints(cls)
+        found = {}
+        for item in fields(cls):
+            path = f"{group}.{item.name}" if group else item.name
+            if path in self._given and (not only or item.name in only):
+                found[item.name] = self.value(path, hints[item.name], item.default, item.metadata)
+        return found
+
+    def parameters(self, prefix: str, record: Record, preset: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters of a thing, from `prefix.parameter`, else from `preset`, else its own defaults."""
+        self._take_empty(prefix)
+        found: dict[str, Any] = {}
+        for parameter in record.parameters:
+            path = f"{prefix}.{parameter.name}"
+            default = preset.get(parameter.name, parameter.default)
+            if parameter.type is None:
+                if self.take(path) is not None or parameter.required:
+                    self.mistake(
+                        f"{path}: {record.address} gives this parameter no type that text can be read by. Annotate it "
+                        "as int, float, str, bool, Literal or a list of those."
+                    )
+            elif path in self._given:
+                found[parameter.name] = self.value(path, parameter.type, default)
+            elif parameter.required and parameter.name not in preset:
+                self.mistake(f"{path} is missing: {record.address} needs it ({expected(parameter.type)}).")
+            elif default is not UNWRITABLE:
+                found[parameter.name] = _own(default, parameter.type)
+        return found
+
+    def below(self, prefix: str) -> list[str]:
+        """The paths below a prefix that nobody has read."""
+        return [path for path in self._given if path.startswith(f"{prefix}.")]
+
+    def refuse_unknown(self, prefix: str, what: str, known: Sequence[str]) -> None:
+        """Whatever is left below a prefix is a mistake: `what` has no such parameter."""
+        self._take_empty(prefix)
+        for path in self.below(prefix):
+            given, key = self._given.pop(path), path.removeprefix(f"{prefix}.")
+            has = f" It has {', '.join(known)}." if known else " It has none."
+            self.mistake(f"{path}{given.where}: {what} has no parameter {key!r}.{nearest(key, known) or has}")
+
+    def ignore(self, prefix: str, below_level: int | None = None) -> None:
+        """Read and forget what is below a prefix: all, or what layers under `below_level` gave."""
+        for path in [prefix, *self.below(prefix)]:
+            given = self._given.get(path)
+            if given is not None and (below_level is None or given.level < below_level):
+                del self._given[path]
+
+    def refuse_rest(self, known: Sequence[str]) -> None:
+        """Whatever nobody has read is a mistake: there is no such thing to set."""
+        for path, given in self._given.items():
+            if path in TOP:
+                if given.value != {}:
+                    self.mistake(
+                        f"{path}={_shown(given.value)}{given.where}: {path} is a group. Set what is in it."
+                    )
+                continue
+            alike = [other for other in known if other.rpartition(".")[2] == path]
+            hint = f" Did you mean {alike[0]!r}?" if alike else nearest(path, [*known, *TOP])
+            self.mistake(f"There is nothing called {path!r} to set{given.where}.{hint}")
+        self._given.clear()
+
+    def finish(self) -> None:
+        """Raise all mistakes together."""
+        if self.mistakes:
+            raise ConfigErrors(self.mistakes)
+
+    def _take_empty(self, path: str) -> None:
+        if path in self._given and self._given[path].value == {}:
+            del self._given[path]
+
+
+def flatten(tree: Mapping[Any, Any], draft: Draft, source: str = "") -> Layer:
+    """A nested mapping as values by path; keys may themselves be paths."""
+    values: dict[str, Any] = {}
+
+    def walk(prefix: str, node: Any) -> None:
+        if isinstance(node, Mapping) and node:
+            for key, child in node.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), child)
+        else:
+            put(values, prefix, node, draft, source)
+
+    for key, child in tree.items():
+        walk(str(key), child)
+    return Layer(source, values)
+
+
+def put(values: dict[str, Any], path: str, value: Any, draft: Draft, source: str = "") -> None:
+    """Add a value; `recipe=a` is short for `recipe.name=a`, and a path given twice is a mistake."""
+    full = f"{path}.name" if path in NAMED and value != {} else path
+    if full in values:
+        where = f" in {source}" if source else ""
+        draft.mistake(f"{path} is given twice{where}: {_shown(values[full])} and {_shown(value)}.")
+    values[full] = value
+
+
+def items(value: Any) -> list[str]:
+    """The names in a list of names, or in text split at commas."""
+    if isinstance(value, str):
+        value = value.split(",")
+    return [str(item).strip() for item in value] if isinstance(value, list | tuple) else []
+
+
+def by_alias(value: Any) -> dict[str, str]:
+    """The names in a list of names, by alias."""
+    split = [item.partition("@") for item in items(value)]
+    return {alias or name.rpartition(":")[2]: name for name, _, alias in split}
+
+
+def _own(default: Any, hint: Any) -> Any:
+    """A constructor's default in its parameter's type: 6 becomes 6.0 where a float is meant."""
+    try:
+        return default if isinstance(default, str) else convert(default, hint)
+    except ValueError:
+        return default
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else "none" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _nearest_choice(value: Any, hint: Any) -> str:
+    choices = (
+        [str(choice) for choice in get_args(hint)]
+        if get_origin(hint) is Literal
+        else ["true", "false", "none"]
+    )
+    return nearest(value, choices) if isinstance(value, str) else ""

@@ -1,0 +1,17 @@
+"""All mistakes of a config, together."""
+
+from collections.abc import Sequence
+
+from poise.errors import UserError
+
+
+class ConfigErrors(UserError):
+    """What is wrong with a config.
+
+    Args:
+        mistakes: one line each.
+    """
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        self.mistakes = tuple(" ".join(mistake.split()) for mistake in mistakes)
+        super().__init__("\n".join(self.mistakes))

@@ -1,0 +1,148 @@
+"""Lists of named things: which they are, whom they bring, and their parameters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from poise import registry
+from poise.config.draft import Draft, Given, items
+from poise.config.schema import Entry
+from poise.errors import UserError, nearest
+from poise.registry import Record
+from poise.registry.hooks import ONE_OWNER
+
+
+@dataclass(frozen=True)
+class Member:
+    """A named thing in a list, before its parameters are read.
+
+    Args:
+        record: what it is; None where there is no such thing.
+        brought_by: the member that brought it.
+        preset: parameters it was brought with.
+    """
+
+    record: Record | None
+    brought_by: str = ""
+    preset: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_names(
+    draft: Draft, group: str, kinds: Sequence[str], default: Any, nothing: str = "", rest: Sequence[str] = ()
+) -> dict[str, Member]:
+    """The things named in `group=a,b@alias`, by alias, in order.
+
+    Args:
+        draft: what the user gave.
+        group: such as 'recipe'.
+        kinds: of the things.
+        default: names where none are given.
+        nothing: the word that names none of them.
+        rest: kinds of those after the first, if others.
+    """
+    given = draft.take(f"{group}.name") or Given(default, 0, "")
+    names = items(given.value)
+    if nothing and names == [nothing]:
+        return {}
+    if not isinstance(given.value, str | list | tuple) or "" in names:
+        out = f", or write {group}={nothing}" if nothing else ""
+        draft.mistake(f"{group}={given.value}{given.where} leaves a name empty: give one{out}.")
+        return {}
+    members: dict[str, Member] = {}
+    for place, item in enumerate(names):
+        name, _, alias = item.partition("@")
+        record = look_up(draft, f"{group}={item}{given.where}", (place and rest) or kinds, name)
+        alias = alias or name.rpartition(":")[2]
+        if not alias.isidentifier() or alias == "name":
+            draft.mistake(
+                f"{group}={item}{given.where}: {alias!r} cannot be an alias. Use letters, digits and _."
+            )
+        elif alias in members:
+            draft.mistake(
+                f"{group}={item}{given.where}: two are called {alias!r}. Name one {name}@another_name."
+            )
+        else:
+            members[alias] = Member(record)
+    return members
+
+
+def look_up(draft: Draft, what: str, kinds: Sequence[str], name: str) -> Record | None:
+    """The record of that name in the first kind that has it; else a mistake."""
+    if ":" in name:
+        return _resolve(draft, what, kinds, name)
+    known = {}
+    for kind in reversed(kinds):
+        known |= registry.records(kind)
+    if name not in known:
+        asked = " or ".join(kinds)
+        own = nearest(name, known) or " One of your own is written package.module:Class."
+        draft.mistake(f"{what}: there is no {asked} called {name!r}.{own} (`poise list` shows all.)")
+    return known.get(name)
+
+
+def _resolve(draft: Draft, what: str, kinds: Sequence[str], name: str) -> Record | None:
+    refusals = []
+    for kind in kinds:
+        try:
+            return registry.resolve(kind, name)
+        except UserError as error:
+            refusals.append(str(error))
+    draft.mistake(f"{what.partition('=')[0]}: {refusals[0]}")
+    return None
+
+
+def with_brought(draft: Draft, members: Mapping[str, Member]) -> dict[str, Member]:
+    """The members, each followed by those it brings for one-owner hooks that nobody owns."""
+    owned = {
+        hook
+        for member in members.values()
+        if member.record
+        for hook in member.record.hooks
+        if hook in ONE_OWNER
+    }
+    everyone: dict[str, Member] = {}
+    for alias, member in members.items():
+        everyone[alias] = member
+        for name, preset in (member.record.brings if member.record else {}).items():
+            guest = look_up(draft, f"recipe={alias}, which brings {name}", ["recipe"], name)
+            hooks = {hook for hook in guest.hooks if hook in ONE_OWNER} if guest else set()
+            if guest and name not in members and name not in everyone and not hooks & owned:
+                everyone[name] = Member(guest, alias, preset)
+                owned |= hooks
+    return everyone
+
+
+def read_parameters(draft: Draft, group: str, members: Mapping[str, Member]) -> dict[str, Entry]:
+    """The members with all their parameters. What layers below the list said of others is forgotten."""
+    entries: dict[str, Entry] = {}
+    for alias, member in members.items():
+        prefix = f"{group}.{alias}"
+        if member.record is None:
+            draft.ignore(prefix)
+            continue
+        params = draft.parameters(prefix, member.record, member.preset)
+        draft.refuse_unknown(prefix, alias, [p.name for p in member.record.parameters])
+        entries[alias] = Entry(member.record.name, params, member.brought_by)
+    return entries
+
+
+def refuse_strangers(
+    draft: Draft, group: str, level: int, members: Mapping[str, Member], hints: Mapping[str, str]
+) -> None:
+    """Parameters addressed to a member that is not there are a mistake, unless a higher layer took it out."""
+    draft.ignore(group, below_level=level)
+    aliases = list(members)
+    strangers: dict[str, str] = {}
+    for path in draft.below(group):
+        alias = path.split(".")[1]
+        strangers.setdefault(alias, path)
+    for alias, path in strangers.items():
+        given = draft.take(path)
+        where = given.where if given else ""
+        written = [alias for alias, member in members.items() if not member.brought_by]
+        hint = (
+            hints.get(alias) or nearest(alias, aliases) or f" Add it: {group}={','.join([*written, alias])}"
+        )
+        shown = ",".join(aliases) or "nothing"
+        draft.mistake(f"{path}{where}: {alias!r} is not in {group}={shown}.{hint}")
+        draft.ignore(f"{group}.{alias}")

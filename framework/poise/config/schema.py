@@ -1,0 +1,150 @@
+"""The typed config of a run: what there is to set, with its types and defaults.
+
+Parameters of recipes, models, data … are not repeated here: their types and defaults stand in their constructors.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from poise.data.blocks import default_block
+
+RADII: dict[str, float] = {"linf": 8 / 255, "l2": 128 / 255}
+
+DEFAULT_NAMES: dict[str, Any] = {
+    "recipe": [],
+    "data": ["digits"],
+    "model": "small_cnn",
+    "optimizer": "sgd",
+    "schedule": "cosine",
+    "evaluation": ["clean", "adversarial"],
+}
+
+
+def _at_least(least: int, default: Any) -> Any:
+    return field(default=default, metadata={"least": least})
+
+
+def _above(bound: float, default: Any) -> Any:
+    return field(default=default, metadata={"above": bound})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A thing with a name and parameters.
+
+    Args:
+        name: as the registry knows it, or "package.module:Class".
+        params: all parameters of its constructor by name, defaults included.
+        brought_by: the member that brought this one; "" where the user named it.
+    """
+
+    name: str
+    params: dict[str, Any] = field(default_factory=dict)
+    brought_by: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class DataConfig(Entry):
+    """A data source, its parameters, and the wrappers around it by alias, in order."""
+
+    wrappers: dict[str, Entry] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ThreatConfig:
+    """What an attacker may do. An `eps` of None is 8/255 for linf and 128/255 for l2."""
+
+    name: Literal["linf", "l2"] = "linf"
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.eps is None:
+            object.__setattr__(self, "eps", RADII[self.name])
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long, how precisely and on what a run trains.
+
+    Args:
+        max_epochs: passes over the training split.
+        batch_size: examples of one optimiser step, over ranks and micro-batches.
+        block: examples drawn and mixed together; None is the largest of 16, 8, 4, 2, 1 that divides `batch_size`.
+        precision: of the model.
+        devices: ranks on this node.
+        accelerator: auto takes a GPU where there is one.
+        accumulate: micro-batches of one optimiser step.
+        max_steps: optimiser steps after which the run ends, if that is earlier.
+        gradient_clip: largest norm of the gradient.
+        sync_batchnorm: whether batch norm's statistics are those of all ranks.
+        checkpoint_every: optimiser steps between checkpoints, in addition to those after each epoch.
+        progress: whether to show a progress bar.
+    """
+
+    max_epochs: int = _at_least(1, 10)
+    batch_size: int = _at_least(1, 128)
+    block: int | None = _at_least(1, None)
+    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
+    devices: int = _at_least(1, 1)
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    accumulate: int = _at_least(1, 1)
+    max_steps: int | None = _at_least(1, None)
+    gradient_clip: float | None = _above(0.0, None)
+    sync_batchnorm: bool = False
+    checkpoint_every: int | None = _at_least(1, None)
+    progress: bool = True
+
+    @property
+    def block_size(self) -> int:
+        """Examples in a block."""
+        return default_block(self.batch_size) if self.block is None else self.block
+
+
+Strategy = Literal["auto", "ddp", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run.
+
+    Args:
+        recipe: members of the stack by alias, in order; empty is plain training.
+        calibration: calibrators by alias, in order.
+        data: source and wrappers.
+        model: and its parameters.
+        optimizer: and its parameters.
+        schedule: and its parameters.
+        threat: of training and evaluation.
+        evaluation: evaluators by alias, in order.
+        trainer: sizes, precision, devices.
+        strategy: how ranks share the work; auto is one process, or ddp on several devices.
+        selection: the validation metric that chooses the epoch; None is robust accuracy where the stack attacks,
+            else accuracy.
+        tables: per-example tables of earlier runs by name: a file or a run.
+        seed: of everything random.
+        run_dir: where the run is kept; None is date, time and stack.
+        resume: auto continues what is in `run_dir`.
+    """
+
+    recipe: dict[str, Entry]
+    calibration: dict[str, Entry]
+    data: DataConfig
+    model: Entry
+    optimizer: Entry
+    schedule: Entry
+    evaluation: dict[str, Entry]
+    threat: ThreatConfig = field(default_factory=ThreatConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    tables: dict[str, str] = field(default_factory=dict)
+    strategy: Strategy = "auto"
+    selection: str | None = None
+    seed: int = _at_least(0, 0)
+    run_dir: str | None = None
+    resume: Literal["auto", "never"] = "auto"
+
+
+SINGLE = ("model", "optimizer", "schedule")
+LISTS = ("recipe", "calibration", "data", "evaluation")
+NAMED = (*SINGLE, *LISTS, "threat")
+SCALARS = ("strategy", "selection", "seed", "run_dir", "resume")
+TOP = (*LISTS, *SINGLE, "threat", "trainer", "tables", *SCALARS)

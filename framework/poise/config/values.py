@@ -1,0 +1,131 @@
+"""Values read by the schema's type, and by nothing else."""
+
+import math
+import os
+import re
+import types
+import typing
+from typing import Any, Literal
+
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_DECIMAL = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_NUMBER = re.compile(rf"({_DECIMAL})(?:/({_DECIMAL}))?")
+
+_WORDS: dict[Any, str] = {
+    types.NoneType: "none",
+    bool: "true or false",
+    int: "an integer",
+    float: "a number (0.1, 1e-3 or 8/255)",
+    str: "a string",
+}
+_MISMATCH = object()
+
+
+def convert(raw: Any, hint: Any) -> Any:
+    """A value of the type `hint` from text, or from a Python value of that type.
+
+    Raises:
+        ValueError: it is none; the message says what would be.
+    """
+    found = _from_text(raw, hint) if isinstance(raw, str) else _from_python(raw, hint)
+    if found is _MISMATCH:
+        raise ValueError(f"is not {expected(hint)}")
+    return found
+
+
+def expected(hint: Any) -> str:
+    """A type in words."""
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(str(choice) for choice in typing.get_args(hint))
+    if _is_list(hint):
+        return f"a list, each {expected(typing.get_args(hint)[0])}"
+    alternatives = _alternatives(hint)
+    if len(alternatives) > 1:
+        return " or ".join(map(expected, alternatives))
+    return _WORDS[hint]
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    """The members of a union, those first that few texts belong to, and None last."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        order = (bool, int, float, None, str, types.NoneType)
+        plain = {kind: place for place, kind in enumerate(order)}
+        return sorted(typing.get_args(hint), key=lambda kind: plain.get(kind, plain[None]))
+    return [hint]
+
+
+def _is_list(hint: Any) -> bool:
+    return typing.get_origin(hint) in (list, tuple)
+
+
+def _from_text(text: str, hint: Any) -> Any:
+    alternatives = _alternatives(hint)
+    if types.NoneType in alternatives and text == "none":
+        return None
+    for kind in alternatives:
+        found = _one_from_text(text, kind)
+        if found is not _MISMATCH:
+            return found
+    return _MISMATCH
+
+
+def _one_from_text(text: str, kind: Any) -> Any:
+    if kind is str:
+        return text
+    if kind is bool:
+        return {"true": True, "false": False}.get(text, _MISMATCH)
+    if kind is int:
+        return int(text) if _INTEGER.fullmatch(text) and len(text) < 4000 else _MISMATCH
+    if kind is float:
+        return _number(text)
+    if typing.get_origin(kind) is Literal:
+        return next((choice for choice in typing.get_args(kind) if str(choice) == text), _MISMATCH)
+    if _is_list(kind):
+        return _items(kind, text.split(",") if text else [])
+    return _MISMATCH
+
+
+def _number(text: str) -> Any:
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return _MISMATCH
+    over, under = float(match[1]), float(match[2] or 1)
+    if under == 0 or not math.isfinite(under) or not math.isfinite(over / under):
+        return _MISMATCH
+    return over / under
+
+
+def _from_python(raw: Any, hint: Any) -> Any:
+    for kind in _alternatives(hint):
+        found = _one_from_python(raw, kind)
+        if found is not _MISMATCH:
+            return found
+    return _MISMATCH
+
+
+def _one_from_python(raw: Any, kind: Any) -> Any:
+    if kind is types.NoneType:
+        return None if raw is None else _MISMATCH
+    if kind is str:
+        return os.fspath(raw) if isinstance(raw, os.PathLike) else _MISMATCH
+    if kind is bool:
+        return raw if isinstance(raw, bool) else _MISMATCH
+    if typing.get_origin(kind) is Literal:
+        same = (choice for choice in typing.get_args(kind) if choice == raw and type(choice) is type(raw))
+        return next(same, _MISMATCH)
+    if _is_list(kind):
+        return _items(kind, raw) if isinstance(raw, list | tuple) else _MISMATCH
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        return _MISMATCH
+    if kind is int:
+        return raw if isinstance(raw, int) else _MISMATCH
+    return float(raw) if math.isfinite(raw) else _MISMATCH
+
+
+def _items(kind: Any, raw: typing.Sequence[Any]) -> Any:
+    inner = typing.get_args(kind)[0]
+    read = _from_text, _from_python
+    found = [read[not isinstance(item, str)](item, inner) for item in raw]
+    if any(item is _MISMATCH for item in found):
+        return _MISMATCH
+    return tuple(found) if typing.get_origin(kind) is tuple else found

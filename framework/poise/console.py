@@ -1,0 +1,51 @@
+"""What a person sees while a run goes on."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+
+from poise.evaluator import Progress, no_progress
+
+log = logging.getLogger("poise")
+
+
+class EpochLog(Callback):
+    """One line an epoch: to the log, and to the terminal where no bar is shown."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say how the epoch went."""
+        if trainer.global_rank:
+            return
+        values = "  ".join(f"{name}={float(value):.4f}" for name, value in trainer.callback_metrics.items())
+        line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}"
+        log.info(line)
+        if trainer.progress_bar_callback is None:
+            print(line, file=sys.stderr, flush=True)
+
+
+def progress_callback(shown: bool) -> list[Callback]:
+    """The progress bar of the training, where a terminal can show it."""
+    return [RichProgressBar(refresh_rate=5)] if shown and sys.stderr.isatty() else []
+
+
+def progress_bar(shown: bool) -> Progress:
+    """A progress bar for evaluations, where a terminal can show it."""
+    return _bar if shown and sys.stderr.isatty() else no_progress
+
+
+def _bar(title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    return _drawn(title, total)
+
+
+@contextmanager
+def _drawn(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.advance(task, done)

@@ -1,0 +1,100 @@
+"""Reading .npz files of others: nothing is unpickled, everything is named."""
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+from poise.errors import UserError, nearest
+
+CHANNELS = (1, 3, 4)
+
+
+def read_archive(path: str, required: Sequence[str], optional: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name.
+
+    Raises:
+        UserError: no such file, a damaged or pickled one, arrays that are missing or have unknown names.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"data.path={path}: there is no such file.")
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            names = list(getattr(file, "files", ()))
+            _check_names(path, names, required, optional)
+            return {name: file[name] for name in names}
+    except UserError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, TypeError) as error:
+        raise UserError(f"data.path={path} is not a whole .npz file of plain arrays: {error}") from error
+
+
+def _check_names(path: str, names: list[str], required: Sequence[str], optional: Sequence[str]) -> None:
+    missing = [name for name in required if name not in names]
+    if missing:
+        given = ", ".join(names) or "no arrays"
+        raise UserError(f"{path} has no {missing[0]}; it has {given}.{nearest(missing[0], names)}")
+    known = [*required, *optional]
+    for name in names:
+        if name not in known:
+            raise UserError(f"{path}: nothing is known of an array {name!r}.{nearest(name, known)}")
+
+
+def as_inputs(name: str, array: np.ndarray) -> Shaped[Tensor, "N *input"]:
+    """Inputs [N, D] or [N, C, H, W], uint8 or float32.
+
+    Args:
+        name: of the array.
+        array: [N, D], [N, H, W], [N, H, W, C] with 1, 3 or 4 channels, or [N, C, H, W].
+
+    Raises:
+        UserError: other shapes or types.
+    """
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise UserError(f"{name} holds {array.dtype}: give uint8 (0 to 255) or floats.")
+    if array.ndim not in (2, 3, 4):
+        raise UserError(
+            f"{name} has shape {array.shape}: give [N, D], [N, H, W], [N, H, W, C] or [N, C, H, W]."
+        )
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4 and array.shape[-1] in CHANNELS:
+        array = np.moveaxis(array, -1, 1)
+    return torch.from_numpy(_native(array, np.uint8 if array.dtype == np.uint8 else np.float32))
+
+
+def as_integers(name: str, array: np.ndarray, rows: int) -> Int[Tensor, " N"]:
+    """Labels or groups, int64 [N], from [N] or [N, 1].
+
+    Raises:
+        UserError: other types, another number of rows than the inputs have.
+    """
+    if array.dtype.kind not in "iub":
+        raise UserError(f"{name} holds {array.dtype}: labels and groups are integers from 0.")
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.shape != (rows,):
+        raise UserError(f"{name} has shape {array.shape} for {rows} inputs: give one integer for each.")
+    return torch.from_numpy(_native(array, np.int64))
+
+
+def as_names(array: np.ndarray) -> tuple[str, ...]:
+    """Names of classes from an array of text.
+
+    Raises:
+        UserError: something else than one line of text per class.
+    """
+    if array.dtype.kind != "U" or array.ndim != 1 or len(array) < 2:
+        raise UserError(f"class_names holds {array.dtype} of shape {array.shape}: give two texts or more.")
+    return tuple(str(name) for name in array)
+
+
+def _native(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """A contiguous, writable array in this machine's byte order."""
+    return np.array(array, dtype=dtype, order="C", copy=True)

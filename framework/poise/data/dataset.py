@@ -1,0 +1,140 @@
+"""Data held in memory: one split, and the splits of one problem."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from poise.data.checks import check_inputs, check_integers, check_range_of, check_several_classes
+from poise.errors import UserError
+
+
+class Arrays(Dataset[dict[str, Tensor]]):
+    """One split in memory.
+
+    Args:
+        x: inputs [N, *input], uint8 (0…255 stands for 0…1) or floating point.
+        label: classes [N], integers; -1 where a class is not known (streams and OOD sets only).
+        group: sub-populations or environments [N], integers from 0.
+
+    Raises:
+        UserError: numbers of rows that differ, labels or groups that are not integers, another type of input.
+    """
+
+    def __init__(
+        self,
+        x: Shaped[Tensor, "..."],
+        label: Shaped[Tensor, "..."],
+        group: Shaped[Tensor, "..."] | None = None,
+    ) -> None:
+        if x.dtype != torch.uint8 and not x.is_floating_point():
+            raise UserError(f"x holds {_name(x)}: give uint8 (0 to 255) or floating point.")
+        if x.ndim < 2:
+            raise UserError(f"x has shape {tuple(x.shape)}: give one row per example, [N, ...].")
+        self.x = x
+        self.label = check_integers(label, "label", len(x))
+        self.group = None if group is None else check_integers(group, "group", len(x))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} of {len(self)} examples")
+        row = self.fetch(torch.tensor([index % len(self)]))
+        return {name: value[0] for name, value in row.items()}
+
+    def fetch(self, indices: Int[Tensor, " B"]) -> dict[str, Tensor]:
+        """Many rows at once: x [B, *input], label, index and, where there are groups, group, each [B]."""
+        batch = {"x": self.x[indices], "label": self.label[indices], "index": indices}
+        if self.group is not None:
+            batch["group"] = self.group[indices]
+        return batch
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The data of one problem, checked.
+
+    Args:
+        train, val, calibration, test: the four splits; `val` chooses the model, `calibration` fits
+            calibrators.
+        num_classes: C, 2 or more.
+        class_names: one each.
+        group_names: one each where the groups have names.
+        valid_range: what inputs may be (uint8 stands for 0…1); None for data without one.
+        kind: of the inputs.
+        streams: further data for training, by name; not labelled where labels are -1.
+        shifts: further test sets with the same classes, by name.
+        ood: test sets of other things, by name; their labels mean nothing.
+
+    Raises:
+        UserError: an empty split, a single class in train or test, labels outside 0…C-1, inputs that are not
+            finite or outside the valid range, negative groups, shapes that differ; names the split and the
+            first such row.
+    """
+
+    train: Arrays
+    val: Arrays
+    calibration: Arrays
+    test: Arrays
+    num_classes: int
+    class_names: tuple[str, ...]
+    group_names: tuple[str, ...] = ()
+    valid_range: tuple[float, float] | None = (0.0, 1.0)
+    kind: Literal["image", "tabular", "sequence"] = "image"
+    streams: Mapping[str, Arrays] = field(default_factory=dict)
+    shifts: Mapping[str, Arrays] = field(default_factory=dict)
+    ood: Mapping[str, Arrays] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2 or len(self.class_names) != self.num_classes:
+            raise UserError(
+                f"{self.num_classes} classes with {len(self.class_names)} names: give 2 or more, named."
+            )
+        labelled = {**self.main, **{f"shifts.{name}": split for name, split in self.shifts.items()}}
+        for name, split in labelled.items():
+            self._check_inputs(name, split)
+            check_range_of(name, "label", split.label, 0, self.num_classes)
+        for name, split in self.streams.items():
+            self._check_inputs(f"streams.{name}", split)
+            check_range_of(f"streams.{name}", "label", split.label, -1, self.num_classes)
+        for name, split in self.ood.items():
+            self._check_inputs(f"ood.{name}", split)
+        for name in ("train", "test"):
+            check_several_classes(name, self.main[name].label)
+
+    def _check_inputs(self, name: str, split: Arrays) -> None:
+        if len(split) == 0:
+            raise UserError(f"{name} is empty: every split needs examples.")
+        if tuple(split.x.shape[1:]) != self.input_shape:
+            raise UserError(
+                f"{name} has inputs of shape {tuple(split.x.shape[1:])}, train of shape {self.input_shape}."
+            )
+        check_inputs(name, split.x, self.valid_range)
+        if split.group is not None:
+            check_range_of(name, "group", split.group, 0, len(self.group_names) or None)
+
+    @property
+    def main(self) -> dict[str, Arrays]:
+        """The four splits by name."""
+        return {"train": self.train, "val": self.val, "calibration": self.calibration, "test": self.test}
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return tuple(self.train.x.shape[1:])
+
+    @property
+    def num_groups(self) -> int:
+        """How many groups there are; 0 for data without them."""
+        groups = [split.group for split in self.main.values() if split.group is not None]
+        return len(self.group_names) or max((int(group.max()) + 1 for group in groups), default=0)
+
+
+def _name(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")

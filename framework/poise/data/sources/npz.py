@@ -1,0 +1,111 @@
+"""Anybody's data, as one file of numpy arrays."""
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from poise.data.archive import as_inputs, as_integers, as_names, read_archive
+from poise.data.checks import check_inputs, check_range_of
+from poise.data.dataset import Arrays, Splits
+from poise.data.partition import stratified
+from poise.data.source import DataSource
+from poise.errors import UserError
+
+SPLITS = ("train", "val", "calibration", "test")
+
+
+class Npz(DataSource):
+    """Arrays by name from an .npz file: x_train, y_train, x_test, y_test, and any of the following.
+
+    x_val with y_val and x_calibration with y_calibration (else a share of the training rows, every class
+    alike); group_train, group_val, group_calibration, group_test (integers from 0); x_unlabelled, a stream;
+    class_names. Inputs are uint8 or floats (images within 0…1): [N, D] is tabular, [N, H, W] becomes [N, 1,
+    H, W], [N, H, W, C] with 1, 3 or 4 channels becomes [N, C, H, W]. Labels are integers from 0. Nothing is
+    unpickled.
+
+    Args:
+        path: of the file.
+        val: share of the training rows that choose the model, where the file has no x_val.
+        calibration: share of the training rows that fits calibrators, where the file has no x_calibration.
+    """
+
+    def __init__(self, path: str, val: float = 0.1, calibration: float = 0.1) -> None:
+        self.path = path
+        self.val = val
+        self.calibration = calibration
+
+    def load(self, seed: int) -> Splits:
+        """The file's data.
+
+        Raises:
+            UserError: no such file, not an .npz, arrays that are missing, unknown or do not fit each other.
+        """
+        required = [f"{kind}_{split}" for split in ("train", "test") for kind in "xy"]
+        optional = [f"{kind}_{split}" for split in ("val", "calibration") for kind in "xy"]
+        groups = [f"group_{split}" for split in SPLITS]
+        file = read_archive(self.path, required, [*optional, *groups, "x_unlabelled", "class_names"])
+
+        splits = {split: _split(file, split) for split in SPLITS if f"x_{split}" in file}
+        if len(splits["train"]) == 0:
+            raise UserError(f"{self.path}: x_train is empty.")
+        train = splits["train"]
+        image = train.x.ndim > 2
+        valid_range = (0.0, 1.0) if image or train.x.dtype == torch.uint8 else None
+        names = as_names(file["class_names"]) if "class_names" in file else ()
+        num_classes = len(names) or _count_classes(self.path, train.label)
+        # before the rows are cut, so that an error names the row in the file
+        check_inputs("train", train.x, valid_range)
+        check_range_of("train", "label", train.label, 0, num_classes)
+        splits |= self._held_out(splits, seed)
+        return Splits(
+            train=splits["train"],
+            val=splits["val"],
+            calibration=splits["calibration"],
+            test=splits["test"],
+            num_classes=num_classes,
+            class_names=names or tuple(str(c) for c in range(num_classes)),
+            valid_range=valid_range,
+            kind="image" if image else "tabular",
+            streams=_streams(file),
+        )
+
+    def _held_out(self, splits: dict[str, Arrays], seed: int) -> dict[str, Arrays]:
+        """The splits that the file does not have, taken from train, and what is left of train."""
+        wanted = {"val": self.val, "calibration": self.calibration}
+        shares = {name: share for name, share in wanted.items() if name not in splits}
+        if not shares:
+            return {}
+        train = splits["train"]
+        rows = stratified(train.label, shares, seed)
+        group = train.group
+        return {
+            name: Arrays(train.x[r], train.label[r], None if group is None else group[r])
+            for name, r in rows.items()
+        }
+
+
+def _split(file: dict[str, np.ndarray], split: str) -> Arrays:
+    x_name, y_name, group_name = f"x_{split}", f"y_{split}", f"group_{split}"
+    if y_name not in file:
+        raise UserError(f"the data file has {x_name} but no {y_name}.")
+    x = as_inputs(x_name, file[x_name])
+    group = as_integers(group_name, file[group_name], len(x)) if group_name in file else None
+    return Arrays(x, as_integers(y_name, file[y_name], len(x)), group)
+
+
+def _streams(file: dict[str, np.ndarray]) -> dict[str, Arrays]:
+    if "x_unlabelled" not in file:
+        return {}
+    x = as_inputs("x_unlabelled", file["x_unlabelled"])
+    return {"unlabelled": Arrays(x, torch.full((len(x),), -1))}
+
+
+def _count_classes(path: str, label: Int[Tensor, " N"]) -> int:
+    largest = int(label.max())
+    if largest >= max(len(label), 2):
+        raise UserError(
+            f"{path}: y_train holds {largest}, so there would be {largest + 1} classes for {len(label)} "
+            "examples: number classes from 0."
+        )
+    return max(largest + 1, 2)

@@ -1,0 +1,19 @@
+"""The one exception that means: what the user gave is wrong."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave.
+
+    The message says what was given, what is allowed and where to change it. The command line prints it
+    without a traceback and ends with exit code 2.
+    """
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """The end of an error message: `" Did you mean 'trades'?"`, or `""` where no word is close."""
+    spelled = {candidate.lower(): candidate for candidate in words}
+    match = difflib.get_close_matches(word.lower(), spelled, n=1)
+    return f" Did you mean {spelled[match[0]]!r}?" if match else ""

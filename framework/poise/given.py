@@ -1,0 +1,146 @@
+"""What a Python user gives to `fit`: names, mappings or objects, brought into one config."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from poise import registry
+from poise.calibrator import Calibrator
+from poise.config import Config, DataConfig, Entry, compose, written
+from poise.data.dataset import Splits
+from poise.data.source import DataSource
+from poise.errors import UserError
+from poise.recipe import Recipe
+
+OBJECT = "object"
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What was given as an object; a config names such things `object:<Class>`.
+
+    Args:
+        recipes: by alias.
+        model: inputs to logits.
+        data: the splits.
+        unwritable: why ranks of their own could not be started on it; "" where they could.
+    """
+
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    model: nn.Module | None = None
+    data: Splits | None = None
+    unwritable: str = ""
+
+
+def config_of(
+    recipe: str | Sequence[Any] | Mapping[str, Any], data: Any, model: Any, groups: Mapping[str, Any]
+) -> tuple[Config, Objects]:
+    """The config of a call of `fit`, and the objects that stand in it.
+
+    Raises:
+        UserError: a config that cannot be run, with all that is wrong with it.
+    """
+    members, loose = _members(recipe)
+    settings = dict(groups) | _calibration(members, groups)
+    for group, value in (("data", data), ("model", model)):
+        if isinstance(value, str | Mapping):
+            settings[group] = value
+        elif isinstance(value, DataSource):
+            name, params = written(value)
+            settings[group] = {"name": name, **params}
+    named = {alias: item for alias, item in members.items() if alias not in loose and not _calibrates(item)}
+    config = compose({**settings, "recipe": _group(named)})
+    why = "; ".join(loose.values())
+    if loose:
+        config = replace(config, recipe=_in_order(config.recipe, members, loose))
+    if isinstance(model, nn.Module):
+        config = replace(config, model=Entry(f"{OBJECT}:{type(model).__name__}"))
+        why = why or "the model was given as an object: write model='package.module:make'"
+    if isinstance(data, Splits):
+        config = replace(config, data=DataConfig(f"{OBJECT}:Splits"))
+        why = why or "the data were given as splits: write a DataSource and data='package.module:Class'"
+    recipes = {alias: item for alias, item in members.items() if isinstance(item, Recipe)}
+    return config, Objects(
+        recipes,
+        model if isinstance(model, nn.Module) else None,
+        data if isinstance(data, Splits) else None,
+        why,
+    )
+
+
+def _members(recipe: str | Sequence[Any] | Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Members by alias, and why those that cannot be written down cannot."""
+    if isinstance(recipe, str):
+        recipe = [name.strip() for name in recipe.split(",")]
+    if isinstance(recipe, Mapping):
+        names = recipe.get("name", list(recipe))
+        names = names.split(",") if isinstance(names, str) else names
+        given = {_alias(name): recipe.get(_alias(name), {}) for name in names}
+        members = {
+            alias: value if isinstance(value, Recipe | Calibrator) else {"name": name, **value}
+            for name, (alias, value) in zip(names, given.items(), strict=True)
+        }
+    else:
+        members = {}
+        for item in recipe:
+            alias = _alias(item) if isinstance(item, str) else registry.name_of(item)
+            if alias in members:
+                raise UserError(f"two recipes are called {alias}: give a mapping {{'{alias}': …, 'second': …}}")
+            members[alias] = {"name": item} if isinstance(item, str) else item
+    return members, {alias: why for alias, item in members.items() if (why := _unwritable(item))}
+
+
+def _unwritable(item: Any) -> str:
+    if isinstance(item, Mapping):
+        return ""
+    try:
+        written(item)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _group(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Members as the `recipe` group of a config."""
+    group: dict[str, Any] = {"name": []}
+    for alias, item in members.items():
+        if isinstance(item, Mapping):
+            name, params = item["name"], {k: v for k, v in item.items() if k != "name"}
+        else:
+            name, params = written(item)
+        group["name"].append(name if "@" in name or _alias(name) == alias else f"{name}@{alias}")
+        if params:
+            group[alias] = params
+    return group if group["name"] else {"name": ["plain"]}
+
+
+def _calibration(members: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[str, Any]:
+    objects = {alias: item for alias, item in members.items() if _calibrates(item)}
+    if not objects:
+        return {}
+    if "calibration" in groups:
+        raise UserError("calibrators are given both in recipe= and in calibration=: give them in one place")
+    return {"calibration": _group(objects)}
+
+
+def _in_order(
+    entries: Mapping[str, Entry], members: Mapping[str, Any], loose: Mapping[str, str]
+) -> dict[str, Entry]:
+    """The entries of a composed config with those of unwritable objects in their places."""
+    ordered = {
+        alias: Entry(f"{OBJECT}:{type(item).__name__}") if alias in loose else entries[alias]
+        for alias, item in members.items()
+        if alias in loose or alias in entries
+    }
+    return ordered | {alias: entry for alias, entry in entries.items() if alias not in ordered}
+
+
+def _calibrates(item: Any) -> bool:
+    return isinstance(item, Calibrator)
+
+
+def _alias(item: str) -> str:
+    name, _, alias = item.partition("@")
+    return alias or name.rpartition(":")[2]

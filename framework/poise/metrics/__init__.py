@@ -1,0 +1,8 @@
+"""Metric classes: `update(logits, labels)` on any rank, in any order; states are sums."""
+
+from poise.metrics.accuracy import Accuracy, ClassAccuracy
+from poise.metrics.brier import Brier
+from poise.metrics.calibration_error import CalibrationError
+from poise.metrics.nll import NegativeLogLikelihood
+
+__all__ = ["Accuracy", "Brier", "CalibrationError", "ClassAccuracy", "NegativeLogLikelihood"]

@@ -1,0 +1,69 @@
+"""How often the class with the largest logit is the right one."""
+
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from poise.errors import UserError
+from poise.metrics.base import LogitsMetric, check_shapes
+
+
+class Accuracy(LogitsMetric):
+    """Share of examples whose prediction is their label; the lowest class wins a tie.
+
+    Args:
+        options: of torchmetrics.Metric.
+    """
+
+    higher_is_better = True
+    correct: Tensor
+    count: Tensor
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_count("correct")
+        self.add_count("count")
+
+    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Add examples: logits and labels in 0…C-1."""
+        check_shapes(logits, labels)
+        self.correct += (logits.argmax(-1) == labels).sum()
+        self.count += len(labels)
+
+    def compute(self) -> Float[Tensor, ""]:
+        """The share over all examples so far."""
+        return self.correct.double() / self.count
+
+
+class ClassAccuracy(LogitsMetric):
+    """Accuracy on the examples of each class, [C]; nan for a class without examples.
+
+    Args:
+        num_classes: number of classes C.
+        options: of torchmetrics.Metric.
+    """
+
+    higher_is_better = True
+    correct: Tensor
+    count: Tensor
+
+    def __init__(self, num_classes: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.num_classes = num_classes
+        self.add_count("correct", num_classes)
+        self.add_count("count", num_classes)
+
+    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Add examples: logits and labels in 0…C-1."""
+        check_shapes(logits, labels)
+        if logits.shape[1] != self.num_classes:
+            raise UserError(f"Logits of {logits.shape[1]} classes, for num_classes={self.num_classes}.")
+        member = one_hot(labels, self.num_classes)
+        self.count += member.sum(0)
+        self.correct += member[logits.argmax(-1) == labels].sum(0)
+
+    def compute(self) -> Float[Tensor, " C"]:
+        """The share in each class over all examples so far."""
+        return self.correct.double() / self.count

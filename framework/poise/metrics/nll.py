@@ -1,0 +1,35 @@
+"""The log score."""
+
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from poise.metrics.base import LogitsMetric, check_shapes
+
+
+class NegativeLogLikelihood(LogitsMetric):
+    """Mean of `-log softmax(logits)_label` over examples, in nats; inf where a label has no probability.
+
+    Args:
+        options: of torchmetrics.Metric.
+    """
+
+    higher_is_better = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_sum("total")
+        self.add_count("count")
+
+    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Add examples: logits (never probabilities) and labels in 0…C-1."""
+        check_shapes(logits, labels)
+        self.total -= logits.double().log_softmax(-1).gather(1, labels[:, None]).sum()
+        self.count += len(labels)
+
+    def compute(self) -> Float[Tensor, ""]:
+        """The mean over all examples so far."""
+        return self.total / self.count

@@ -1,0 +1,224 @@
+"""The one shape of model that recipes, attacks and evaluators see: normalise, backbone, head."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from poise.errors import UserError, nearest
+from poise.models.surgery import find_head, same_function, without
+
+Transform = Callable[[str, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a forward pass gives.
+
+    Args:
+        logits: unnormalised class scores, [B, C].
+        features: what the head saw, [B, D]; None for a model whose head is not known.
+        layers: outputs of the named layers, each [B, ...], where they were asked for.
+    """
+
+    logits: Float[Tensor, "B C"]
+    features: Float[Tensor, "B D"] | None = None
+    layers: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Classifier(nn.Module):
+    """A classifier of inputs in their valid range: `head(backbone(normalise(x)))`.
+
+    Args:
+        backbone: maps normalised inputs [B, *input] to features [B, D].
+        head: maps features [B, D] to logits [B, C].
+        mean, std: per channel (axis 1 of the input) or one number; `(x - mean) / std` goes into the backbone.
+        layer_names: sub-modules of the backbone (dotted names) whose outputs may be transformed or kept.
+        feature_width: D; read from the head when None, 0 where the head does not tell.
+
+    Raises:
+        UserError: a layer that the backbone does not have; a std that is not positive; lengths that differ.
+    """
+
+    mean: Tensor | None
+    std: Tensor | None
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        layer_names: Sequence[str] = (),
+        feature_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.layer_names = tuple(layer_names)
+        self.feature_width = _width(head) if feature_width is None else feature_width
+        self._unproved: tuple[nn.Module, ...] = ()
+        _check_layers(backbone, self.layer_names)
+        for name, value in zip(("mean", "std"), _check_statistics(mean, std), strict=True):
+            self.register_buffer(name, value)
+
+    @classmethod
+    def wrap(
+        cls, network: nn.Module, num_classes: int, example: Float[Tensor, "B *input"] | None = None
+    ) -> "Classifier":
+        """Any module from inputs to logits, as a Classifier that trains this very module in place.
+
+        The last `nn.Linear` with `num_classes` outputs becomes the head, if head after backbone is the same
+        function as the network; this is tried on `example`, else on the first input. Without such a layer the
+        whole network is the backbone and `feature_width` is 0. The network must normalise inside.
+
+        Args:
+            network: maps [B, *input] in the valid range to logits [B, C]; a Classifier is returned as it is.
+            num_classes: C.
+            example: two or so valid inputs on the network's device.
+        """
+        if isinstance(network, Classifier):
+            return network
+        found = find_head(network, num_classes)
+        if found is None:
+            return cls._whole(network)
+        backbone = without(network, found.linear)
+        model = cls(backbone, found.linear, layer_names=_default_layers(backbone))
+        if found.certain:
+            return model
+        if example is None:
+            model._unproved = (network,)
+            return model
+        return model if same_function(network, model, example) else cls._whole(network)
+
+    @classmethod
+    def _whole(cls, network: nn.Module) -> "Classifier":
+        return cls(network, nn.Identity(), layer_names=_default_layers(network))
+
+    def normalise(self, x: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
+        """The input as the backbone takes it, [B, *input]."""
+        if self.mean is None or self.std is None:
+            return x
+        shape = (-1, *[1] * (x.ndim - 2))
+        return (x - self.mean.view(shape)) / self.std.view(shape)
+
+    def forward(self, x: Float[Tensor, "B *input"]) -> Float[Tensor, "B C"]:
+        """Inputs in their valid range to logits."""
+        self._prove(x)
+        logits: Tensor = self.head(self.backbone(self.normalise(x)))
+        return logits
+
+    def run(
+        self, x: Float[Tensor, "B *input"], transform: Transform | None = None, keep: bool = False
+    ) -> Output:
+        """A forward pass with all that can be known of it.
+
+        Args:
+            x: inputs in their valid range, [B, *input].
+            transform: called as `transform(name, h) -> h` at 'input', before normalisation, and on the output
+                of each of `layer_names`, the first time that layer runs in the pass.
+            keep: whether `layers` is filled, with transformed values.
+
+        Raises:
+            UserError: a named layer whose output is not one tensor.
+        """
+        self._prove(x)
+        layers: dict[str, Tensor] = {}
+        if transform is not None:
+            x = transform("input", x)
+        with self._watched(transform, layers, keep):
+            features = self.backbone(self.normalise(x))
+            logits = self.head(features)
+        return Output(logits, features if self.feature_width else None, layers)
+
+    @contextmanager
+    def _watched(self, transform: Transform | None, layers: dict[str, Tensor], keep: bool) -> Iterator[None]:
+        """Hooks on the named layers for one pass; none where nobody asks."""
+        names = self.layer_names if keep or transform is not None else ()
+        with ExitStack() as hooks:
+            for name in names:
+                handle = self.backbone.get_submodule(name).register_forward_hook(
+                    _Tap(name, transform, layers if keep else None)
+                )
+                hooks.callback(handle.remove)
+            yield
+
+    def _prove(self, x: Tensor) -> None:
+        """Checks, once, that a wrapped network was cut at its logits."""
+        if not self._unproved:
+            return
+        (network,), self._unproved = self._unproved, ()
+        if not same_function(network, self, x[:2]):
+            self._unproved = (network,)
+            raise UserError(
+                f"{type(network).__name__} does more after its last Linear layer, so that layer cannot be "
+                "its head. Give poise.models.classifier.Classifier(network, torch.nn.Identity()) instead."
+            )
+
+
+class _Tap:
+    """A forward hook that transforms and keeps a layer's first output in a pass."""
+
+    def __init__(self, name: str, transform: Transform | None, layers: dict[str, Tensor] | None) -> None:
+        self.name, self.transform, self.layers = name, transform, layers
+        self.done = False
+
+    def __call__(self, module: nn.Module, inputs: Any, h: Any) -> Any:
+        if self.done:
+            return h
+        self.done = True
+        if not isinstance(h, Tensor):
+            raise UserError(
+                f"layer {self.name!r} ({type(module).__name__}) gives a {type(h).__name__}, not one tensor: "
+                "leave it out of the Classifier's layer_names."
+            )
+        h = h if self.transform is None else self.transform(self.name, h)
+        if self.layers is not None:
+            self.layers[self.name] = h
+        return h
+
+
+def _width(head: nn.Module) -> int:
+    widths = (getattr(module, "in_features", None) for module in head.modules())
+    return next((width for width in widths if isinstance(width, int)), 0)
+
+
+def _check_layers(backbone: nn.Module, layer_names: tuple[str, ...]) -> None:
+    known = [name for name, _ in backbone.named_modules(remove_duplicate=False) if name]
+    for name in layer_names:
+        if name not in known:
+            raise UserError(f"layer_names: the backbone has no sub-module {name!r}.{nearest(name, known)}")
+        if name == "input":
+            raise UserError("layer_names: 'input' names the model's input; rename that sub-module.")
+
+
+def _check_statistics(
+    mean: float | Sequence[float] | None, std: float | Sequence[float] | None
+) -> tuple[Tensor | None, Tensor | None]:
+    if mean is None and std is None:
+        return None, None
+    mean_, std_ = (
+        torch.as_tensor(value, dtype=torch.float32).reshape(-1)
+        for value in (0.0 if mean is None else mean, 1.0 if std is None else std)
+    )
+    if not (torch.isfinite(mean_).all() and torch.isfinite(std_).all() and (std_ > 0).all()):
+        raise UserError(f"mean={mean} and std={std} must be finite, and std positive.")
+    if len(mean_) != len(std_) and 1 not in (len(mean_), len(std_)):
+        raise UserError(f"mean has {len(mean_)} values and std {len(std_)}: give one each per channel.")
+    return mean_, std_
+
+
+def _default_layers(backbone: nn.Module) -> tuple[str, ...]:
+    """Direct children that have parameters or are activations, and give one tensor."""
+    many = (nn.RNNBase, nn.MultiheadAttention)
+    return tuple(
+        name
+        for name, child in backbone.named_children()
+        if name != "input"
+        and not isinstance(child, many)
+        and (any(True for _ in child.parameters()) or type(child).__module__ == nn.ReLU.__module__)
+    )

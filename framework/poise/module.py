@@ -1,0 +1,374 @@
+"""TrainingModule: one training step, told top to bottom, under any Lightning trainer."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from poise.attacks.pgd import PGD
+from poise.attacks.threat import Threat
+from poise.batch import Batch, Predictions, as_input
+from poise.data.dataset import Splits
+from poise.distributed import Ranks, current_ranks
+from poise.errors import UserError
+from poise.predictions import predict
+from poise.intake import as_record, check_record
+from poise.metrics import Accuracy, NegativeLogLikelihood
+from poise.models.classifier import Classifier
+from poise.optimizers.sgd import sgd
+from poise.recipe import Recipe, Task
+from poise.schedules.cosine import cosine
+from poise.shipping import shipped_state, statistics
+from poise.stack import RecipeStack, Refusal
+from poise.step import Step, key
+from poise.trial import refuse_unheard
+from poise.watch import FiniteWatch
+
+
+class TrainingModule(L.LightningModule):
+    """A classifier trained by a stack of recipes.
+
+    Works in a script's own `L.Trainer` with any loader of `(x, y)`, `(x, y, group)` or dicts, and inside
+    `poise.fit`, which gives it `splits`; without them, what only poise's own loaders can honour is refused by name.
+
+    Args:
+        model: maps inputs in their valid range to logits [B, C].
+        recipe: recipes in order, by alias, or a stack.
+        num_classes: C; read from the splits where they are given.
+        threat: what an attacker may do; linf with eps 8/255 if None.
+        optimizer: parameters -> optimiser.
+        schedule: progress in [0, 1] -> factor on the learning rate.
+        seed: of every draw of the run.
+        block: examples in a block of the global batch; 0 makes each loader batch one block.
+        splits: the data, where poise loads it.
+        num_groups: G, where a foreign loader gives groups.
+        valid_range: of the inputs; None where there is none (tabular data).
+        tables: per-example tables [N, …] by name, from earlier runs.
+
+    Raises:
+        Refusal: a stack that contradicts itself or needs what this run does not have, before the first step.
+        UserError: labels, inputs or sizes that cannot be trained on.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Sequence[Recipe] | Mapping[str, Recipe] | RecipeStack = (),
+        num_classes: int | None = None,
+        *,
+        threat: Threat | None = None,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = partial(sgd, lr=0.1),
+        schedule: Callable[[float], float] = cosine,
+        seed: int = 0,
+        block: int = 0,
+        splits: Splits | None = None,
+        num_groups: int = 0,
+        valid_range: tuple[float, float] | None = (0.0, 1.0),
+        tables: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        if splits is not None:
+            num_classes, valid_range = splits.num_classes, splits.valid_range
+        if num_classes is None:
+            raise UserError("give TrainingModule(num_classes=…): a loader does not tell")
+        self.model = Classifier.wrap(model, num_classes)
+        self.stack = recipe if isinstance(recipe, RecipeStack) else RecipeStack(recipe)
+        low, high = valid_range or (None, None)
+        self.threat = threat or Threat("linf", 8 / 255, low, high)
+        self.optimizer, self.schedule = optimizer, schedule
+        self.seed, self.block, self.splits, self.valid_range = seed, block, splits, valid_range
+        self.task = _task(num_classes, splits, num_groups, self.model.feature_width, tables or {})
+        self.watch = FiniteWatch()
+        self.stop_reason: str | None = None
+        self.metrics: dict[str, float] = {}
+        self._ready = self._admitted = False
+        self._total_steps = 1
+        self._restore: Callable[[], None] = lambda: None
+        self._raw_state: dict[str, Tensor] | None = None
+        self._own_state: Callable[[Ranks], Mapping[str, Tensor]] = lambda ranks: {}
+        self._noted: dict[str, Tensor | float] = {}
+        self.val_accuracy, self.val_nll = Accuracy(), NegativeLogLikelihood()
+        self.val_robust_accuracy = Accuracy()
+
+    # -- before the first step ---------------------------------------------------------------------------------
+
+    def prepare(self, epochs: int) -> None:
+        """Make head and recipes' buffers; called once, before any optimiser or wrapper exists."""
+        if self._ready:
+            return
+        self.task = replace(self.task, epochs=epochs)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(key(self.seed, "setup"))
+            self.stack.setup(self.task, self.model)
+        self._ready = True
+
+    def setup(self, stage: str) -> None:
+        """Lightning's hook: data and trainer are known, nothing is wrapped yet."""
+        self.prepare(self.trainer.max_epochs or 1)
+
+    def admit(self, batch: Batch, *, accumulate: int = 1, whole_weights: bool = True) -> None:
+        """Refuse, on a few examples and before the first step, a stack that cannot train here.
+
+        Raises:
+            Refusal: an unmet need, a kind of data not accepted, a hook that nobody would call.
+        """
+        if self.splits is None:
+            _refuse_foreign(self.stack)
+        if accumulate > 1 and self.stack.replays > 1:
+            raise Refusal("unmet need", f"{self.stack.names} replays batches: train with trainer.accumulate=1")
+        provided = self._provided(batch, accumulate, whole_weights)
+        self.stack.require(provided, "image" if self.splits is None else self.splits.kind)
+        step = self._step(Ranks(), progress=0.0).replace(predict=self._predictions, block=0)
+        refuse_unheard(self.stack, self.model, batch, step)
+        self._admitted = True
+
+    def _provided(self, batch: Batch, accumulate: int, whole_weights: bool) -> set[str]:
+        facts = {
+            "clean": True,
+            "index": batch.index is not None,
+            "groups": batch.group is not None and self.task.num_groups > 0,
+            "class_counts": self.task.class_counts is not None,
+            "group_counts": self.task.group_counts is not None,
+            "predict": self.splits is not None,
+            "features": self.model.feature_width > 0,
+            "layers": bool(self.model.layer_names),
+            "whole_batch": accumulate == 1,
+            "whole_weights": whole_weights,
+        }
+        names = {name for name, true in facts.items() if true} | set(batch.streams)
+        return names | {f"table:{name}" for name in self.task.tables}
+
+    # -- one step ----------------------------------------------------------------------------------------------
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> dict[str, Any]:
+        """Bring a loader's batch into one form and check it while it is on the host."""
+        record = as_record(batch)
+        check_record(record, self.task.num_classes, self.valid_range)
+        return record
+
+    def training_step(self, record: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """The loss of one micro-batch: mix → attack → perturb weights → objective, weigh, penalty."""
+        batch, step = self.receive(record), self.step_at(batch_idx, len(record["x"]))
+        if not self._admitted:
+            self.admit(batch, accumulate=self.trainer.accumulate_grad_batches)
+        batch = self.stack.mix(batch, self._first_replay(step))
+        batch = self.stack.attack(batch, step)
+        loss = self.stack.loss(batch, step)
+        self._restore = self.stack.perturb_weights(loss, step)
+        value = loss()
+        self._note(value, loss.outcome.terms if loss.outcome else {}, loss.penalties, step)
+        self._batch, self._step_done = batch, step
+        return value
+
+    def on_after_backward(self) -> None:
+        """Take a change of the weights back before the optimiser sees them."""
+        self._restore()
+
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        """Step, then tell the recipes."""
+        super().optimizer_step(*arguments, **named)
+        self.stack.on_step_end(self._batch, self._step_done)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Look for a loss that is not finite, every few steps."""
+        if self.watch.due(self._step_done.global_step):
+            self.watch.look(current_ranks())
+        if self.stop_reason:
+            self.trainer.should_stop = True
+
+    def receive(self, record: Mapping[str, Any]) -> Batch:
+        """A loader's record as the recipes see it: float inputs, one-hot targets."""
+        x = as_input(record["x"])
+        x = x.double() if self.dtype == torch.float64 else x
+        streams = {name: self.receive(stream) for name, stream in record.get("streams", {}).items()}
+        known = {name: record[name].long() for name in ("index", "group") if record.get(name) is not None}
+        return Batch.of(x, record["label"], self.task.num_classes, streams=streams, **known)
+
+    def step_at(self, batch_idx: int, rows: int) -> Step:
+        """What hooks may use at a micro-batch of `rows` examples."""
+        ranks = current_ranks()
+        micro = batch_idx % self.trainer.accumulate_grad_batches
+        blocks = -(-rows // (self.block or rows))
+        return self._step(ranks, self.trainer.global_step / self._total_steps).replace(
+            first_block=(micro * ranks.size + ranks.rank) * blocks
+        )
+
+    def _step(self, ranks: Ranks, progress: float) -> Step:
+        trainer = self._trainer
+        return Step(
+            self.model,
+            self.stack,
+            threat=self.threat,
+            epoch=trainer.current_epoch if trainer else 0,
+            global_step=trainer.global_step if trainer else 0,
+            progress=min(progress, 1.0),
+            ranks=ranks,
+            seed=self.seed,
+            block=self.block,
+            predict=self._predictions,
+            log=self._log,
+            stop=self._stop,
+        )
+
+    def detached_step(self, ranks: Ranks) -> Step:
+        """What hooks may use outside a trainer, after the last step."""
+        return self._step(ranks, progress=1.0)
+
+    def _first_replay(self, step: Step) -> Step:
+        """The step at a batch's first replay: replays share its mixing, on a resumed run as well."""
+        return step.replace(global_step=step.global_step - step.global_step % self.stack.replays)
+
+    def _note(
+        self, loss: Tensor, terms: Mapping[str, Tensor], penalties: Mapping[str, Tensor], step: Step
+    ) -> None:
+        values = {name: value.detach().mean() for name, value in {**terms, **penalties}.items()}
+        self.watch.note(step.global_step, loss, values)
+        logged = {f"train/{name}": value for name, value in {**values, **self._noted}.items()}
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=1)
+        if logged:
+            self.log_dict(logged, batch_size=1)
+        self._noted = {}
+
+    def _log(self, name: str, value: Any) -> None:
+        self._noted[name] = value.detach().mean() if isinstance(value, Tensor) else float(value)
+
+    def _stop(self, reason: str) -> None:
+        self.stop_reason = reason
+
+    def _predictions(self, split: str) -> Predictions:
+        if self.splits is None:
+            raise UserError("step.predict needs the splits of poise.fit: a foreign loader is read once, in its order")
+        if split not in (known := ("train", "val", "calibration")):
+            raise UserError(f"step.predict({split!r}): recipes may see {', '.join(known)}")
+        return predict(self.model, self.splits.main[split], current_ranks())
+
+    # -- optimiser and epochs ----------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser over model and recipes; the learning rate has this one owner."""
+        self._total_steps = max(1, int(self.trainer.estimated_stepping_batches))
+        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        schedule = LambdaLR(optimizer, lambda done: self._lr_factor(done))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _lr_factor(self, done: int) -> float:
+        progress = min(done / self._total_steps, 1.0)
+        return self.schedule(progress) * self.stack.lr_factor(self._step(Ranks(), progress))
+
+    def on_train_start(self) -> None:
+        """Put back what differs by rank, after a checkpoint's common state."""
+        self.load_rank_state(self._own_state(current_ranks()))
+
+    def on_train_epoch_start(self) -> None:
+        """Tell the recipes, whose factors on the learning rate may have changed since the last step."""
+        self.stack.on_epoch_start(self._step(current_ranks(), self.trainer.global_step / self._total_steps))
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, LambdaLR):
+            for group, lr in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+                group["lr"] = lr * self._lr_factor(self.trainer.global_step)
+
+    def on_train_epoch_end(self) -> None:
+        """Tell the recipes how the validation went."""
+        self.watch.look(current_ranks())
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        self.stack.on_epoch_end(
+            self._step(current_ranks(), self.trainer.global_step / self._total_steps), metrics
+        )
+
+    # -- validation --------------------------------------------------------------------------------------------
+
+    def on_validation_start(self) -> None:
+        """Validate what would be shipped: evaluation weights, batch statistics averaged over ranks."""
+        shipped = shipped_state(self.model, self.stack, current_ranks())
+        if shipped is not None:
+            self._raw_state = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self.model.load_state_dict(shipped)
+
+    def on_validation_end(self) -> None:
+        """Train on with the weights that were being trained."""
+        if self._raw_state is not None:
+            self.model.load_state_dict(self._raw_state)
+            self._raw_state = None
+
+    def validation_step(self, record: Mapping[str, Any], batch_idx: int) -> None:
+        """Clean metrics, and accuracy under a short PGD where the stack attacks."""
+        x, label = self.receive(record).x, record["label"].long()
+        with torch.no_grad():
+            logits = self.model(x)
+        self.val_accuracy.update(logits, label)
+        self.val_nll.update(logits, label)
+        if self.attacks:
+            position = record.get("position")
+            x_adv = PGD(self.threat, steps=10)(self.model, x, label, seed=self.seed, index=position)
+            with torch.no_grad():
+                self.val_robust_accuracy.update(self.model(x_adv), label)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the whole split, over all ranks."""
+        metrics = {"val/accuracy": self.val_accuracy, "val/nll": self.val_nll}
+        if self.attacks:
+            metrics["val/robust_accuracy"] = self.val_robust_accuracy
+        for name, metric in metrics.items():
+            self.log(name, metric.compute().float(), prog_bar=name != "val/nll", rank_zero_only=False)
+            metric.reset()
+
+    @property
+    def attacks(self) -> bool:
+        """Whether the stack trains against an attack."""
+        return bool(self.stack.owners("attack"))
+
+    # -- what differs by rank ----------------------------------------------------------------------------------
+
+    def rank_state(self) -> dict[str, Tensor]:
+        """Batch statistics and recipes' buffers that differ by rank."""
+        own = {f"model.{name}": value.detach().clone() for name, value in statistics(self.model).items()}
+        return own | {f"stack.{name}": value for name, value in self.stack.rank_state().items()}
+
+    def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `rank_state` gave on this rank."""
+        own = statistics(self.model)
+        for name, value in state.items():
+            if name.startswith("model."):
+                own[name.removeprefix("model.")].copy_(value)
+        self.stack.load_rank_state(
+            {n.removeprefix("stack."): v for n, v in state.items() if n.startswith("stack.")}
+        )
+
+    def resume_rank_state(self, own_state: Callable[[Ranks], Mapping[str, Tensor]]) -> None:
+        """Keep what gives a checkpoint's state of this rank, until ranks have met and the common state is loaded."""
+        self._own_state = own_state
+
+
+def _task(
+    num_classes: int, splits: Splits | None, num_groups: int, feature_width: int, tables: Mapping[str, Tensor]
+) -> Task:
+    if splits is None:
+        return Task(num_classes, num_groups=num_groups, feature_width=feature_width, tables=tables)
+    train = splits.train
+    groups = splits.num_groups
+    return Task(
+        num_classes,
+        num_train=len(train),
+        class_counts=torch.bincount(train.label, minlength=num_classes),
+        num_groups=groups,
+        group_counts=None if train.group is None else torch.bincount(train.group, minlength=groups),
+        feature_width=feature_width,
+        tables=tables,
+    )
+
+
+def _refuse_foreign(stack: RecipeStack) -> None:
+    """Refuse by name what a loader that is not poise's own cannot honour."""
+    for name, _ in stack.owners("sample_weights"):
+        raise Refusal("unmet need", f"{name} draws examples by weight, which needs poise's own loader: use poise.fit")
+    if stack.replays > 1:
+        raise Refusal(
+            "unmet need", f"{', '.join(stack.names)} replays batches, which needs poise's own loader: use poise.fit"
+        )

@@ -1,0 +1,62 @@
+"""What a model says of a whole split, over all ranks."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from poise.batch import Predictions, as_input
+from poise.data.dataset import Arrays
+from poise.distributed import Ranks
+from poise.errors import UserError
+from poise.models.classifier import Classifier
+from poise.modes import in_mode
+
+Attack = Callable[[Classifier, Tensor, Tensor, Tensor], Tensor]
+
+
+def predict(
+    model: Classifier,
+    data: Arrays,
+    ranks: Ranks,
+    attack: Attack | None = None,
+    batch_size: int = 512,
+    watch: Callable[[int], None] = lambda done: None,
+) -> Predictions:
+    """Predictions for a split in evaluation mode, without augmentation, in index order on every rank.
+
+    Each example is counted exactly once: rank r takes positions r, r+R, …. Call on all ranks.
+
+    Args:
+        model: inputs to logits.
+        data: the split.
+        ranks: of the run.
+        attack: (model, x, label, position) -> x_adv, whose predictions are given in place of the clean ones'.
+        batch_size: examples a pass on each rank; changes no result.
+        watch: told the number of examples just done, for a progress bar.
+    """
+    if len(data) < ranks.size:
+        raise UserError(f"a split has {len(data)} examples, fewer than there are ranks ({ranks.size})")
+    parameter = next(model.parameters())
+    positions = torch.arange(ranks.rank, len(data), ranks.size)
+    logits, features = [], []
+    with in_mode(model, "eval"):
+        for part in positions.split(batch_size):
+            x = as_input(data.x[part].to(parameter.device))
+            x = x.double() if parameter.dtype == torch.float64 else x
+            if attack is not None:
+                x = attack(model, x, data.label[part].to(x.device), part)
+            with torch.no_grad():
+                output = model.run(x)
+            logits.append(output.logits)
+            features.append(output.features)
+            watch(len(part))
+    order = ranks.collect(positions.to(parameter.device)).argsort()
+    seen = [f for f in features if f is not None]
+    return Predictions(
+        logits=ranks.collect(torch.cat(logits))[order].cpu(),
+        features=ranks.collect(torch.cat(seen))[order].cpu() if seen else None,
+        label=data.label.cpu(),
+        group=None if data.group is None else data.group.cpu(),
+        index=torch.arange(len(data)),
+    )

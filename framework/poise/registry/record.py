@@ -1,0 +1,95 @@
+"""What the registry knows of a thing with a name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class _Missing:
+    """Stands where there is no default, or none that can be written down."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+REQUIRED: Any = _Missing("REQUIRED")
+UNWRITABLE: Any = _Missing("UNWRITABLE")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One argument of a constructor.
+
+    Args:
+        name: the argument's.
+        type: `int`, `list[float]`, `Literal["a", "b"] | None` …; None where a user's own object has no type that
+            text can be read by.
+        default: a literal; REQUIRED where there is none; UNWRITABLE where it is no literal.
+    """
+
+    name: str
+    type: Any
+    default: Any = REQUIRED
+
+    @property
+    def required(self) -> bool:
+        """Whether it has to be given."""
+        return self.default is REQUIRED
+
+
+@dataclass(frozen=True)
+class Record:
+    """A recipe, calibrator, data source, model … as its source describes it.
+
+    Args:
+        kind: 'recipe', 'model' …
+        name: the file's name; of a user's own object, as the user wrote it: "package.module:Class".
+        qualified: "package.module:Class", where it is defined.
+        parameters: the constructor's arguments that a config may set.
+        doc: docstring.
+        hooks: hooks of a recipe that the class, or a base of it below Recipe, has of its own; in a step's order.
+        attributes: class attributes with literal values, inherited ones included.
+        supplied: arguments that the framework gives (a model's `num_classes`), as far as it takes them.
+    """
+
+    kind: str
+    name: str
+    qualified: str
+    parameters: tuple[Parameter, ...] = ()
+    doc: str = ""
+    hooks: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    supplied: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """What its parameters are addressed by where nothing else is said."""
+        return self.name.rpartition(":")[2]
+
+    @property
+    def paper(self) -> str:
+        """Authors, title, year, arXiv id; "" where there is none."""
+        return str(self.attributes.get("paper", ""))
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """Capabilities it provides."""
+        return frozenset(self.attributes.get("provides", ()))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Capabilities it cannot do without."""
+        return frozenset(self.attributes.get("needs", ()))
+
+    @property
+    def brings(self) -> Mapping[str, Mapping[str, Any]]:
+        """Members it adds, by name with their parameters, for one-owner hooks that nobody owns."""
+        found: Mapping[str, Mapping[str, Any]] = self.attributes.get("brings", {})
+        return found
+
+    def parameter(self, name: str) -> Parameter | None:
+        """The parameter of that name, or None."""
+        return next((p for p in self.parameters if p.name == name), None)

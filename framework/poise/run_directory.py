@@ -1,0 +1,120 @@
+"""A run's directory: what is in it, whose it is, and whether the run is over."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from poise.errors import UserError
+
+LOGGERS = ("poise", "lightning.pytorch", "lightning.fabric", "py.warnings")
+RESUMABLE = ("run_dir", "resume", "trainer.progress", "trainer.checkpoint_every", "trainer.max_epochs")
+
+
+class RunDirectory:
+    """Paths inside a run's directory.
+
+    Args:
+        path: of the directory; made when first written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.report = path / "report.json"
+        self.checkpoints = path / "checkpoints"
+        self.predictor = path / "predictor"
+        self.tables = path / "tables"
+        self.log = path / "log.txt"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run here came to its end."""
+        return self.report.is_file()
+
+    def metrics(self) -> dict[str, float]:
+        """The final metrics of a finished run."""
+        found: dict[str, float] = json.loads(self.report.read_text())
+        return found
+
+    def write_report(self, metrics: Mapping[str, float]) -> None:
+        """Write the final metrics, all at once: a report is what says that a run is over."""
+        partial = self.report.with_suffix(".partial")
+        partial.write_text(json.dumps(dict(metrics), indent=2) + "\n")
+        partial.replace(self.report)
+
+    def claim(self, config: str, resume: bool) -> None:
+        """Make the directory and write the config, or take up the run that stands here.
+
+        Raises:
+            UserError: it cannot be written, is not a run's, or holds a run with another config.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"run_dir={self.path} cannot be written: {error.strerror}") from error
+        if not self.config.exists():
+            if strangers := [p.name for p in self.path.iterdir() if p != self.checkpoints and p.name != "log.txt"]:
+                raise UserError(f"run_dir={self.path} is not a run's: it holds {strangers[0]}; name another directory")
+            self.config.write_text(config)
+            return
+        if not resume:
+            raise UserError(f"run_dir={self.path} holds a run already: resume=auto continues it, or name another")
+        if changed := _changes(self.config.read_text(), config):
+            raise UserError(
+                f"run_dir={self.path} holds a run with another config ({'; '.join(changed)}): "
+                "continue it as it was, or name another run_dir"
+            )
+
+
+def default_path(names: tuple[str, ...]) -> Path:
+    """`runs/<date>-<time>-<stack>` in the working directory, not taken yet."""
+    stack = re.sub(r"[^\w-]+", "-", "-".join(names)) or "plain"
+    base = Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}-{stack}"
+    taken, path = 1, base
+    while path.exists():
+        taken, path = taken + 1, base.with_name(f"{base.name}-{taken + 1}")
+    return path
+
+
+@contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """Write what the run says to a log file, meanwhile."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    logging.captureWarnings(True)
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(handler)
+    logging.getLogger("poise").setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(handler)
+        logging.getLogger("poise").setLevel(levels["poise"])
+        handler.close()
+
+
+def _changes(before: str, after: str) -> list[str]:
+    """The keys whose values differ and matter, each with both values."""
+    old, new = _flat(before), _flat(after)
+    keys = [key for key in sorted({*old, *new}) if key not in RESUMABLE]
+    return [f"{key} was {old.get(key)}, now {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
+
+
+def _flat(text: str) -> dict[str, str]:
+    import yaml
+
+    def walk(prefix: str, value: object) -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield from walk(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            yield prefix, str(value)
+
+    return dict(walk("", yaml.load(text, Loader=yaml.BaseLoader)))

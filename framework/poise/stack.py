@@ -1,0 +1,420 @@
+"""RecipeStack: the ordered recipes of a run. The core talks to the stack, never to a recipe."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, cast, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from poise import registry
+from poise.batch import Batch, Outcome
+from poise.errors import UserError
+from poise.models.classifier import Classifier, Output
+from poise.modes import frozen_statistics
+from poise.recipe import Passes, Recipe, Task
+from poise.registry.hooks import ONE_OWNER
+from poise.step import Step
+
+Reason = Literal[
+    "two of one name", "two owners", "unmet need", "conflict", "order", "never called", "kind of data", "replays"
+]
+REASONS: tuple[str, ...] = get_args(Reason)
+
+
+class Refusal(UserError):
+    """A stack that cannot train, with one reason of a closed list, said before the first step."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class RecipeStack(nn.Module):
+    """Ordered recipes that act as one. The empty stack is `plain`.
+
+    Args:
+        recipes: recipes in order, or by alias where two would share a name.
+
+    Raises:
+        Refusal: two members contradict each other; the message names both sides and the way out.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe] | Mapping[str, Recipe] = ()) -> None:
+        super().__init__()
+        named = dict(recipes) if isinstance(recipes, Mapping) else _named(recipes)
+        named |= _brought(named)
+        self.members = nn.ModuleDict(_ordered(named))
+        _refuse_two_owners(named)
+        _refuse_conflicts(named)
+        self._plain = Recipe()
+        self.replays = _one_replay_count(named)
+
+    def items(self) -> list[tuple[str, Recipe]]:
+        """The members by name, in order."""
+        return cast("list[tuple[str, Recipe]]", list(self.members.items()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The members' names, in order."""
+        return tuple(self.members)
+
+    def owners(self, hook: str) -> list[tuple[str, Recipe]]:
+        """The members that override a hook, in order."""
+        return [(name, member) for name, member in self.items() if overrides(member, hook)]
+
+    def owner(self, hook: str) -> tuple[str, Recipe]:
+        """The member that owns a one-owner hook, or the plain recipe."""
+        return next(iter(self.owners(hook)), ("plain", self._plain))
+
+    def wanted(self, capability: str) -> bool:
+        """Whether some member needs a capability."""
+        return any(capability in member.needs for _, member in self.items())
+
+    def require(self, provided: Iterable[str], kind: str = "image") -> None:
+        """Refuse needs that neither the members nor the run (`provided`) meet, and kinds of data not accepted."""
+        members = dict(self.items())
+        have = set(provided).union(*(member.provides for member in members.values()))
+        for name, member in members.items():
+            if missing := sorted(member.needs - have):
+                raise Refusal("unmet need", f"{name} needs {_a(missing)}: {_way_out(missing[0])}")
+            if kind not in member.accepts:
+                accepted = ", ".join(sorted(member.accepts))
+                raise Refusal("kind of data", f"{name} works on {accepted} data, and this is {kind} data")
+
+    def setup(self, task: Task, model: Classifier) -> None:
+        """Give the members the problem and the model, and the model the head that a member makes."""
+        _, owner = self.owner("head")
+        head = owner.head(model.feature_width, task.num_classes)
+        if head is not None:
+            model.head = head
+        for _, member in self.items():
+            member.setup(task, model)
+
+    # -- what a step costs -------------------------------------------------------------------------------------
+
+    def passes(self) -> Passes:
+        """The passes of one step, from the members' declarations."""
+        total = Passes(forwards=1, full_backwards=1)
+        for _, member in self.items():
+            total += member.passes()
+        if self.wanted("clean") and not self._objective_gives_clean:
+            total += Passes(forwards=1)
+        again = total.loss_evaluations * total.full_backwards
+        return Passes(total.forwards + again, total.input_backwards, total.full_backwards + again)
+
+    @property
+    def _objective_gives_clean(self) -> bool:
+        _, owner = self.owner("objective")
+        return "clean" in owner.provides or owner is self._plain
+
+    def collectives(self) -> int:
+        """Reductions and gathers over ranks in one step, from the members' declarations."""
+        scaling = int(any(member.relative for _, member in self.owners("weigh")))
+        return scaling + sum(member.collectives for _, member in self.items())
+
+    # -- the step, in the order things happen ------------------------------------------------------------------
+
+    def mix(self, batch: Batch, step: Step) -> Batch:
+        """The batch as the members mix it, in order."""
+        for name, member in self.owners("mix"):
+            batch = member.mix(batch, step.bound(name))
+        return batch
+
+    def attack(self, batch: Batch, step: Step) -> Batch:
+        """The batch with `x_adv`, where a member attacks."""
+        name, member = self.owner("attack")
+        return member.attack(batch, step.bound(name))
+
+    def inner(self, batch: Batch, step: Step) -> Callable[[Tensor], Tensor]:
+        """What an attack maximises: a function x [B, *input] -> [B]."""
+        name, member = self.owner("inner")
+        return member.inner(batch, step.bound(name))
+
+    def loss(self, batch: Batch, step: Step) -> "StepLoss":
+        """The whole loss of the batch, to be evaluated once or, where weights are perturbed, twice."""
+        return StepLoss(self, batch, step)
+
+    def perturb_weights(self, loss: "StepLoss", step: Step) -> Callable[[], None]:
+        """Add the owner's change to the model's weights; returns what takes it back.
+
+        `torch.autograd.grad` fills no `.grad` and starts no gradient hook, so this is safe under data-parallel
+        wrappers; the mean over ranks is taken here. Batch norm's statistics are frozen in the ascent.
+        """
+        owners = self.owners("perturb_weights")
+        if not owners:
+            return lambda: None
+        name, owner = owners[0]
+        weights = {n: p for n, p in step.model.named_parameters() if p.requires_grad}
+
+        def gradient() -> dict[str, Tensor]:
+            with frozen_statistics(step.model):
+                found = torch.autograd.grad(loss(), list(weights.values()), allow_unused=True)
+            used = {n: g for n, g in zip(weights, found, strict=True) if g is not None}
+            return _mean_over_ranks(used, step)
+
+        changes = owner.perturb_weights(gradient, step.bound(name)) or {}
+        saved = {n: weights[n].detach().clone() for n in changes}
+        with torch.no_grad():
+            for n, change in changes.items():
+                weights[n].add_(change)
+        # autocast keeps low-precision copies of weights for as long as its context lasts
+        torch.clear_autocast_cache()
+
+        @torch.no_grad()
+        def restore() -> None:
+            for n, value in saved.items():
+                weights[n].copy_(value)
+
+        return restore
+
+    def objective(self, batch: Batch, step: Step) -> Outcome:
+        """The owner's outcome, with the clean pass that a member needs and it lacks."""
+        name, member = self.owner("objective")
+        outcome = member.objective(batch, step.bound(name))
+        if outcome.clean is None and self.wanted("clean"):
+            with frozen_statistics(step.model):
+                outcome = outcome.replace(clean=step.forward(batch.x, batch))
+        return outcome
+
+    def forward(self, x: Float[Tensor, "B *input"], batch: Batch, step: Step) -> Output:  # type: ignore[override]
+        """One pass of the model with the members' transforms."""
+        owners = [(member, step.bound(name)) for name, member in self.owners("transform")]
+
+        def transform(layer: str, h: Tensor) -> Tensor:
+            for member, bound in owners:
+                h = member.transform(layer, h, batch, bound)
+            return h
+
+        return step.model.run(x, transform if owners else None, keep=self.wanted("layers"))
+
+    def adjust(
+        self, logits: Float[Tensor, "B C"], target: Float[Tensor, "B C"], batch: Batch, step: Step
+    ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
+        """Logits and targets as the label loss sees them."""
+        for name, member in self.owners("adjust"):
+            logits, target = member.adjust(logits, target, batch, step.bound(name))
+        return logits, target
+
+    def criterion(
+        self, logits: Float[Tensor, "B C"], target: Float[Tensor, "B C"], batch: Batch, step: Step
+    ) -> Float[Tensor, " B"]:
+        """The label loss [B]."""
+        name, member = self.owner("criterion")
+        return member.criterion(logits, target, batch, step.bound(name))
+
+    def weights(self, outcome: Outcome, batch: Batch, step: Step) -> Float[Tensor, " B"] | None:
+        """The examples' weights [B]: absolute ones as they are, relative ones scaled to a global mean of one."""
+        relative: Tensor | None = None
+        absolute: Tensor | None = None
+        for name, member in self.owners("weigh"):
+            weight = member.weigh(outcome, batch, step.bound(name))
+            if weight is None:
+                continue
+            if member.relative:
+                relative = weight.detach() if relative is None else relative * weight.detach()
+            else:
+                absolute = weight.detach() if absolute is None else absolute * weight.detach()
+        if relative is not None:
+            mean = step.ranks.mean(relative.mean())
+            relative = relative / mean.clamp(min=torch.finfo(relative.dtype).tiny)
+        if relative is None or absolute is None:
+            return relative if absolute is None else absolute
+        return relative * absolute
+
+    def penalty(self, outcome: Outcome, batch: Batch, step: Step) -> dict[str, Float[Tensor, ""]]:
+        """The members' penalties by name."""
+        found = {
+            name: member.penalty(outcome, batch, step.bound(name)) for name, member in self.owners("penalty")
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    # -- around the steps --------------------------------------------------------------------------------------
+
+    def lr_factor(self, step: Step) -> float:
+        """The product of the members' factors on the learning rate."""
+        factor = 1.0
+        for name, member in self.owners("lr_factor"):
+            factor *= member.lr_factor(step.bound(name))
+        return factor
+
+    def sample_weights(self, task: Task, epoch: int) -> Tensor | None:
+        """The product of the members' sample weights [N]; int64 where all of them are."""
+        found = [weights for _, member in self.owners("sample_weights") if (weights := member.sample_weights(task, epoch)) is not None]
+        if not found:
+            return None
+        product = found[0]
+        for weights in found[1:]:
+            product = product * weights
+        return product
+
+    def eval_weights(self) -> dict[str, Tensor] | None:
+        """The state_dict that validation and shipping use, where a member gives one."""
+        _, member = self.owner("eval_weights")
+        return member.eval_weights()
+
+    def on_epoch_start(self, step: Step) -> None:
+        """Tell the members that an epoch starts."""
+        for name, member in self.owners("on_epoch_start"):
+            member.on_epoch_start(step.bound(name))
+
+    def on_step_end(self, batch: Batch, step: Step) -> None:
+        """Tell the members that the optimiser has stepped."""
+        for name, member in self.owners("on_step_end"):
+            member.on_step_end(batch, step.bound(name))
+
+    def on_epoch_end(self, step: Step, metrics: Mapping[str, float]) -> None:
+        """Tell the members that an epoch and its validation are over."""
+        for name, member in self.owners("on_epoch_end"):
+            member.on_epoch_end(step.bound(name), metrics)
+
+    def after_fit(self, step: Step) -> dict[str, Tensor]:
+        """Let the members refit what they refit; returns their per-example tables."""
+        tables: dict[str, Tensor] = {}
+        for name, member in self.owners("after_fit"):
+            tables |= member.after_fit(step.bound(name)) or {}
+        return tables
+
+    def rank_state(self) -> dict[str, Tensor]:
+        """The buffers that differ by rank."""
+        return {
+            f"{name}.{buffer}": getattr(member, buffer).detach().clone()
+            for name, member in self.items()
+            for buffer in sorted(member.per_rank)
+        }
+
+    def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `rank_state` gave."""
+        for path, value in state.items():
+            name, buffer = path.rsplit(".", 1)
+            getattr(self.members[name], buffer).copy_(value)
+
+
+class StepLoss:
+    """The whole loss of one batch: (weights · loss).mean() + penalties.
+
+    Weights are computed once, at the first evaluation, so both evaluations under perturbed weights minimise the
+    same function; `outcome` and `penalties` are the latest evaluation's.
+    """
+
+    def __init__(self, stack: RecipeStack, batch: Batch, step: Step) -> None:
+        self._stack, self._batch, self._step = stack, batch, step
+        self._weights: Tensor | None = None
+        self._weighed = False
+        self.outcome: Outcome | None = None
+        self.penalties: dict[str, Tensor] = {}
+
+    def __call__(self) -> Tensor:
+        """Evaluate the loss, a scalar with graph."""
+        self.outcome = outcome = self._stack.objective(self._batch, self._step)
+        if not self._weighed:
+            self._weights, self._weighed = self._stack.weights(outcome, self._batch, self._step), True
+        weighted = outcome.loss if self._weights is None else self._weights * outcome.loss
+        self.penalties = self._stack.penalty(outcome, self._batch, self._step)
+        return weighted.mean() + sum(self.penalties.values())
+
+
+def overrides(member: Recipe, hook: str) -> bool:
+    """Whether a recipe has a hook of its own."""
+    return getattr(type(member), hook) is not getattr(Recipe, hook)
+
+
+def _mean_over_ranks(gradients: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
+    if step.ranks.size == 1 or not gradients:
+        return gradients
+    flat = step.ranks.mean(torch.cat([g.flatten() for g in gradients.values()]))
+    parts = flat.split([g.numel() for g in gradients.values()])
+    return {n: part.view_as(g) for (n, g), part in zip(gradients.items(), parts, strict=True)}
+
+
+def _named(recipes: Sequence[Recipe]) -> dict[str, Recipe]:
+    named: dict[str, Recipe] = {}
+    for recipe in recipes:
+        name = registry.name_of(recipe)
+        if name in named:
+            raise Refusal(
+                "two of one name",
+                f"two recipes are called {name}: give one an alias, recipe={name},{name}@second "
+                f"or {{'{name}': …, 'second': …}}",
+            )
+        named[name] = recipe
+    return named
+
+
+def _brought(named: Mapping[str, Recipe]) -> dict[str, Recipe]:
+    """The members that others bring, for one-owner hooks that nobody owns."""
+    taken = {hook for hook in ONE_OWNER for member in named.values() if overrides(member, hook)}
+    brought: dict[str, Recipe] = {}
+    for member in named.values():
+        for name, parameters in member.brings.items():
+            guest: Any = registry.build("recipe", name, **parameters)
+            owned = {hook for hook in ONE_OWNER if overrides(guest, hook)}
+            if name not in named and not owned & taken:
+                brought[name] = guest
+                taken |= owned
+    return brought
+
+
+def _ordered(named: Mapping[str, Recipe]) -> dict[str, Recipe]:
+    """The members with every provider before those that come after it, otherwise in the order given."""
+    waiting, ordered = dict(named), {}
+    while waiting:
+        ready = next((name for name in waiting if not _awaited(name, waiting)), None)
+        if ready is None:
+            raise Refusal("order", f"{' and '.join(waiting)} each ask to come after the other: leave one out")
+        ordered[ready] = waiting.pop(ready)
+    return ordered
+
+
+def _awaited(name: str, waiting: Mapping[str, Recipe]) -> bool:
+    return any(other != name and waiting[name].after & member.provides for other, member in waiting.items())
+
+
+def _refuse_two_owners(named: Mapping[str, Recipe]) -> None:
+    for hook in ONE_OWNER:
+        owners = [name for name, member in named.items() if overrides(member, hook)]
+        if len(owners) > 1:
+            raise Refusal(
+                "two owners",
+                f"{' and '.join(owners)} both decide the {hook.replace('_', ' ')} of a step: keep one of them",
+            )
+
+
+def _refuse_conflicts(named: Mapping[str, Recipe]) -> None:
+    for name, member in named.items():
+        for other, rival in named.items():
+            if other != name and (shared := sorted(member.conflicts & rival.provides)):
+                raise Refusal(
+                    "conflict", f"{name} cannot train with {other}, which makes {_a(shared)}: keep one of them"
+                )
+
+
+def _one_replay_count(named: Mapping[str, Recipe]) -> int:
+    replaying = {name: member.replays for name, member in named.items() if member.replays != 1}
+    if len(set(replaying.values())) > 1:
+        raise Refusal("replays", f"{replaying} replay batches differently often: give them one number")
+    return next(iter(replaying.values()), 1)
+
+
+def _a(capabilities: Sequence[str]) -> str:
+    return " and ".join(f"`{capability}`" for capability in capabilities)
+
+
+_WAYS_OUT = {
+    "groups": "use data with groups (data=colored_digits, or group arrays in the npz)",
+    "attack": "add a recipe that attacks",
+    "index": "give batches as dicts with an `index` of int64 positions in the training set",
+    "whole_batch": "train without accumulation (trainer.accumulate=1)",
+    "whole_weights": "use a strategy that keeps whole weights on each rank (ddp, deepspeed_zero1 or 2)",
+    "features": "use a model whose last linear layer can be found, or a Classifier",
+    "layers": "use a Classifier with layer_names",
+    "class_counts": "train through poise.fit, or give TrainingModule(class_counts=…)",
+    "group_counts": "train through poise.fit, or give TrainingModule(group_counts=…)",
+}
+
+
+def _way_out(capability: str) -> str:
+    if capability.startswith("table:"):
+        name = capability.removeprefix("table:")
+        return f"give tables.{name}=<file or run>"
+    return _WAYS_OUT.get(capability, f"add a recipe or data that provides `{capability}`")

@@ -1,0 +1,371 @@
+"""A run from config to report: build → fit → calibrate → evaluate → ship."""
+
+import copy
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import nn
+
+from poise import checkpoint, registry, saving
+from poise.attacks.threat import Threat
+from poise.batch import Predictions
+from poise.calibrator import Calibrator
+from poise.config import Config, Entry, to_yaml
+from poise.console import EpochLog, progress_bar, progress_callback
+from poise.data.blocks import check_sizes
+from poise.data.dataset import Splits
+from poise.data.module import DataModule
+from poise.data.source import DataSource
+from poise.distributed import Ranks, current_ranks, strategy
+from poise.errors import UserError
+from poise.evaluator import Subject
+from poise.given import OBJECT, Objects, config_of
+from poise.launching import launch, under_launcher
+from poise.models.classifier import Classifier
+from poise.models.lookup import build as build_model
+from poise.module import TrainingModule
+from poise.predictions import predict
+from poise.predictor import Card, Predictor
+from poise.recipe import Recipe
+from poise.report import render
+from poise.run_directory import RunDirectory, default_path, logged
+from poise.stack import RecipeStack
+from poise.step import key
+from poise.tables import read_table, write_table
+from poise.watch import NonFiniteLoss
+
+log = logging.getLogger("poise")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to.
+
+    Args:
+        metrics: every final metric by name, such as `test/accuracy` and `test/temperature_scaling/ece`.
+        path: of the run's directory; `Predictor.load(path)` loads what it ships.
+    """
+
+    metrics: dict[str, float]
+    path: Path
+
+
+def fit(
+    recipe: str | Sequence[str | Recipe | Calibrator] | Mapping[str, Any] = (),
+    data: str | Mapping[str, Any] | Splits | DataSource = "digits",
+    model: str | Mapping[str, Any] | nn.Module = "small_cnn",
+    **groups: Any,
+) -> Result:
+    """Train, calibrate, evaluate and ship.
+
+    Args:
+        recipe: names ("trades,mixup"), recipes (`[Trades(beta=6.0)]`), or a mapping by alias.
+        data: a name, a mapping with a name and parameters, a source, or splits.
+        model: a name, a mapping with a name and parameters, or any module from inputs to logits.
+        groups: the config's other groups: trainer={"max_epochs": 10}, optimizer={"name": "adamw", "lr": 1e-3},
+            threat, calibration, evaluation, strategy, selection, seed, run_dir, resume ….
+
+    Raises:
+        UserError: a config that cannot be run, with all that is wrong with it.
+    """
+    return run(*config_of(recipe, data, model, groups))
+
+
+def main(config: Config) -> int:
+    """Run a config for the command line; returns the exit code."""
+    result = run(config)
+    if current_ranks().rank == 0 and not (under_launcher() and _several(config)):
+        print(f"Run: {result.path}\nLoad: poise.Predictor.load({str(result.path)!r})")
+    return 0
+
+
+def run(config: Config, objects: Objects | None = None) -> Result:
+    """Run a config, on ranks of its own where it asks for several devices."""
+    objects = objects or Objects()
+    if config.run_dir is None:
+        config = replace(config, run_dir=str(default_path(tuple(config.recipe))))
+    directory = RunDirectory(Path(str(config.run_dir)))
+    if directory.finished and config.resume == "auto":
+        log.info("the run in %s is finished", directory.path)
+        return Result(directory.metrics(), directory.path)
+    if _several(config) and not under_launcher():
+        return _run_on_ranks(config, objects, directory)
+    if not under_launcher() or _first():
+        directory.claim(to_yaml(config), resume=config.resume == "auto")
+    with logged(directory.log) if _first() else _quiet():
+        return _run_here(config, objects, directory)
+
+
+def _run_on_ranks(config: Config, objects: Objects, directory: RunDirectory) -> Result:
+    if objects.unwritable:
+        raise UserError(
+            f"trainer.devices={config.trainer.devices} with strategy={config.strategy} starts processes of its own, "
+            f"which cannot get what this one holds: {objects.unwritable}"
+        )
+    built = _Built(config, objects)  # what is wrong is found before any process is started
+    built.admit()
+    directory.claim(to_yaml(config), resume=config.resume == "auto")
+    code = launch(directory.config, config.trainer.devices)
+    if code:
+        raise RuntimeError(f"the run in {directory.path} failed with exit code {code}; see {directory.log}")
+    return Result(directory.metrics(), directory.path)
+
+
+def _run_here(config: Config, objects: Objects, directory: RunDirectory) -> Result:
+    built = _Built(config, objects)
+    built.admit()
+    finished = _fit(built, directory)
+    ranks = current_ranks()
+    metrics = _after_fit(finished, built, directory, ranks)
+    calibrators = _calibrate(finished, built, ranks)
+    metrics |= _evaluate(finished, built, calibrators, ranks)
+    if ranks.rank == 0:
+        _ship(finished, built, calibrators, directory)
+        table = render(metrics, list(calibrators))
+        log.info("report\n%s", table)
+        print(table, flush=True)
+        directory.write_report(metrics)
+    ranks.barrier()
+    return Result(metrics, directory.path)
+
+
+class _Built:
+    """The objects that a config names."""
+
+    def __init__(self, config: Config, objects: Objects) -> None:
+        self.config = config
+        self.splits = objects.data or _make("data", config.data).load(config.seed)
+        with _seeded(config.seed, "model"):
+            self.model = _model(config, objects, self.splits)
+        recipes = {alias: objects.recipes.get(alias) or _make("recipe", entry) for alias, entry in config.recipe.items()}
+        low, high = self.splits.valid_range or (None, None)
+        self.threat = Threat(config.threat.name, float(config.threat.eps or 0.0), low, high)
+        self.stack = RecipeStack(recipes)
+        tables = {name: read_table(where, name) for name, where in config.tables.items()}
+        self.module = TrainingModule(
+            self.model,
+            self.stack,
+            threat=self.threat,
+            optimizer=_bound("optimizer", config.optimizer),
+            schedule=_bound("schedule", config.schedule),
+            seed=config.seed,
+            block=config.trainer.block_size,
+            splits=self.splits,
+            tables=tables,
+        )
+        self.module.prepare(config.trainer.max_epochs)
+        self.data = DataModule(
+            self.splits,
+            config.trainer.batch_size,
+            accumulate=config.trainer.accumulate,
+            seed=config.seed,
+            replays=self.stack.replays,
+            weights=partial(self.stack.sample_weights, self.module.task),
+            block=config.trainer.block_size,
+        )
+
+    @property
+    def selection(self) -> str:
+        """The validation metric that chooses the epoch."""
+        chosen = self.config.selection or ("robust_accuracy" if self.module.attacks else "accuracy")
+        return f"val/{chosen.removeprefix('val/')}"
+
+    def admit(self) -> None:
+        """Refuse what cannot train, on a few examples."""
+        rows = torch.arange(min(len(self.splits.train), 8))
+        record: dict[str, Any] = dict(self.splits.train.fetch(rows))
+        record["streams"] = {name: data.fetch(rows % len(data)) for name, data in self.splits.streams.items()}
+        whole = self.config.strategy != "deepspeed_zero3"
+        batch = self.module.receive(record)
+        self.module.admit(batch, accumulate=self.config.trainer.accumulate, whole_weights=whole)
+        if self.config.trainer.accumulate > 1:
+            for name, member in self.stack.items():
+                if member.couples_batch:
+                    log.warning("%s looks at whole batches: with trainer.accumulate it sees micro-batches", name)
+
+
+def _fit(built: _Built, directory: RunDirectory) -> TrainingModule:
+    """Train, and return a module with the best epoch's weights that nothing wraps."""
+    finished = copy.deepcopy(built.module)
+    trainer = _trainer(built, directory)
+    resumed = checkpoint.newest(directory.checkpoints)
+    path: Path | None = None
+    if resumed is not None:
+        log.info("resuming from %s", resumed.directory)
+        built.module.resume_rank_state(partial(saving.rank_state, resumed))
+        path = resumed.state
+    try:
+        trainer.fit(built.module, built.data, ckpt_path=path)
+    except NonFiniteLoss as error:
+        kept = checkpoint.newest(directory.checkpoints)
+        raise NonFiniteLoss(f"{error}; last good checkpoint: {kept.directory if kept else 'none'}") from None
+    if built.module.stop_reason:
+        log.warning("stopped early: %s", built.module.stop_reason)
+    chosen = saving.best(directory.checkpoints)
+    if chosen is None:
+        raise RuntimeError("the run ended before its first epoch was validated: train for at least one epoch")
+    log.info("best epoch: %s with %s=%.4f", chosen.facts["epoch"], built.selection, chosen.facts["score"])
+    saving.load_weights(chosen, finished)
+    finished.metrics = {n: v for n, v in chosen.facts["metrics"].items() if n.startswith("val/")}
+    return finished.to(device=trainer.strategy.root_device)
+
+
+def _trainer(built: _Built, directory: RunDirectory) -> L.Trainer:
+    settings = built.config.trainer
+    accelerator = settings.accelerator
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    unused = any(member.unused_parameters for _, member in built.stack.items())
+    return L.Trainer(
+        max_epochs=settings.max_epochs,
+        max_steps=settings.max_steps or -1,
+        accelerator=accelerator,
+        devices=settings.devices,
+        strategy=strategy(
+            built.config.strategy,
+            world_size=settings.devices,
+            accelerator=accelerator,
+            precision=settings.precision,
+            find_unused_parameters=unused,
+        ),
+        precision=settings.precision,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.gradient_clip,
+        sync_batchnorm=settings.sync_batchnorm,
+        callbacks=[
+            EpochLog(),
+            saving.Saver(directory.checkpoints, built.selection, settings.checkpoint_every),
+            *progress_callback(settings.progress),
+        ],
+        logger=False,
+        enable_progress_bar=settings.progress and sys.stderr.isatty(),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        inference_mode=False,
+    )
+
+
+def _after_fit(
+    finished: TrainingModule, built: _Built, directory: RunDirectory, ranks: Ranks
+) -> dict[str, float]:
+    """Let the recipes refit what they refit; returns the chosen epoch's metrics and what they logged."""
+    metrics = dict(finished.metrics)
+
+    def note(name: str, value: Any) -> None:
+        metrics[name] = float(value)
+
+    step = finished.detached_step(ranks).replace(log=note)
+    for name, table in finished.stack.after_fit(step).items():
+        if ranks.rank == 0:
+            write_table(directory.tables, name, table)
+    return metrics
+
+
+def _calibrate(finished: TrainingModule, built: _Built, ranks: Ranks) -> dict[str, Calibrator]:
+    """Fit each calibrator on the calibration split, which nothing else has seen."""
+    entries = built.config.calibration
+    if not entries:
+        return {}
+    held_out = predict(finished.model, built.splits.calibration, ranks)
+    unlabelled = _unlabelled(finished.model, built.splits, ranks)
+    calibrators: dict[str, Calibrator] = {}
+    for alias, entry in entries.items():
+        calibrator: Calibrator = _make("calibrator", entry)
+        if "unlabelled" in calibrator.needs and unlabelled is None:
+            raise UserError(f"{alias} needs unlabelled data: give the data a stream called `unlabelled`")
+        calibrators[alias] = calibrator.fit(held_out, unlabelled)
+        log.info("fitted %s on %d examples", alias, len(held_out.label))
+    return calibrators
+
+
+def _unlabelled(model: Classifier, splits: Splits, ranks: Ranks) -> Predictions | None:
+    stream = splits.streams.get("unlabelled")
+    return None if stream is None else predict(model, stream, ranks)
+
+
+def _evaluate(
+    finished: TrainingModule, built: _Built, calibrators: Mapping[str, Calibrator], ranks: Ranks
+) -> dict[str, float]:
+    subject = Subject(
+        finished.model,
+        built.splits,
+        built.threat,
+        calibrators,
+        ranks,
+        built.config.seed,
+        progress_bar(shown=built.config.trainer.progress and ranks.rank == 0),
+    )
+    metrics: dict[str, float] = {}
+    for entry in built.config.evaluation.values():
+        metrics |= _make("evaluator", entry).evaluate(subject)
+    return metrics
+
+
+def _ship(
+    finished: TrainingModule, built: _Built, calibrators: Mapping[str, Calibrator], directory: RunDirectory
+) -> None:
+    """Write the predictor: the model and the first calibrator."""
+    alias = next(iter(calibrators), None)
+    head_owner, _ = built.stack.owner("head")
+    linear = type(finished.model.head) is nn.Linear
+    card = Card(
+        input_shape=built.splits.input_shape,
+        class_names=built.splits.class_names,
+        valid_range=built.splits.valid_range,
+        model=_described(built.config.model),
+        head=None if linear or head_owner == "plain" else _described(built.config.recipe[head_owner]),
+        linear_head=linear and head_owner != "plain",
+        calibrator=None if alias is None else _described(built.config.calibration[alias]),
+    )
+    Predictor(finished.model, card, None if alias is None else calibrators[alias]).save(directory.predictor)
+
+
+def _described(entry: Entry) -> dict[str, Any] | None:
+    return None if entry.name.startswith(f"{OBJECT}:") else {"name": entry.name, "parameters": dict(entry.params)}
+
+
+def _make(kind: str, entry: Entry) -> Any:
+    return registry.build(kind, entry.name, **entry.params)
+
+
+def _bound(kind: str, entry: Entry) -> Callable[[Any], Any]:
+    """A registered function with its parameters filled in."""
+    return partial(registry.load(registry.find(kind, entry.name)), **entry.params)
+
+
+def _model(config: Config, objects: Objects, splits: Splits) -> Classifier:
+    source = objects.model or registry.load(registry.find("model", config.model.name))
+    parameters = {} if objects.model is not None else config.model.params
+    return build_model(source, splits.num_classes, splits.input_shape, **parameters)
+
+
+@contextmanager
+def _seeded(*parts: object) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(*parts))
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    yield
+
+
+def _several(config: Config) -> bool:
+    return config.trainer.devices > 1 or config.strategy.startswith("deepspeed")
+
+
+def _first() -> bool:
+    """Whether this process is rank 0, before ranks have met."""
+    import os
+
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,76 @@
+"""One step on a copy, to find what would never be called before anything is trained."""
+
+import copy
+from typing import Any
+
+import torch
+
+from poise.batch import Batch
+from poise.models.classifier import Classifier
+from poise.recipe import Recipe
+from poise.stack import RecipeStack, Refusal, overrides
+from poise.step import Step
+
+WATCHED = ("mix", "inner", "attack", "transform", "adjust", "criterion", "objective", "weigh", "penalty")
+
+
+def refuse_unheard(stack: RecipeStack, model: Classifier, batch: Batch, step: Step) -> None:
+    """Train one step on a copy of model and stack; the originals and the random state stay untouched.
+
+    Args:
+        stack: the recipes, set up.
+        model: the model, set up.
+        batch: a few examples, as the step receives them.
+        step: a step on one rank; its model and stack are replaced by the copies.
+
+    Raises:
+        Refusal: a member's hook is reached by nobody in this stack.
+    """
+    twin_model, twin_stack = copy.deepcopy((model, stack))
+    called = _listen(twin_stack)
+    step = step.replace(model=twin_model.train(), stack=twin_stack)
+    with torch.random.fork_rng(), torch.enable_grad():
+        _one_step(twin_stack, batch, step)
+    for name, member in stack.items():
+        for hook in WATCHED:
+            if overrides(member, hook) and (name, hook) not in called:
+                raise Refusal("never called", _explain(stack, name, hook))
+
+
+def _one_step(stack: RecipeStack, batch: Batch, step: Step) -> None:
+    batch = stack.attack(stack.mix(batch, step), step)
+    loss = stack.loss(batch, step)
+    restore = stack.perturb_weights(loss, step)
+    loss()
+    restore()
+
+
+def _listen(stack: RecipeStack) -> set[tuple[str, str]]:
+    """Make each member note which of its hooks are called."""
+    called: set[tuple[str, str]] = set()
+
+    def spy(member: Recipe, name: str, hook: str) -> None:
+        original = getattr(member, hook)
+
+        def heard(*arguments: Any) -> Any:
+            called.add((name, hook))
+            return original(*arguments)
+
+        object.__setattr__(member, hook, heard)
+
+    for name, member in stack.items():
+        for hook in WATCHED:
+            spy(member, name, hook)
+    return called
+
+
+_CALLERS = {"inner": "attack", "criterion": "objective", "adjust": "objective", "transform": "objective"}
+
+
+def _explain(stack: RecipeStack, name: str, hook: str) -> str:
+    caller = _CALLERS.get(hook, "objective")
+    owner, _ = stack.owner(caller)
+    return (
+        f"the {hook} of {name} would never be called in this stack: the {caller} of {owner} does not use it; "
+        f"leave out {name} or {owner}"
+    )

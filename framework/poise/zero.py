@@ -1,0 +1,136 @@
+"""DeepSpeed's ZeRO under Lightning, on CUDA and for real on CPU, without casting what an attack works on."""
+
+import argparse
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.seed import reset_seed
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.plugins.precision.deepspeed import DeepSpeedPrecision
+from lightning.pytorch.strategies import DeepSpeedStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class ZeroPrecision(DeepSpeedPrecision):
+    """Leaves inputs alone; bf16-mixed is torch's autocast over float32 parameters, as it is under DDP."""
+
+    def __init__(self, precision: str, device_type: str) -> None:
+        super().__init__(precision)  # type: ignore[arg-type]
+        self.device_type = device_type
+
+    def convert_input(self, data: Any) -> Any:
+        """A cast to bfloat16 would move every input by up to 6 % of an eps of 8/255."""
+        return data
+
+    def forward_context(self) -> AbstractContextManager[Any]:
+        if self.precision == "bf16-mixed":
+            return torch.autocast(self.device_type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def backward(self, tensor: Tensor, model: L.LightningModule, *_: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Lightning has divided the loss by the number of accumulated batches: DeepSpeed must not again."""
+        model.trainer.model.backward(tensor, scale_wrt_gas=False, **kwargs)  # type: ignore[union-attr,operator]
+
+
+class ZeroStrategy(DeepSpeedStrategy):
+    """ZeRO stage 1, 2 or 3. Clipping and accumulation are the Trainer's arguments; DeepSpeed obeys them.
+
+    Args:
+        stage: 1 shares out the optimiser's state, 2 also the gradients, 3 also the parameters.
+        device_type: 'cuda' (NCCL) or 'cpu' (gloo).
+        precision: '32-true' or 'bf16-mixed'.
+        timeout: of a collective.
+    """
+
+    def __init__(
+        self, stage: int, device_type: str, precision: str, timeout: timedelta = timedelta(minutes=30)
+    ) -> None:
+        self._device_type = device_type
+        super().__init__(
+            stage=stage,
+            process_group_backend="nccl" if device_type == "cuda" else "gloo",
+            precision_plugin=ZeroPrecision(precision, device_type),
+            timeout=timeout,
+            logging_batch_size_per_gpu=1,  # else Lightning asks for the loader's batch sampler
+            logging_level=logging.ERROR,
+        )
+        logging.getLogger("lightning.pytorch.strategies.deepspeed").setLevel(logging.WARNING)
+
+    @property
+    def precision_plugin(self) -> Precision:
+        return super().precision_plugin
+
+    @precision_plugin.setter
+    def precision_plugin(self, plugin: Precision | None) -> None:
+        # `Trainer(precision=…)` comes with Lightning's own plugin, which casts
+        if plugin is not None and not isinstance(plugin, ZeroPrecision):
+            plugin = ZeroPrecision(str(plugin.precision), self._device_type)
+        self._precision_plugin = plugin
+
+    def setup_environment(self) -> None:
+        super(DeepSpeedStrategy, self).setup_environment()  # Lightning's refuses whatever is not CUDA
+
+    def setup_distributed(self) -> None:
+        if self._device_type == "cuda":
+            super().setup_distributed()
+        else:  # CPUs have no index to be checked
+            import deepspeed
+
+            # compiled at first use, where there is a compiler, for inference only
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+            reset_seed()
+            self.set_world_ranks()
+            self._init_deepspeed_distributed()
+
+    def _format_config(self) -> None:
+        assert isinstance(self.config, dict)
+        if self.precision_plugin.precision == "bf16-mixed":
+            self.config["bf16"] = {"enabled": False}  # it would turn the parameters into bfloat16
+            self.config["torch_autocast"] = {
+                "enabled": True,
+                "dtype": "bfloat16",
+                "lower_precision_safe_modules": [],  # gradients travel in float32, as DDP's do
+            }
+        super()._format_config()
+
+    def _setup_model_and_optimizer(
+        self, model: nn.Module, optimizer: Optimizer | None, lr_scheduler: Any = None
+    ) -> tuple[Any, Any]:
+        import deepspeed
+
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        assert isinstance(self.config, dict)
+        self._fit_bucket(sum(parameter.numel() for parameter in parameters))
+        engine, wrapped, _, _ = deepspeed.initialize(
+            args=self._arguments(),
+            config=self.config,
+            model=model,
+            model_parameters=parameters,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            dist_init_required=False,
+        )
+        return engine, wrapped
+
+    def _initialize_deepspeed_inference(self, model: nn.Module) -> None:
+        """Stages 1 and 2 keep the parameters whole: outside of fit there is nothing to share out."""
+        if self.zero_stage_3:
+            super()._initialize_deepspeed_inference(model)
+        else:
+            self.model = model.to(self.root_device)
+
+    def _arguments(self) -> argparse.Namespace:
+        if self._device_type == "cuda":
+            return argparse.Namespace(device_rank=self.root_device.index)
+        return argparse.Namespace()
+
+    def _fit_bucket(self, elements: int) -> None:
+        """DeepSpeed allocates its reduction bucket whole: no more than the model fills."""
+        assert isinstance(self.config, dict)
+        zero = self.config["zero_optimization"]
+        zero["reduce_bucket_size"] = min(zero["reduce_bucket_size"], max(elements, 1))

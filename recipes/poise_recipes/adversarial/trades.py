@@ -1,0 +1,57 @@
+"""TRADES: a trade between accuracy and a smooth decision around each input."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from poise.batch import Batch, Outcome
+from poise.losses import kl_divergence
+from poise.recipe import Passes, Recipe
+from poise.step import Step
+
+
+class Trades(Recipe):
+    """ℓ = CE(f(x), t) + β·KL(p(x) ‖ p(x')), per example [B]; x' maximises the same KL inside the threat.
+
+    Inputs [B, *input], targets [B, C] (soft ones too: only the cross-entropy sees them). The gradient goes through
+    both arguments of the KL. The attack brought is `pgd` with the normal start: at x itself the KL has no gradient.
+
+    Source: Zhang et al., Theoretically Principled Trade-off between Robustness and Accuracy, 2019, arXiv 1901.08573,
+    equation 5 with β = 1/λ. Departures from the authors' code: the clean batch is passed once for both terms and
+    its probabilities are computed once for the whole attack (same loss and gradient; batch norm's statistics are
+    updated by two passes, not three). Default β = 6 is that of their CIFAR-10 script; their function's own is 1.
+
+    Args:
+        beta: weight of the KL term.
+    """
+
+    paper = "Zhang et al., Theoretically Principled Trade-off between Robustness and Accuracy, 2019, arXiv 1901.08573"
+    provides: ClassVar[frozenset[str]] = frozenset({"clean"})
+    needs: ClassVar[frozenset[str]] = frozenset({"attack"})
+    brings: ClassVar[dict[str, dict[str, str]]] = {"pgd": {"start": "normal"}}
+
+    def __init__(self, beta: float = 6.0) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def passes(self) -> Passes:
+        """Clean probabilities for the attack, and the adversarial pass of the loss."""
+        return Passes(forwards=2, full_backwards=1)
+
+    def inner(self, batch: Batch, step: Step) -> Callable[[Tensor], Tensor]:
+        """x [B, *input] -> KL(p(batch.x) ‖ p(x)) [B]."""
+        with torch.no_grad():
+            clean = step.model(batch.x)
+        return lambda x: kl_divergence(clean, step.model(x))
+
+    def objective(self, batch: Batch, step: Step) -> Outcome:
+        """The loss [B], and its two terms for the log."""
+        if batch.x_adv is None:
+            raise ValueError("no attack has run: x_adv is None")
+        clean, adv = step.forward(batch.x, batch), step.forward(batch.x_adv, batch)
+        label_loss = step.loss(clean.logits, batch)
+        divergence = kl_divergence(clean.logits, adv.logits)
+        terms = {"label_loss": label_loss, "kl": divergence}
+        return Outcome(label_loss + self.beta * divergence, clean=clean, adv=adv, terms=terms)

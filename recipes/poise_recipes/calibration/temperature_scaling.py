@@ -1,0 +1,109 @@
+"""One number that divides all logits."""
+
+import logging
+import math
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, inf
+
+from poise.batch import Predictions
+from poise.calibrator import Calibrator, check_held_out
+from poise.errors import UserError
+
+log = logging.getLogger("poise")
+
+HALVINGS = 48  # of a bracket that is 9.2 wide by default: the logarithm of T is found to 1e-13
+
+
+class TemperatureScaling(Calibrator):
+    """Divides the logits by the temperature T with the least negative log-likelihood on the held-out split.
+
+    Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599, equation
+    9. Logits [N, C] go in, log-probabilities [N, C] come out. The predicted class never changes. Differs from
+    the authors' code: there L-BFGS steps on T, which may stop far away or at a negative T; here the
+    derivative of the loss, which is convex in 1/T, is solved for zero in float64 by bisection on log 1/T.
+
+    Args:
+        lowest: smallest T. Examples that are all predicted right would take T to 0.
+        highest: largest T. Logits that say nothing of the labels would take T to infinity.
+
+    Raises:
+        UserError: unless 0 < lowest < highest, both finite.
+    """
+
+    paper: ClassVar[str] = (
+        "Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599"
+    )
+    default: ClassVar[bool] = True
+    temperature: Tensor
+    hit_bound: Tensor
+
+    def __init__(self, lowest: float = 0.01, highest: float = 100.0) -> None:
+        super().__init__()
+        if not 0 < lowest < highest < math.inf:
+            raise UserError(
+                f"lowest={lowest} and highest={highest} of temperature_scaling: 0 < lowest < highest."
+            )
+        self.lowest = lowest
+        self.highest = highest
+        self.register_buffer("temperature", torch.ones((), dtype=torch.float64))
+        self.register_buffer("hit_bound", torch.zeros((), dtype=torch.bool))
+
+    def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "TemperatureScaling":
+        """Find T; logs a warning where it is one of the bounds."""
+        check_held_out(held_out)
+        temperature, hit_bound = solve_temperature(
+            held_out.logits.detach(), held_out.label, self.lowest, self.highest
+        )
+        self.temperature.fill_(temperature)
+        self.hit_bound.fill_(hit_bound)
+        size = len(held_out.label)
+        log.info("temperature_scaling: T = %.4g from %d examples", temperature, size)
+        if hit_bound:
+            log.warning(
+                "temperature_scaling: T = %g is a bound of %g…%g", temperature, self.lowest, self.highest
+            )
+        return self
+
+    def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+        """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`."""
+        calibrated = (logits.double() / self.temperature).log_softmax(-1).to(logits.dtype)
+        return _keep_prediction(calibrated, logits)
+
+
+@torch.no_grad()
+def solve_temperature(
+    logits: Float[Tensor, "N C"], label: Int[Tensor, " N"], lowest: float, highest: float
+) -> tuple[float, bool]:
+    """The T in lowest…highest with the least negative log-likelihood, and whether it is one of the two."""
+    logits = logits.double()
+    own = logits.gather(1, label[:, None].long())
+    excess = (logits - own).masked_fill(logits == -inf, 0.0)
+
+    def slope(log_inverse: float) -> float:
+        """Derivative of the loss with respect to 1/T."""
+        probabilities = (logits * math.exp(log_inverse)).softmax(-1)
+        return float((probabilities * excess).sum(-1).mean())
+
+    low, high = -math.log(highest), -math.log(lowest)
+    if slope(low) >= 0:
+        return highest, True
+    if slope(high) <= 0:
+        return lowest, True
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if slope(middle) > 0:
+            high = middle
+        else:
+            low = middle
+    return math.exp(-(low + high) / 2), False
+
+
+def _keep_prediction(calibrated: Tensor, logits: Tensor) -> Tensor:
+    """Undoes ties that rounding made: the prediction is the one made from `logits`."""
+    predicted = logits.argmax(-1, keepdim=True)
+    tied = calibrated.argmax(-1, keepdim=True) != predicted
+    above = calibrated.amax(-1, keepdim=True).nextafter(calibrated.new_tensor(inf))
+    return torch.where(tied, calibrated.scatter(-1, predicted, above), calibrated)

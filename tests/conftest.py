@@ -1,0 +1,30 @@
+"""What every test has: executed shape annotations, one thread, and a pair of rank processes."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+PATHS = [str(TESTS / "shapes"), str(TESTS)]
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [*PATHS, *filter(None, [os.environ.get("PYTHONPATH")])]
+)  # so that processes started by a test check shapes too
+sys.path[:0] = [path for path in PATHS if path not in sys.path]
+
+import shape_checks  # noqa: E402  (the hook has to be there before anything imports poise)
+
+shape_checks.install()
+
+import pytest  # noqa: E402
+
+from ranks import Pair  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def pair() -> Iterator[Pair]:
+    """Two rank processes joined by gloo, started at first use and kept for the whole session."""
+    with Pair() as pair:
+        yield pair

@@ -1,0 +1,265 @@
+"""Each metric against loops over plain numbers."""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torchmetrics import Metric
+
+from poise.errors import UserError
+from poise.metrics import Accuracy, Brier, CalibrationError, ClassAccuracy, NegativeLogLikelihood
+from ranks import Pair
+
+Rows = list[list[float]]
+
+
+def softmax(row: list[float]) -> list[float]:
+    powers = [math.exp(z - max(row)) for z in row]
+    return [p / sum(powers) for p in powers]
+
+
+def first_largest(row: list[float]) -> int:
+    return row.index(max(row))
+
+
+def naive_ece(rows: Rows, labels: list[int], bins: int = 15) -> float:
+    members: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
+    for row, label in zip(rows, labels, strict=True):
+        confidence = max(softmax(row))
+        b = next(b for b in range(bins) if confidence <= (b + 1) / bins or b == bins - 1)
+        members[b].append((confidence, first_largest(row) == label))
+    error = 0.0
+    for held in filter(None, members):
+        confidence = sum(c for c, _ in held) / len(held)
+        accuracy = sum(right for _, right in held) / len(held)
+        error += len(held) / len(rows) * abs(confidence - accuracy)
+    return error
+
+
+def naive_nll(rows: Rows, labels: list[int]) -> float:
+    return sum(-math.log(softmax(row)[y]) for row, y in zip(rows, labels, strict=True)) / len(rows)
+
+
+def naive_brier(rows: Rows, labels: list[int]) -> float:
+    total = 0.0
+    for row, label in zip(rows, labels, strict=True):
+        total += sum((p - (k == label)) ** 2 for k, p in enumerate(softmax(row)))
+    return total / len(rows)
+
+
+def naive_accuracy(rows: Rows, labels: list[int]) -> float:
+    return sum(first_largest(row) == y for row, y in zip(rows, labels, strict=True)) / len(rows)
+
+
+def naive_class_accuracy(rows: Rows, labels: list[int]) -> list[float]:
+    found = []
+    for k in range(4):
+        right = [first_largest(row) == k for row, y in zip(rows, labels, strict=True) if y == k]
+        found.append(sum(right) / len(right) if right else math.nan)
+    return found
+
+
+CASES: list[tuple[Callable[[], Metric], Callable[[Rows, list[int]], Any]]] = [
+    (CalibrationError, naive_ece),
+    (lambda: CalibrationError(num_bins=4), lambda rows, labels: naive_ece(rows, labels, 4)),
+    (NegativeLogLikelihood, naive_nll),
+    (Brier, naive_brier),
+    (Accuracy, naive_accuracy),
+    (lambda: ClassAccuracy(4), naive_class_accuracy),
+]
+cases = pytest.mark.parametrize(("make", "naive"), CASES)
+makers = pytest.mark.parametrize("make", [make for make, _ in CASES])
+
+
+def draw(seed: int, size: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(size, 4, generator=generator, dtype=torch.float64) * 3
+    logits[::5] = logits[::5].round()  # with ties
+    return logits.to(dtype), torch.randint(4, (size,), generator=generator)
+
+
+@cases
+@given(seed=st.integers(0, 2**31 - 1), size=st.integers(1, 40))
+def test_equals_the_loops(make: Callable[[], Metric], naive: Any, seed: int, size: int) -> None:
+    logits, labels = draw(seed, size)
+    metric = make()
+    metric.update(logits, labels)
+    np.testing.assert_allclose(metric.compute(), naive(logits.tolist(), labels.tolist()), rtol=0, atol=1e-12)
+
+
+@cases
+def test_float32_logits_are_summed_in_float64(make: Callable[[], Metric], naive: Any) -> None:
+    logits, labels = draw(0, 500, torch.float32)
+    metric = make()
+    metric.update(logits, labels)
+    value = metric.compute()
+    assert value.dtype == torch.float64
+    np.testing.assert_allclose(value, naive(logits.tolist(), labels.tolist()), rtol=0, atol=1e-12)
+
+
+@makers
+def test_streaming_equals_one_go(make: Callable[[], Metric]) -> None:
+    logits, labels = draw(1, 200)
+    whole, streamed = make(), make()
+    whole.update(logits, labels)
+    for rows in torch.randperm(200, generator=torch.Generator().manual_seed(0)).split(37):
+        streamed.update(logits[rows], labels[rows])
+    torch.testing.assert_close(streamed.compute(), whole.compute(), rtol=0, atol=1e-14)
+
+
+@makers
+def test_merging_halves_equals_the_whole(make: Callable[[], Metric]) -> None:
+    logits, labels = draw(2, 101)
+    whole, first, second = make(), make(), make()
+    whole.update(logits, labels)
+    first.update(logits[:30], labels[:30])
+    second.update(logits[30:], labels[30:])
+    first.compute()
+    first.merge_state(second)
+    torch.testing.assert_close(first.compute(), whole.compute(), rtol=0, atol=1e-14)
+
+
+def of_part(number: int) -> Tensor:
+    """The metric of all ranks, of which the first has 30 examples and the other the remaining 71."""
+    logits, labels = draw(2, 101)
+    rows = slice(0, 30) if torch.distributed.get_rank() == 0 else slice(30, None)
+    metric = CASES[number][0]()
+    metric.update(logits[rows], labels[rows])
+    return metric.compute()
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_ranks_with_parts_have_the_value_of_the_whole(pair: Pair, number: int) -> None:
+    whole = CASES[number][0]()
+    whole.update(*draw(2, 101))
+    for value in pair.run(of_part, number):
+        torch.testing.assert_close(value, whole.compute(), rtol=0, atol=1e-14)
+
+
+@makers
+def test_states_are_sums_over_ranks(make: Callable[[], Metric]) -> None:
+    metric = make()
+    assert metric._defaults
+    for name, value in metric._defaults.items():
+        assert value.dtype in (torch.float64, torch.int64)
+        assert metric._reductions[name].__name__ == "dim_zero_sum"
+
+
+@makers
+def test_an_empty_metric_is_nan(make: Callable[[], Metric]) -> None:
+    metric = make()
+    assert metric.compute().isnan().all()
+    metric.update(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    assert metric.compute().isnan().all()
+    metric.update(*draw(3, 50))
+    assert metric.compute().isfinite().all()
+    metric.reset()
+    assert metric.compute().isnan().all()
+
+
+@makers
+def test_a_call_gives_the_value_of_its_batch(make: Callable[[], Metric]) -> None:
+    metric, alone = make(), make()
+    metric(*draw(4, 30))
+    alone.update(*draw(5, 30))
+    torch.testing.assert_close(metric(*draw(5, 30)), alone.compute())
+
+
+@makers
+def test_the_input_is_left_alone(make: Callable[[], Metric]) -> None:
+    logits, labels = draw(6, 20)
+    kept = logits.clone(), labels.clone()
+    make().update(logits, labels)
+    assert torch.equal(logits, kept[0])
+    assert torch.equal(labels, kept[1])
+
+
+@makers
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (torch.zeros(3, 4), torch.zeros(2, dtype=torch.int64), r"not \(3, 4\) and \(2,\)"),
+        (torch.zeros(3), torch.zeros(3, dtype=torch.int64), r"not \(3,\) and \(3,\)"),
+        (torch.zeros(3, 4), torch.zeros(3), "not torch.float32 and torch.float32"),
+    ],
+)
+def test_something_else_is_refused(
+    make: Callable[[], Metric], logits: Tensor, labels: Tensor, message: str
+) -> None:
+    metric = make()
+    update = inspect.unwrap(
+        type(metric).update
+    )  # without the checker of annotations, which would speak first
+    with pytest.raises(UserError, match=message):
+        update(metric, logits, labels)
+
+
+def at_confidence(p: float) -> list[float]:
+    """Two logits whose softmax gives class 0 exactly p, in float64."""
+    return [math.log(p), math.log1p(-p)]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_an_edge_belongs_to_the_bin_below(classes: int) -> None:
+    metric = CalibrationError(num_bins=30)
+    metric.update(torch.zeros(1, classes), torch.tensor([0]))
+    assert metric.counts.tolist().index(1) == 30 // classes - 1
+
+
+def test_full_confidence_is_in_the_last_bin_and_none_in_the_first() -> None:
+    metric = CalibrationError(num_bins=3)
+    metric.update(torch.tensor([[1000.0, 0.0]]), torch.tensor([1]))
+    assert metric.counts.tolist() == [0, 0, 1]
+    assert metric.compute() == 1
+    many = CalibrationError(num_bins=3)
+    many.update(torch.zeros(1, 1000), torch.tensor([1]))
+    assert many.counts.tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("make", [Accuracy, lambda: ClassAccuracy(3), CalibrationError])
+def test_the_lowest_class_wins_a_tie(make: Callable[[], Metric]) -> None:
+    metric = make()
+    metric.update(torch.tensor([[1.0, 2.0, 2.0]] * 2), torch.tensor([1, 2]))
+    assert metric.correct.sum() == 1
+
+
+def test_what_is_known_by_hand() -> None:
+    logits = torch.tensor([at_confidence(0.8), at_confidence(0.8), at_confidence(0.3)], dtype=torch.float64)
+    labels = torch.tensor([0, 1, 1])
+    expected = {
+        CalibrationError: (2 * abs(0.8 - 0.5) + abs(0.7 - 1)) / 3,
+        NegativeLogLikelihood: -(math.log(0.8) + math.log(0.2) + math.log(0.7)) / 3,
+        Brier: 2 * (0.2**2 + 0.8**2 + 0.3**2) / 3,
+        Accuracy: 2 / 3,
+    }
+    for kind, value in expected.items():
+        metric = kind()
+        metric.update(logits, labels)
+        assert metric.compute().item() == pytest.approx(value, abs=1e-12)
+
+
+def test_a_masked_label_has_an_infinite_score_and_a_finite_error() -> None:
+    logits, labels = torch.tensor([[0.0, -math.inf]]), torch.tensor([1])
+    nll, brier = NegativeLogLikelihood(), Brier()
+    nll.update(logits, labels)
+    brier.update(logits, labels)
+    assert nll.compute() == math.inf
+    assert brier.compute() == 2
+
+
+def test_class_accuracy_of_another_number_of_classes_is_refused() -> None:
+    with pytest.raises(UserError, match="Logits of 4 classes, for num_classes=3"):
+        ClassAccuracy(3).update(*draw(0, 5))
+
+
+def test_no_bins_are_refused() -> None:
+    with pytest.raises(UserError, match="num_bins=0 is not a number >= 1"):
+        CalibrationError(num_bins=0)

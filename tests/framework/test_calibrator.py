@@ -1,0 +1,66 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from poise.batch import Predictions
+from poise.calibrator import Calibrator, check_held_out
+from poise.errors import UserError
+
+
+def predictions(logits: Tensor, label: Tensor) -> Predictions:
+    return Predictions(logits=logits, features=None, label=label, group=None, index=torch.arange(len(label)))
+
+
+def logits_with(row: int, column: int, value: float) -> Tensor:
+    logits = torch.zeros(4, 3)
+    logits[row, column] = value
+    return logits
+
+
+LABELS = torch.tensor([0, 1, 2, 0])
+
+
+def test_good_predictions_pass() -> None:
+    check_held_out(predictions(torch.randn(4, 3), LABELS))
+    check_held_out(predictions(logits_with(0, 1, -math.inf), LABELS))
+    check_held_out(predictions(torch.randn(4, 3), LABELS.int()))
+
+
+@pytest.mark.parametrize(
+    ("logits", "label", "message"),
+    [
+        (torch.zeros(1, 3), torch.tensor([0]), r"has 1 examples; .* needs 2 or more \(data\.calibration\)"),
+        (torch.zeros(4, 3), torch.tensor([0, 1, 3, 3]), r"Example 2 .* label outside 0…2 \(2 of 4 do\)"),
+        (torch.zeros(4, 3), torch.tensor([0, -1, 2, 0]), r"Example 1 .* label outside 0…2 \(1 of 4 do\)"),
+        (
+            logits_with(2, 0, math.nan),
+            LABELS,
+            "Example 2 of the calibration split has logits that are not finite",
+        ),
+        (
+            logits_with(3, 1, math.inf),
+            LABELS,
+            "Example 3 of the calibration split has logits that are not finite",
+        ),
+        (logits_with(1, 1, -math.inf), LABELS, "Example 1 .* has the logit -inf for its own label"),
+    ],
+)
+def test_what_nothing_can_be_fitted_to_is_refused(logits: Tensor, label: Tensor, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_held_out(predictions(logits, label))
+
+
+class Half(Calibrator):
+    def forward(self, logits: Tensor) -> Tensor:
+        return (logits / 2).log_softmax(-1)
+
+
+def test_a_calibrator_declares_nothing_unless_it_says_so() -> None:
+    assert Calibrator.needs == frozenset()
+    assert Calibrator.default is False
+    with pytest.raises(NotImplementedError, match=r"Half has no fit\."):
+        Half().fit(predictions(torch.zeros(4, 3), LABELS))
+    with pytest.raises(NotImplementedError, match=r"Calibrator has no forward\."):
+        Calibrator()(torch.zeros(4, 3))

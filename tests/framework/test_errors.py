@@ -1,0 +1,19 @@
+import pytest
+
+from poise.errors import UserError, nearest
+
+
+def test_nearest_names_the_word_that_was_meant() -> None:
+    assert nearest("tardes", ["mart", "trades"]) == " Did you mean 'trades'?"
+    assert nearest("TRADES", ["mart", "trades"]) == " Did you mean 'trades'?"
+    assert nearest("linf", iter(["Linf"])) == " Did you mean 'Linf'?"
+
+
+def test_nearest_is_silent_when_nothing_is_near() -> None:
+    assert nearest("zzz", ["mart", "trades"]) == ""
+    assert nearest("zzz", []) == ""
+
+
+def test_a_user_error_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="eps"):
+        raise UserError("eps")
