@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-PATHS = [str(TESTS / "shapes"), str(TESTS)]
+PATHS = [str(TESTS / folder) for folder in ("shapes", "hooks", ".")]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYTHONPATH"] = os.pathsep.join(

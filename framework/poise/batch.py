@@ -66,9 +66,7 @@ class Batch:
         return len(self.x)
 
     @classmethod
-    def of(
-        cls, x: Shaped[Tensor, "B *input"], label: Int[Tensor, " B"], num_classes: int, **known: Any
-    ) -> "Batch":
+    def of(cls, x: Shaped[Tensor, "B *input"], label: Int[Tensor, " B"], num_classes: int, **known: Any) -> "Batch":
         """A batch of inputs [B, *input] (uint8 becomes [0, 1]) and classes [B], with one-hot targets.
 
         Where a class is not known (-1, in streams) the target is uniform.
@@ -100,9 +98,7 @@ class Batch:
             raise UserError("the loader gives no `index`, so a per-example table cannot be looked up")
         return table[self.index]
 
-    def blend(
-        self, partner: Int[Tensor, " B"], share: Float[Tensor, " B"], mix: Callable[[Tensor], Tensor]
-    ) -> "Batch":
+    def blend(self, partner: Int[Tensor, " B"], share: Float[Tensor, " B"], mix: Callable[[Tensor], Tensor]) -> "Batch":
         """Each row with `share` [B] of itself and the rest of row `partner` [B]; `mix` blends `x` and each view."""
         own = share[:, None]
         changes: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -11,6 +12,13 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from poise.evaluator import Progress, no_progress
 
 log = logging.getLogger("poise")
+
+MEANT = (
+    r"You have overridden `on_before_batch_transfer`",  # the module checks what any loader yields
+    r"The 'train_dataloader' does not have many workers",  # the data are in memory
+    r"The 'val_dataloader' does not have many workers",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+)
 
 
 class EpochLog(Callback):
@@ -25,6 +33,28 @@ class EpochLog(Callback):
         log.info(line)
         if trainer.progress_bar_callback is None:
             print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def without_chatter() -> Iterator[None]:
+    """Keep back what Lightning says of every run, and what it warns of that is meant so here."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for meant in MEANT:
+                warnings.filterwarnings("ignore", message=meant)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def say(text: str) -> None:
+    """Tell the person who started the run."""
+    print(text, flush=True)
 
 
 def progress_callback(shown: bool) -> list[Callback]:

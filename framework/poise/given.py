@@ -125,9 +125,7 @@ def _calibration(members: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[
     return {"calibration": _group(objects)}
 
 
-def _in_order(
-    entries: Mapping[str, Entry], members: Mapping[str, Any], loose: Mapping[str, str]
-) -> dict[str, Entry]:
+def _in_order(entries: Mapping[str, Entry], members: Mapping[str, Any], loose: Mapping[str, str]) -> dict[str, Entry]:
     """The entries of a composed config with those of unwritable objects in their places."""
     ordered = {
         alias: Entry(f"{OBJECT}:{type(item).__name__}") if alias in loose else entries[alias]

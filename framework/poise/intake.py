@@ -29,9 +29,7 @@ def as_record(data: Any) -> dict[str, Any]:
     raise UserError(f"a batch is a {type(data).__name__}; give (x, y), (x, y, group) or a dict with x and label")
 
 
-def check_record(
-    record: Mapping[str, Any], num_classes: int, valid_range: tuple[float, float] | None
-) -> None:
+def check_record(record: Mapping[str, Any], num_classes: int, valid_range: tuple[float, float] | None) -> None:
     """Refuse labels outside 0…C-1, NaN, and inputs outside the valid range, while the batch is on the host.
 
     Raises:

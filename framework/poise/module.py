@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import lightning as L
@@ -18,11 +17,11 @@ from poise.batch import Batch, Predictions, as_input
 from poise.data.dataset import Splits
 from poise.distributed import Ranks, current_ranks
 from poise.errors import UserError
-from poise.predictions import predict
 from poise.intake import as_record, check_record
 from poise.metrics import Accuracy, NegativeLogLikelihood
 from poise.models.classifier import Classifier
 from poise.optimizers.sgd import sgd
+from poise.predictions import predict
 from poise.recipe import Recipe, Task
 from poise.schedules.cosine import cosine
 from poise.shipping import shipped_state, statistics
@@ -64,7 +63,7 @@ class TrainingModule(L.LightningModule):
         num_classes: int | None = None,
         *,
         threat: Threat | None = None,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = partial(sgd, lr=0.1),
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = sgd,
         schedule: Callable[[float], float] = cosine,
         seed: int = 0,
         block: int = 0,
@@ -225,9 +224,7 @@ class TrainingModule(L.LightningModule):
         """The step at a batch's first replay: replays share its mixing, on a resumed run as well."""
         return step.replace(global_step=step.global_step - step.global_step % self.stack.replays)
 
-    def _note(
-        self, loss: Tensor, terms: Mapping[str, Tensor], penalties: Mapping[str, Tensor], step: Step
-    ) -> None:
+    def _note(self, loss: Tensor, terms: Mapping[str, Tensor], penalties: Mapping[str, Tensor], step: Step) -> None:
         values = {name: value.detach().mean() for name, value in {**terms, **penalties}.items()}
         self.watch.note(step.global_step, loss, values)
         logged = {f"train/{name}": value for name, value in {**values, **self._noted}.items()}
@@ -278,9 +275,7 @@ class TrainingModule(L.LightningModule):
         """Tell the recipes how the validation went."""
         self.watch.look(current_ranks())
         metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        self.stack.on_epoch_end(
-            self._step(current_ranks(), self.trainer.global_step / self._total_steps), metrics
-        )
+        self.stack.on_epoch_end(self._step(current_ranks(), self.trainer.global_step / self._total_steps), metrics)
 
     # -- validation --------------------------------------------------------------------------------------------
 
@@ -337,9 +332,7 @@ class TrainingModule(L.LightningModule):
         for name, value in state.items():
             if name.startswith("model."):
                 own[name.removeprefix("model.")].copy_(value)
-        self.stack.load_rank_state(
-            {n.removeprefix("stack."): v for n, v in state.items() if n.startswith("stack.")}
-        )
+        self.stack.load_rank_state({n.removeprefix("stack."): v for n, v in state.items() if n.startswith("stack.")})
 
     def resume_rank_state(self, own_state: Callable[[Ranks], Mapping[str, Tensor]]) -> None:
         """Keep what gives a checkpoint's state of this rank, until ranks have met and the common state is loaded."""
@@ -370,5 +363,6 @@ def _refuse_foreign(stack: RecipeStack) -> None:
         raise Refusal("unmet need", f"{name} draws examples by weight, which needs poise's own loader: use poise.fit")
     if stack.replays > 1:
         raise Refusal(
-            "unmet need", f"{', '.join(stack.names)} replays batches, which needs poise's own loader: use poise.fit"
+            "unmet need",
+            f"{', '.join(stack.names)} replays batches, which needs poise's own loader: use poise.fit",
         )

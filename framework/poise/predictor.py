@@ -73,7 +73,9 @@ class Predictor(nn.Module):
     def _checked(self, x: Tensor) -> Tensor:
         shape = tuple(self.card.input_shape)
         if tuple(x.shape[1:]) != shape:
-            raise UserError(f"inputs have shape {tuple(x.shape)}; this predictor takes [N, {', '.join(map(str, shape))}]")
+            raise UserError(
+                f"inputs have shape {tuple(x.shape)}; this predictor takes [N, {', '.join(map(str, shape))}]"
+            )
         parameter = next(self.model.parameters())
         x = as_input(x).to(parameter.device)
         if not torch.isfinite(x).all():
@@ -105,7 +107,7 @@ class Predictor(nn.Module):
         directory = _directory(Path(path))
         card = _card(directory / "predictor.json")
         built = _model(card, model, trust)
-        calibrator = None if card.calibrator is None else registry.build("calibrator", card.calibrator["name"], **card.calibrator["parameters"])
+        calibrator = None if card.calibrator is None else _made("calibrator", card.calibrator, trust)
         predictor = cls(built, card, calibrator)
         try:
             state = load_file(directory / "model.safetensors")
@@ -147,17 +149,26 @@ def _model(card: Card, instance: nn.Module | None, trust: bool) -> Classifier:
         model = Classifier.wrap(instance, classes)
     elif card.model is None:
         raise UserError("this model was somebody's own object: give Predictor.load(path, model=<an instance of it>)")
-    elif ":" in card.model["name"] and not trust:
-        raise UserError(
-            f"this model is made by {card.model['name']}, which poise does not know: "
-            "give Predictor.load(path, trust=True) if you trust that code, or model=<an instance>"
-        )
     else:
-        make = registry.load(registry.find("model", card.model["name"]))
+        make = registry.load(_found("model", card.model, trust))
         model = build(make, classes, card.input_shape, **card.model["parameters"])
     if card.linear_head:
         model.head = nn.Linear(model.feature_width, classes)
     elif card.head is not None:
-        maker = registry.build("recipe", card.head["name"], **card.head["parameters"])
-        model.head = maker.head(model.feature_width, classes)
+        model.head = _made("recipe", card.head, trust).head(model.feature_width, classes)
     return model
+
+
+def _made(kind: str, described: Mapping[str, Any], trust: bool) -> Any:
+    return registry.load(_found(kind, described, trust))(**described["parameters"])
+
+
+def _found(kind: str, described: Mapping[str, Any], trust: bool) -> registry.Record:
+    """The record of a name; code that is not registered is imported only on trust."""
+    name = described["name"]
+    if ":" in name and not trust:
+        raise UserError(
+            f"this predictor's {kind} is {name}, which poise does not know: give Predictor.load(path, trust=True) "
+            "if you trust that code" + (", or model=<an instance>" if kind == "model" else "")
+        )
+    return registry.find(kind, name)

@@ -131,9 +131,7 @@ class Recipe(nn.Module):
         """Look for the worst inputs inside the threat and set `x_adv`. One owner."""
         return batch
 
-    def perturb_weights(
-        self, gradient: Callable[[], dict[str, Tensor]], step: Step
-    ) -> Mapping[str, Tensor] | None:
+    def perturb_weights(self, gradient: Callable[[], dict[str, Tensor]], step: Step) -> Mapping[str, Tensor] | None:
         """Changes {name: Δ} of the model's parameters, added for the loss and taken back before the optimiser.
 
         `gradient()` is that of the whole loss, over all ranks, by parameter name. One owner.

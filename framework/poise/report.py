@@ -27,7 +27,11 @@ def render(metrics: Mapping[str, float], calibrators: Sequence[str], width: int 
 
 def _splits(metrics: Mapping[str, float]) -> list[str]:
     """Names before the first slash that have an accuracy, in order."""
-    return [name.removesuffix("/accuracy") for name in metrics if name.count("/") == 1 and name.endswith("/accuracy") and not name.startswith("val/")]
+    return [
+        name.removesuffix("/accuracy")
+        for name in metrics
+        if name.count("/") == 1 and name.endswith("/accuracy") and not name.startswith("val/")
+    ]
 
 
 def _table(split: str, metrics: Mapping[str, float], calibrators: Sequence[str]) -> Table:

@@ -56,7 +56,7 @@ class Saver(Checkpoint):
         directory = _directory(self.root, trainer.global_step)
 
         def save(path: Path) -> None:
-            trainer.save_checkpoint(path)
+            trainer.save_checkpoint(path, weights_only=False)
             if ranks.rank == 0:
                 save_file(state, path.parent / WEIGHTS)
 

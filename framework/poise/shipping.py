@@ -20,9 +20,7 @@ def statistics(model: nn.Module) -> dict[str, Shaped[Tensor, "..."]]:
     }
 
 
-def shipped_state(
-    model: nn.Module, stack: RecipeStack, ranks: Ranks
-) -> dict[str, Shaped[Tensor, "..."]] | None:
+def shipped_state(model: nn.Module, stack: RecipeStack, ranks: Ranks) -> dict[str, Shaped[Tensor, "..."]] | None:
     """The state_dict that is validated and shipped, or None where it is the model's own.
 
     A recipe's evaluation weights where one gives them, with the batch statistics averaged over ranks; call on all

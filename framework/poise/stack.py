@@ -17,7 +17,14 @@ from poise.registry.hooks import ONE_OWNER
 from poise.step import Step
 
 Reason = Literal[
-    "two of one name", "two owners", "unmet need", "conflict", "order", "never called", "kind of data", "replays"
+    "two of one name",
+    "two owners",
+    "unmet need",
+    "conflict",
+    "order",
+    "never called",
+    "kind of data",
+    "replays",
 ]
 REASONS: tuple[str, ...] = get_args(Reason)
 
@@ -224,9 +231,7 @@ class RecipeStack(nn.Module):
 
     def penalty(self, outcome: Outcome, batch: Batch, step: Step) -> dict[str, Float[Tensor, ""]]:
         """The members' penalties by name."""
-        found = {
-            name: member.penalty(outcome, batch, step.bound(name)) for name, member in self.owners("penalty")
-        }
+        found = {name: member.penalty(outcome, batch, step.bound(name)) for name, member in self.owners("penalty")}
         return {name: value for name, value in found.items() if value is not None}
 
     # -- around the steps --------------------------------------------------------------------------------------
@@ -240,7 +245,11 @@ class RecipeStack(nn.Module):
 
     def sample_weights(self, task: Task, epoch: int) -> Tensor | None:
         """The product of the members' sample weights [N]; int64 where all of them are."""
-        found = [weights for _, member in self.owners("sample_weights") if (weights := member.sample_weights(task, epoch)) is not None]
+        found = [
+            weights
+            for _, member in self.owners("sample_weights")
+            if (weights := member.sample_weights(task, epoch)) is not None
+        ]
         if not found:
             return None
         product = found[0]
@@ -385,7 +394,8 @@ def _refuse_conflicts(named: Mapping[str, Recipe]) -> None:
         for other, rival in named.items():
             if other != name and (shared := sorted(member.conflicts & rival.provides)):
                 raise Refusal(
-                    "conflict", f"{name} cannot train with {other}, which makes {_a(shared)}: keep one of them"
+                    "conflict",
+                    f"{name} cannot train with {other}, which makes {_a(shared)}: keep one of them",
                 )
 
 

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -21,9 +21,7 @@ class Stack(Protocol):
 
     def forward(self, x: Tensor, batch: Batch, step: "Step") -> Output: ...
     def inner(self, batch: Batch, step: "Step") -> Callable[[Tensor], Tensor]: ...
-    def adjust(
-        self, logits: Tensor, target: Tensor, batch: Batch, step: "Step"
-    ) -> tuple[Tensor, Tensor]: ...
+    def adjust(self, logits: Tensor, target: Tensor, batch: Batch, step: "Step") -> tuple[Tensor, Tensor]: ...
     def criterion(self, logits: Tensor, target: Tensor, batch: Batch, step: "Step") -> Tensor: ...
 
 
@@ -67,7 +65,10 @@ class Step:
         stop: reason -> None; ends the training after this step.
     """
 
-    model: Classifier
+    if TYPE_CHECKING:
+        model: Classifier
+    else:
+        model: nn.Module  # any module may be given; it is wrapped below
     stack: Stack = field(default_factory=_plain)
     threat: Threat = field(default_factory=lambda: Threat("linf", 8 / 255))
     epoch: int = 0
@@ -83,8 +84,9 @@ class Step:
     stop: Callable[[str], None] = lambda reason: None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, Classifier):
-            object.__setattr__(self, "model", Classifier(self.model, nn.Identity()))
+        given: nn.Module = self.model
+        if not isinstance(given, Classifier):
+            object.__setattr__(self, "model", Classifier(given, nn.Identity()))
 
     def bound(self, member: str) -> "Step":
         """The same step, for the draws of another member."""
@@ -109,9 +111,7 @@ class Step:
         adjusted, target = self.adjusted(logits, batch)
         return self.stack.criterion(adjusted, target, batch, self)
 
-    def adjusted(
-        self, logits: Float[Tensor, "B C"], batch: Batch
-    ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
+    def adjusted(self, logits: Float[Tensor, "B C"], batch: Batch) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
         """Logits and targets as the label loss sees them, for an objective with a label term of its own."""
         return self.stack.adjust(logits, batch.target, batch, self)
 
@@ -123,7 +123,10 @@ class Step:
         """The rows of each block and a fresh generator for it, whatever rank the block is on."""
         device = batch.x.device
         return [
-            (torch.arange(begin, end, device=device), self._generator(name, device, self.first_block + number))
+            (
+                torch.arange(begin, end, device=device),
+                self._generator(name, device, self.first_block + number),
+            )
             for number, (begin, end) in enumerate(self._spans(batch))
         ]
 

@@ -19,8 +19,7 @@ from poise.attacks.threat import Threat
 from poise.batch import Predictions
 from poise.calibrator import Calibrator
 from poise.config import Config, Entry, to_yaml
-from poise.console import EpochLog, progress_bar, progress_callback
-from poise.data.blocks import check_sizes
+from poise.console import EpochLog, progress_bar, progress_callback, say, without_chatter
 from poise.data.dataset import Splits
 from poise.data.module import DataModule
 from poise.data.source import DataSource
@@ -83,7 +82,7 @@ def main(config: Config) -> int:
     """Run a config for the command line; returns the exit code."""
     result = run(config)
     if current_ranks().rank == 0 and not (under_launcher() and _several(config)):
-        print(f"Run: {result.path}\nLoad: poise.Predictor.load({str(result.path)!r})")
+        say(f"Run: {result.path}\nLoad: poise.Predictor.load({str(result.path)!r})")
     return 0
 
 
@@ -131,7 +130,7 @@ def _run_here(config: Config, objects: Objects, directory: RunDirectory) -> Resu
         _ship(finished, built, calibrators, directory)
         table = render(metrics, list(calibrators))
         log.info("report\n%s", table)
-        print(table, flush=True)
+        say(table)
         directory.write_report(metrics)
     ranks.barrier()
     return Result(metrics, directory.path)
@@ -145,7 +144,9 @@ class _Built:
         self.splits = objects.data or _make("data", config.data).load(config.seed)
         with _seeded(config.seed, "model"):
             self.model = _model(config, objects, self.splits)
-        recipes = {alias: objects.recipes.get(alias) or _make("recipe", entry) for alias, entry in config.recipe.items()}
+        recipes = {
+            alias: objects.recipes.get(alias) or _make("recipe", entry) for alias, entry in config.recipe.items()
+        }
         low, high = self.splits.valid_range or (None, None)
         self.threat = Threat(config.threat.name, float(config.threat.eps or 0.0), low, high)
         self.stack = RecipeStack(recipes)
@@ -195,7 +196,8 @@ class _Built:
 def _fit(built: _Built, directory: RunDirectory) -> TrainingModule:
     """Train, and return a module with the best epoch's weights that nothing wraps."""
     finished = copy.deepcopy(built.module)
-    trainer = _trainer(built, directory)
+    with without_chatter():
+        trainer = _trainer(built, directory)
     resumed = checkpoint.newest(directory.checkpoints)
     path: Path | None = None
     if resumed is not None:
@@ -203,7 +205,8 @@ def _fit(built: _Built, directory: RunDirectory) -> TrainingModule:
         built.module.resume_rank_state(partial(saving.rank_state, resumed))
         path = resumed.state
     try:
-        trainer.fit(built.module, built.data, ckpt_path=path)
+        with without_chatter():
+            trainer.fit(built.module, built.data, ckpt_path=path, weights_only=None if _sharded(built) else True)
     except NonFiniteLoss as error:
         kept = checkpoint.newest(directory.checkpoints)
         raise NonFiniteLoss(f"{error}; last good checkpoint: {kept.directory if kept else 'none'}") from None
@@ -254,9 +257,7 @@ def _trainer(built: _Built, directory: RunDirectory) -> L.Trainer:
     )
 
 
-def _after_fit(
-    finished: TrainingModule, built: _Built, directory: RunDirectory, ranks: Ranks
-) -> dict[str, float]:
+def _after_fit(finished: TrainingModule, built: _Built, directory: RunDirectory, ranks: Ranks) -> dict[str, float]:
     """Let the recipes refit what they refit; returns the chosen epoch's metrics and what they logged."""
     metrics = dict(finished.metrics)
 
@@ -358,6 +359,11 @@ def _seeded(*parts: object) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     yield
+
+
+def _sharded(built: _Built) -> bool:
+    """Whether checkpoints are DeepSpeed's own shards, which hold more than tensors."""
+    return built.config.strategy.startswith("deepspeed")
 
 
 def _several(config: Config) -> bool:

@@ -80,7 +80,7 @@ def _composed(draft: Draft, top: Layer) -> Config:
 def _config(draft: Draft) -> Config:
     recipe, calibration = _recipes(draft)
     data = _data(draft)
-    single = {group: _single(draft, group) for group in SINGLE}
+    model, optimizer, schedule = (_single(draft, group) for group in SINGLE)
     evaluation = _list(draft, "evaluation", "evaluator")
     threat = ThreatConfig(**draft.fields(ThreatConfig, "threat"))
     trainer = TrainerConfig(**draft.fields(TrainerConfig, "trainer"))
@@ -94,7 +94,9 @@ def _config(draft: Draft) -> Config:
         threat=threat,
         trainer=trainer,
         tables=_tables(draft),
-        **single,
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
         **draft.fields(Config, only=SCALARS),
     )
     draft.refuse_rest(list(_paths(to_mapping(config))))
@@ -169,7 +171,7 @@ def _single(draft: Draft, group: str) -> Entry:
 
 
 def _data(draft: Draft) -> DataConfig:
-    """The source, whose parameters are `data.parameter`, and wrappers with theirs at `data.wrapper.parameter`."""
+    """The source, its parameters at `data.parameter`, and wrappers, theirs at `data.wrapper.parameter`."""
     level = draft.level("data.name")
     members = read_names(draft, "data", ["data"], DEFAULT_NAMES["data"], rest=["wrapper"])
     source = next(iter(members.values()), None)

@@ -47,7 +47,7 @@ class Draft:
         self._levels = 0
 
     def add(self, layer: Layer) -> None:
-        """Put a layer on top. A new name for a thing starts from its own defaults, not from the old one's values."""
+        """Put a layer on top. A thing that is newly named starts from its own defaults."""
         self._levels += 1
         new = {path: Given(value, self._levels, layer.source) for path, value in layer.values.items()}
         for group in NAMED:
@@ -120,8 +120,8 @@ class Draft:
             if parameter.type is None:
                 if self.take(path) is not None or parameter.required:
                     self.mistake(
-                        f"{path}: {record.address} gives this parameter no type that text can be read by. Annotate it "
-                        "as int, float, str, bool, Literal or a list of those."
+                        f"{path}: {record.address} gives this parameter no type that text can be read by. "
+                        "Annotate it as int, float, str, bool, Literal or a list of those."
                     )
             elif path in self._given:
                 found[parameter.name] = self.value(path, parameter.type, default)
@@ -155,9 +155,8 @@ class Draft:
         for path, given in self._given.items():
             if path in TOP:
                 if given.value != {}:
-                    self.mistake(
-                        f"{path}={_shown(given.value)}{given.where}: {path} is a group. Set what is in it."
-                    )
+                    shown = f"{path}={_shown(given.value)}{given.where}"
+                    self.mistake(f"{shown}: {path} is a group. Set what is in it.")
                 continue
             alike = [other for other in known if other.rpartition(".")[2] == path]
             hint = f" Did you mean {alike[0]!r}?" if alike else nearest(path, [*known, *TOP])
@@ -226,9 +225,5 @@ def _shown(value: Any) -> str:
 
 
 def _nearest_choice(value: Any, hint: Any) -> str:
-    choices = (
-        [str(choice) for choice in get_args(hint)]
-        if get_origin(hint) is Literal
-        else ["true", "false", "none"]
-    )
-    return nearest(value, choices) if isinstance(value, str) else ""
+    choices = get_args(hint) if get_origin(hint) is Literal else ("true", "false", "none")
+    return nearest(value, map(str, choices)) if isinstance(value, str) else ""

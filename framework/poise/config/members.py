@@ -51,16 +51,13 @@ def read_names(
     members: dict[str, Member] = {}
     for place, item in enumerate(names):
         name, _, alias = item.partition("@")
-        record = look_up(draft, f"{group}={item}{given.where}", (place and rest) or kinds, name)
+        what = f"{group}={item}{given.where}"
+        record = look_up(draft, what, (place and rest) or kinds, name)
         alias = alias or name.rpartition(":")[2]
         if not alias.isidentifier() or alias == "name":
-            draft.mistake(
-                f"{group}={item}{given.where}: {alias!r} cannot be an alias. Use letters, digits and _."
-            )
+            draft.mistake(f"{what}: {alias!r} cannot be an alias. Use letters, digits and _.")
         elif alias in members:
-            draft.mistake(
-                f"{group}={item}{given.where}: two are called {alias!r}. Name one {name}@another_name."
-            )
+            draft.mistake(f"{what}: two are called {alias!r}. Name one {name}@another_name.")
         else:
             members[alias] = Member(record)
     return members
@@ -70,7 +67,7 @@ def look_up(draft: Draft, what: str, kinds: Sequence[str], name: str) -> Record 
     """The record of that name in the first kind that has it; else a mistake."""
     if ":" in name:
         return _resolve(draft, what, kinds, name)
-    known = {}
+    known: dict[str, Record] = {}
     for kind in reversed(kinds):
         known |= registry.records(kind)
     if name not in known:
@@ -81,35 +78,36 @@ def look_up(draft: Draft, what: str, kinds: Sequence[str], name: str) -> Record 
 
 
 def _resolve(draft: Draft, what: str, kinds: Sequence[str], name: str) -> Record | None:
-    refusals = []
+    refusal: UserError | None = None
     for kind in kinds:
         try:
             return registry.resolve(kind, name)
+        except registry.WrongKindError as error:
+            refusal = refusal or error
         except UserError as error:
-            refusals.append(str(error))
-    draft.mistake(f"{what.partition('=')[0]}: {refusals[0]}")
+            refusal = error
+            break
+    draft.mistake(f"{what.partition('=')[0]}: {refusal}")
     return None
 
 
 def with_brought(draft: Draft, members: Mapping[str, Member]) -> dict[str, Member]:
     """The members, each followed by those it brings for one-owner hooks that nobody owns."""
-    owned = {
-        hook
-        for member in members.values()
-        if member.record
-        for hook in member.record.hooks
-        if hook in ONE_OWNER
-    }
+    owned = {hook for member in members.values() for hook in _one_owner_hooks(member.record)}
     everyone: dict[str, Member] = {}
     for alias, member in members.items():
         everyone[alias] = member
         for name, preset in (member.record.brings if member.record else {}).items():
             guest = look_up(draft, f"recipe={alias}, which brings {name}", ["recipe"], name)
-            hooks = {hook for hook in guest.hooks if hook in ONE_OWNER} if guest else set()
+            hooks = _one_owner_hooks(guest)
             if guest and name not in members and name not in everyone and not hooks & owned:
                 everyone[name] = Member(guest, alias, preset)
                 owned |= hooks
     return everyone
+
+
+def _one_owner_hooks(record: Record | None) -> set[str]:
+    return set(record.hooks) & set(ONE_OWNER) if record else set()
 
 
 def read_parameters(draft: Draft, group: str, members: Mapping[str, Member]) -> dict[str, Entry]:
@@ -140,9 +138,11 @@ def refuse_strangers(
         given = draft.take(path)
         where = given.where if given else ""
         written = [alias for alias, member in members.items() if not member.brought_by]
-        hint = (
-            hints.get(alias) or nearest(alias, aliases) or f" Add it: {group}={','.join([*written, alias])}"
-        )
+        add = f" Add it: {group}={','.join([*written, alias])}"
+        hint = hints.get(alias) or nearest(alias, aliases) or add
         shown = ",".join(aliases) or "nothing"
-        draft.mistake(f"{path}{where}: {alias!r} is not in {group}={shown}.{hint}")
+        wrong = f"{alias!r} is not in {group}={shown}.{hint}"
+        if alias in members:
+            wrong = f"{alias} is a member. Set one of its parameters, {path}.<parameter>=<value>."
+        draft.mistake(f"{path}{where}: {wrong}")
         draft.ignore(f"{group}.{alias}")

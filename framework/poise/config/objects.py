@@ -13,21 +13,21 @@ def write_down(recipe: Iterable[Any] | str) -> dict[str, Any]:
     """Recipes and calibrators, objects or names, as the `recipe` group of a config.
 
     Args:
-        recipe: instances, names as in `recipe=`, or a mixture of both, in order; two of one class get aliases.
+        recipe: instances, names as in `recipe=`, or both, in order; two of one class get aliases.
 
     Returns:
         `{"recipe": {"name": […], alias: {parameter: value}}, "calibration": {…}}`, as `compose` takes it; no
         `calibration` where no calibrator is among the objects.
 
     Raises:
-        UserError: an object whose class other processes cannot import, or whose arguments cannot be written down.
+        UserError: an object that other processes cannot import, or with arguments that cannot be written.
     """
     groups: dict[str, dict[str, Any]] = {"recipe": {"name": []}, "calibration": {"name": []}}
     for thing in recipe.split(",") if isinstance(recipe, str) else recipe:
         if isinstance(thing, str):
             groups["recipe"]["name"].append(thing)
             continue
-        group = groups["calibration" if _is_calibrator(thing) else "recipe"]
+        group = groups[_group(thing)]
         name, params = written(thing)
         item, alias = _with_alias(name, [a for g in groups.values() for a in map(_alias, g["name"])])
         group["name"].append(item)
@@ -48,8 +48,8 @@ def written(thing: Any) -> tuple[str, dict[str, Any]]:
     for key, value in params.items():
         if not _plain(value):
             raise UserError(
-                f"{cls.__name__}.{key} is a {type(value).__name__}, which cannot be written into a config: give "
-                "numbers, strings, booleans, None or lists of those."
+                f"{cls.__name__}.{key} is a {type(value).__name__}, which cannot be written into a config: "
+                "give numbers, strings, booleans, None or lists of those."
             )
     return _name(cls), params
 
@@ -59,7 +59,7 @@ def _check_importable(cls: type) -> None:
     way_out = f"put it in a module, at top level, and name it module:{cls.__name__}."
     if cls.__module__ == "__main__":
         raise UserError(
-            f"{cls.__name__} is defined in a notebook or script, where other processes cannot find it: {way_out}"
+            f"{cls.__name__} is defined in a notebook or script, out of other processes' reach: {way_out}"
         )
     if "." in cls.__qualname__ or import_object(qualified) is not cls:
         raise UserError(f"{cls.__name__} cannot be imported from {cls.__module__} under its name: {way_out}")
@@ -72,9 +72,12 @@ def _name(cls: type) -> str:
     return name if any(record and record.qualified == qualified for record in registered) else qualified
 
 
-def _is_calibrator(thing: Any) -> bool:
-    root = import_object(registry.KINDS["calibrator"].root)
-    return isinstance(thing, root)
+def _group(thing: Any) -> str:
+    for kind, group in (("recipe", "recipe"), ("calibrator", "calibration")):
+        if isinstance(thing, import_object(registry.KINDS[kind].root)):
+            return group
+    hint = f": give {thing.__name__}(…), an object" if isinstance(thing, type) else ""
+    raise UserError(f"{getattr(thing, '__name__', type(thing).__name__)} is no recipe and no calibrator{hint}.")
 
 
 def _alias(item: str) -> str:

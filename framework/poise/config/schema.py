@@ -1,6 +1,6 @@
 """The typed config of a run: what there is to set, with its types and defaults.
 
-Parameters of recipes, models, data … are not repeated here: their types and defaults stand in their constructors.
+Types and defaults of the parameters of recipes, models, data … stand in their constructors, not here.
 """
 
 from dataclasses import dataclass, field
@@ -69,7 +69,7 @@ class TrainerConfig:
     Args:
         max_epochs: passes over the training split.
         batch_size: examples of one optimiser step, over ranks and micro-batches.
-        block: examples drawn and mixed together; None is the largest of 16, 8, 4, 2, 1 that divides `batch_size`.
+        block: examples drawn and mixed together; None: the largest of 16, 8, 4, 2, 1 that divides the batch.
         precision: of the model.
         devices: ranks on this node.
         accelerator: auto takes a GPU where there is one.
@@ -81,7 +81,7 @@ class TrainerConfig:
         progress: whether to show a progress bar.
     """
 
-    max_epochs: int = _at_least(1, 10)
+    max_epochs: int = _at_least(1, 20)
     batch_size: int = _at_least(1, 128)
     block: int | None = _at_least(1, None)
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
@@ -118,8 +118,8 @@ class Config:
         evaluation: evaluators by alias, in order.
         trainer: sizes, precision, devices.
         strategy: how ranks share the work; auto is one process, or ddp on several devices.
-        selection: the validation metric that chooses the epoch; None is robust accuracy where the stack attacks,
-            else accuracy.
+        selection: the validation metric that chooses the epoch; None is robust accuracy where the stack
+            attacks, else accuracy.
         tables: per-example tables of earlier runs by name: a file or a run.
         seed: of everything random.
         run_dir: where the run is kept; None is date, time and stack.

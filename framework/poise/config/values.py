@@ -5,6 +5,7 @@ import os
 import re
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any, Literal
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -122,10 +123,9 @@ def _one_from_python(raw: Any, kind: Any) -> Any:
     return float(raw) if math.isfinite(raw) else _MISMATCH
 
 
-def _items(kind: Any, raw: typing.Sequence[Any]) -> Any:
+def _items(kind: Any, raw: Sequence[Any]) -> Any:
     inner = typing.get_args(kind)[0]
-    read = _from_text, _from_python
-    found = [read[not isinstance(item, str)](item, inner) for item in raw]
+    found = [(_from_text if isinstance(item, str) else _from_python)(item, inner) for item in raw]
     if any(item is _MISMATCH for item in found):
         return _MISMATCH
     return tuple(found) if typing.get_origin(kind) is tuple else found

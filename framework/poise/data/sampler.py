@@ -94,7 +94,8 @@ class EpochSampler(Sampler[Rows]):
         return epoch_order(self.size, self.seed, epoch, self._weights(epoch))
 
     def _weights(self, epoch: int) -> Tensor | None:
-        return None if self.weights is None else self.weights(epoch)
+        weights = None if self.weights is None else self.weights(epoch)
+        return None if weights is None else weights.detach().cpu()
 
     def _at(self, epoch: int, order: Tensor, number: int) -> Rows:
         """Micro-batch `number` of this rank in an epoch, replays not counted."""

@@ -42,9 +42,7 @@ class Clean(Evaluator):
             "brier": Brier(),
             "ece": CalibrationError(num_bins=self.bins),
         }
-        return {
-            name: float(measure(seen.logits, seen.label)) for name, measure in measures.items()
-        }
+        return {name: float(measure(seen.logits, seen.label)) for name, measure in measures.items()}
 
 
 def _by_part(

@@ -10,8 +10,8 @@ from typing import Any
 from poise.errors import UserError, nearest
 from poise.registry.hooks import HOOKS
 from poise.registry.imported import import_object, parameters_of_object, record_of
-from poise.registry.kinds import KINDS, RECIPES_GROUP, Kind
-from poise.registry.literals import Unreadable
+from poise.registry.kinds import KINDS, RECIPES_GROUP, Kind, WrongKindError
+from poise.registry.literals import UnreadableError
 from poise.registry.reader import defined, read_class, read_function
 from poise.registry.record import Record
 from poise.registry.source import Module, find_module, forget, modules_below
@@ -71,13 +71,13 @@ def resolve(kind: str, qualified: str) -> Record:
     """The record of a user's own class or function, from its source, or imported where that says too little.
 
     Raises:
-        UserError: it is not found, does not import, is of another kind, or has a parameter called like a hook.
+        UserError: not found, fails to import, of another kind, or with a parameter called like a hook.
     """
     if not OWN.fullmatch(qualified):
         raise UserError(f"{qualified!r} is not of the form package.module:Class.")
     try:
         record = _from_source(KINDS[kind], qualified)
-    except Unreadable:
+    except UnreadableError:
         record = record_of(KINDS[kind], qualified, import_object(qualified))
     for parameter in record.parameters:
         if parameter.name in _RESERVED:
@@ -120,7 +120,7 @@ def build(kind: str, name: str, **params: Any) -> Any:
 
 
 def name_of(thing: Any) -> str:
-    """The name of a class, function or instance: its file's, if that is its own but for case and underscores."""
+    """The name of a class, function or instance: its file's, where that is its own but for case and `_`."""
     named = thing if isinstance(thing, type) or inspect.isfunction(thing) else type(thing)
     file_name = named.__module__.rpartition(".")[2]
     return file_name if _bare(file_name) == _bare(named.__name__) else named.__name__
@@ -161,7 +161,7 @@ def _in_its_file(kind: Kind, module: Module) -> Record | None:
     name = module.name.rpartition(".")[2]
     try:
         return read_file(kind, module)
-    except Unreadable:
+    except UnreadableError:
         class_name = next(found for found in module.classes if _bare(found) == _bare(name))
         obj = import_object(f"{module.name}:{class_name}")
         root = import_object(kind.root)
@@ -172,7 +172,7 @@ def read_file(kind: Kind, module: Module) -> Record | None:
     """The record of what a file is named after, from its source alone; None where that is not of this kind.
 
     Raises:
-        Unreadable: its source does not say enough.
+        UnreadableError: its source does not say enough.
     """
     name = module.name.rpartition(".")[2]
     if kind.function:
@@ -189,15 +189,15 @@ def _from_source(kind: Kind, qualified: str) -> Record:
     place = defined(qualified)
     if place is None:
         _refuse_missing(qualified)
-        raise Unreadable(f"{qualified} is not found in a source file")
+        raise UnreadableError(f"{qualified} is not found in a source file")
     module, name = place
     if name in module.functions:
         if kind.root:
-            raise UserError(f"{qualified} is not a {kind.name}: it is a function.")
+            raise WrongKindError(f"{qualified} is not a {kind.name}: it is a function.")
         return read_function(kind, qualified, module, name)
     record = read_class(kind, qualified, module, name)
     if record is None:
-        raise UserError(
+        raise WrongKindError(
             f"{qualified} is not a {kind.name}: it does not derive from {kind.root.rpartition(':')[2]}."
         )
     return record

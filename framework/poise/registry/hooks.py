@@ -1,4 +1,4 @@
-"""The hooks of a recipe, in the order a step calls them, and what happens where two members have the same one."""
+"""The hooks of a recipe in the order a step calls them, and what happens where two members have one hook."""
 
 from typing import Literal
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from poise.errors import UserError, nearest
 from poise.registry.hooks import HOOKS
-from poise.registry.kinds import Kind
+from poise.registry.kinds import Kind, WrongKindError
 from poise.registry.literals import SCALARS
 from poise.registry.record import REQUIRED, UNWRITABLE, Parameter, Record
 
@@ -21,8 +21,7 @@ def import_object(qualified: str) -> Any:
     """The object "package.module:name" stands for; the working directory is searched last.
 
     Raises:
-        UserError: there is no such module or name, or the module fails as it is imported; then with its own error
-            and line.
+        UserError: no such module or name, or a module that fails as it is imported: its own error and line.
     """
     module_name, _, attribute = qualified.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
@@ -58,9 +57,11 @@ def record_of(kind: Kind, name: str, obj: Any) -> Record:
     """
     root = import_object(kind.root) if kind.root else None
     if root is not None and not (isinstance(obj, type) and issubclass(obj, root)):
-        raise UserError(f"{name} is not a {kind.name}: it does not derive from {root.__name__}.")
+        raise WrongKindError(f"{name} is not a {kind.name}: it does not derive from {root.__name__}.")
     if not callable(obj):
-        raise UserError(f"{name} is not a {kind.name}: it is a {type(obj).__name__}, which cannot be called.")
+        raise WrongKindError(
+            f"{name} is not a {kind.name}: it is a {type(obj).__name__}, which cannot be called."
+        )
     parameters = tuple(parameters_of_object(obj))
     return Record(
         kind=kind.name,

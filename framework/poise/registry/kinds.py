@@ -7,6 +7,9 @@ from poise.errors import UserError, nearest
 RECIPES_GROUP = "poise.recipes"
 
 
+SHAPE = ("num_classes", "input_shape")
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of thing.
@@ -15,7 +18,7 @@ class Kind:
         name: 'recipe' …, as in code and config.
         plural: as in `poise list recipes`.
         root: "module:Class" that its classes derive from; "" where it is a function, or any class.
-        folder: package whose files they are; "" where packages of the entry point group `poise.recipes` hold them.
+        folder: package of their files; "" where packages of the entry point group `poise.recipes` hold them.
         supplied: arguments that the framework gives, never a config. A function takes the first of them.
         function: written as functions.
     """
@@ -46,6 +49,10 @@ KINDS: dict[str, Kind] = {
 
 
 ROOTS: frozenset[str] = frozenset(kind.root for kind in KINDS.values() if kind.root)
+
+
+class WrongKindError(UserError):
+    """A user's own class or function that exists, but is of another kind."""
 
 
 def kind_of(word: str) -> Kind:

@@ -16,7 +16,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 
-class Unreadable(ValueError):
+class UnreadableError(ValueError):
     """Source that says something which cannot be known without running it."""
 
 
@@ -24,20 +24,20 @@ def dotted(node: ast.expr) -> str:
     """`a.b.C` of a name or a chain of attributes.
 
     Raises:
-        Unreadable: another expression.
+        UnreadableError: another expression.
     """
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
         return f"{dotted(node.value)}.{node.attr}"
-    raise Unreadable(f"`{ast.unparse(node)}` is not a name")
+    raise UnreadableError(f"`{ast.unparse(node)}` is not a name")
 
 
 def value(node: ast.expr) -> Any:
     """A literal, `frozenset({…})`, or arithmetic of numbers.
 
     Raises:
-        Unreadable: another expression.
+        UnreadableError: another expression.
     """
     match node:
         case ast.Constant(value=constant) if constant is None or isinstance(
@@ -66,26 +66,26 @@ def value(node: ast.expr) -> Any:
             try:
                 return _ARITHMETIC[type(op)](_number(left), _number(right))
             except ArithmeticError as error:
-                raise Unreadable(f"`{ast.unparse(node)}`: {error}") from error
-    raise Unreadable(f"`{ast.unparse(node)}` is no literal")
+                raise UnreadableError(f"`{ast.unparse(node)}`: {error}") from error
+    raise UnreadableError(f"`{ast.unparse(node)}` is no literal")
 
 
 def _number(node: ast.expr) -> int | float:
     found = value(node)
     if isinstance(found, bool) or not isinstance(found, int | float):
-        raise Unreadable(f"`{ast.unparse(node)}` is not a number")
+        raise UnreadableError(f"`{ast.unparse(node)}` is not a number")
     return found
 
 
 def annotation(node: ast.expr, imported: Mapping[str, str]) -> Any:
-    """The type an annotation names: numbers, strings, booleans, None, Literal, lists of those and their unions.
+    """The type an annotation names: numbers, strings, booleans, None, Literal, lists and unions of those.
 
     Args:
         node: the annotation.
         imported: the module's imports, local name -> "module.name".
 
     Raises:
-        Unreadable: another type.
+        UnreadableError: another type.
     """
     match node:
         case ast.Constant(value=None):
@@ -100,8 +100,8 @@ def annotation(node: ast.expr, imported: Mapping[str, str]) -> Any:
                 return SCALARS[name]
         case ast.Subscript(value=generic, slice=inner):
             return _generic(_meant(generic, imported), inner, imported)
-    raise Unreadable(
-        f"`{ast.unparse(node)}` is not a number, string, boolean, None, Literal or list of those"
+    raise UnreadableError(
+        f"`{ast.unparse(node)}` is no number, string, boolean, None, Literal or list of those"
     )
 
 
@@ -122,7 +122,7 @@ def _generic(name: str, inner: ast.expr, imported: Mapping[str, str]) -> Any:
                 case [item, ast.Constant(value=ellipsis)] if name == "tuple" and ellipsis is Ellipsis:
                     inner = item
                 case _:
-                    raise Unreadable(f"`{name}[{ast.unparse(inner)}]` has a fixed length")
+                    raise UnreadableError(f"`{name}[{ast.unparse(inner)}]` has a fixed length")
         item_type = annotation(inner, imported)
         return tuple[item_type, ...] if name == "tuple" else list[item_type]  # type: ignore[valid-type]
-    raise Unreadable(f"`{name}[…]` is not Literal or list")
+    raise UnreadableError(f"`{name}[…]` is not Literal or list")

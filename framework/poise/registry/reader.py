@@ -8,7 +8,7 @@ from typing import Any
 
 from poise.registry.hooks import HOOKS
 from poise.registry.kinds import ROOTS, Kind
-from poise.registry.literals import Unreadable, annotation, dotted, value
+from poise.registry.literals import UnreadableError, annotation, dotted, value
 from poise.registry.record import REQUIRED, Parameter, Record
 from poise.registry.source import Module, find_module, follow
 
@@ -22,7 +22,7 @@ class Class:
 
     @property
     def qualified(self) -> str:
-        """ "package.module:Class"."""
+        """Where it is defined: "package.module:Class"."""
         return f"{self.module.name}:{self.node.name}"
 
     def method(self, name: str) -> ast.FunctionDef | None:
@@ -35,7 +35,7 @@ def read_class(kind: Kind, name: str, module: Module, class_name: str) -> Record
     """The record of a class; None where it surely is not of that kind.
 
     Raises:
-        Unreadable: its source does not say enough.
+        UnreadableError: its source does not say enough.
     """
     order = resolution_order(Class(module, module.classes[class_name]))
     if kind.root and not any(cls.qualified == kind.root for cls in order):
@@ -62,7 +62,7 @@ def read_function(kind: Kind, name: str, module: Module, function_name: str) -> 
     """The record of a function.
 
     Raises:
-        Unreadable: its signature does not say enough.
+        UnreadableError: its signature does not say enough.
     """
     function = module.functions[function_name]
     supplied = [a.arg for a in (*function.args.args, *function.args.kwonlyargs) if a.arg in kind.supplied]
@@ -80,7 +80,7 @@ def resolution_order(cls: Class) -> list[Class]:
     """Python's method resolution order, as far as the root of a kind where a class derives from one.
 
     Raises:
-        Unreadable: a base that is not found through top-level imports, or bases without a consistent order.
+        UnreadableError: a base that top-level imports do not lead to, or bases without a consistent order.
     """
     bases = [] if cls.qualified in ROOTS else [_base(cls.module, base) for base in cls.node.bases]
     found = [base for base in bases if base is not None]
@@ -93,7 +93,9 @@ def _base(module: Module, node: ast.expr) -> Class | None:
         return None
     place = follow(module, name)
     if place is None or place[1] not in place[0].classes:
-        raise Unreadable(f"the base {name!r} of a class in {module.path.name} is not found by its imports")
+        raise UnreadableError(
+            f"the base {name!r} of a class in {module.path.name} is not found by its imports"
+        )
     return Class(place[0], place[0].classes[place[1]])
 
 
@@ -107,7 +109,7 @@ def _merge(orders: Sequence[list[Class]]) -> list[Class]:
         if not any(cls.qualified == head for other in waiting for cls in other[1:]):
             rest = [other[1:] if other[0].qualified == head else other for other in waiting]
             return [order[0], *_merge(rest)]
-    raise Unreadable("the bases have no consistent order")
+    raise UnreadableError("the bases have no consistent order")
 
 
 def _attributes(order: Sequence[Class]) -> dict[str, Any]:
@@ -116,13 +118,13 @@ def _attributes(order: Sequence[Class]) -> dict[str, Any]:
         for name, node, _ in _assignments(cls, class_variables=True):
             try:
                 found[name] = value(node) if node is not None else None
-            except Unreadable as error:
-                raise Unreadable(f"{cls.node.name}.{name}: {error}") from error
+            except UnreadableError as error:
+                raise UnreadableError(f"{cls.node.name}.{name}: {error}") from error
     return found
 
 
 def _assignments(cls: Class, class_variables: bool) -> Iterator[tuple[str, ast.expr | None, ast.expr | None]]:
-    """Public names assigned in a class's body, with value and annotation: its class variables, or its fields."""
+    """Public names a class's body assigns, with value and annotation: its class variables, or its fields."""
     fields = _is_dataclass(cls)
     for node in cls.node.body:
         match node:
@@ -162,14 +164,14 @@ def _fields(order: Sequence[Class]) -> Iterator[Parameter]:
     for cls in reversed(order):
         if _is_dataclass(cls):
             for name, default, hint in _assignments(cls, class_variables=False):
-                assert hint is not None  # noqa: S101  (a field has an annotation)
+                assert hint is not None
                 found[name] = _parameter(name, hint, default, cls.module)
     yield from found.values()
 
 
 def _parameters(arguments: ast.arguments, module: Module, skip: Sequence[str]) -> Iterator[Parameter]:
     if arguments.vararg or arguments.posonlyargs:
-        raise Unreadable("a constructor takes its arguments by name")
+        raise UnreadableError("a constructor takes its arguments by name")
     positional = arguments.args
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults)) + list(
         arguments.defaults
@@ -181,7 +183,7 @@ def _parameters(arguments: ast.arguments, module: Module, skip: Sequence[str]) -
     for argument, default in pairs:
         if argument.arg not in skip:
             if argument.annotation is None:
-                raise Unreadable(f"the parameter {argument.arg!r} has no type")
+                raise UnreadableError(f"the parameter {argument.arg!r} has no type")
             yield _parameter(argument.arg, argument.annotation, default, module)
 
 
@@ -190,8 +192,8 @@ def _parameter(name: str, hint: ast.expr, default: ast.expr | None, module: Modu
         return Parameter(
             name, annotation(hint, module.imports), REQUIRED if default is None else value(default)
         )
-    except Unreadable as error:
-        raise Unreadable(f"the parameter {name!r}: {error}") from error
+    except UnreadableError as error:
+        raise UnreadableError(f"the parameter {name!r}: {error}") from error
 
 
 def defined(qualified: str) -> tuple[Module, str] | None:

@@ -25,7 +25,7 @@ class Parameter:
 
     Args:
         name: the argument's.
-        type: `int`, `list[float]`, `Literal["a", "b"] | None` …; None where a user's own object has no type that
+        type: `int`, `list[float]`, `Literal["a", "b"] | None` …; None where a user's own object has none that
             text can be read by.
         default: a literal; REQUIRED where there is none; UNWRITABLE where it is no literal.
     """
@@ -50,7 +50,7 @@ class Record:
         qualified: "package.module:Class", where it is defined.
         parameters: the constructor's arguments that a config may set.
         doc: docstring.
-        hooks: hooks of a recipe that the class, or a base of it below Recipe, has of its own; in a step's order.
+        hooks: of a recipe: those that the class, or a base below Recipe, has of its own; in a step's order.
         attributes: class attributes with literal values, inherited ones included.
         supplied: arguments that the framework gives (a model's `num_classes`), as far as it takes them.
     """

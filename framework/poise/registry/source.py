@@ -73,7 +73,7 @@ class Module:
 
 
 def find_spec(name: str) -> ModuleSpec | None:
-    """A module's spec, level by level, so that no parent is imported; the working directory is searched last."""
+    """A module's spec, level by level, so that no parent is imported; the working directory comes last."""
     spec: ModuleSpec | None = None
     parent, _, _ = name.rpartition(".")
     if not parent:
@@ -85,8 +85,21 @@ def find_spec(name: str) -> ModuleSpec | None:
 
 
 def _search(name: str, path: list[str] | None) -> ModuleSpec | None:
-    found = (finder.find_spec(name, path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
-    return next((spec for spec in found if spec is not None), None)
+    for finder in sys.meta_path:
+        try:
+            spec = finder.find_spec(name, path) if hasattr(finder, "find_spec") else None
+        except KeyError:  # a folder without __init__.py, below a package that is not imported
+            spec = _namespace(name, path or [])
+        if spec is not None:
+            return spec
+    return None
+
+
+def _namespace(name: str, path: list[str]) -> ModuleSpec:
+    spec = ModuleSpec(name, None, is_package=True)
+    folders = (Path(entry) / name.rpartition(".")[2] for entry in path)
+    spec.submodule_search_locations = [str(folder) for folder in folders if folder.is_dir()]
+    return spec
 
 
 @cache

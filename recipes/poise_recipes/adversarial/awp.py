@@ -42,20 +42,14 @@ class AWP(Recipe):
         """The whole loss once more, with its gradient."""
         return Passes(loss_evaluations=1)
 
-    def perturb_weights(
-        self, gradient: Callable[[], dict[str, Tensor]], step: Step
-    ) -> Mapping[str, Tensor] | None:
-        """v for each weight tensor of the model, by name."""
+    def perturb_weights(self, gradient: Callable[[], dict[str, Tensor]], step: Step) -> Mapping[str, Tensor] | None:
+        """V for each weight tensor of the model, by name."""
         if step.progress < self.warmup:
             return None
         weights = dict(step.model.named_parameters())
-        return {
-            name: ascent(weights[name].detach(), g, self.gamma) for name, g in gradient().items() if g.ndim > 1
-        }
+        return {name: ascent(weights[name].detach(), g, self.gamma) for name, g in gradient().items() if g.ndim > 1}
 
 
-def ascent(
-    weight: Float[Tensor, "*shape"], gradient: Float[Tensor, "*shape"], gamma: float
-) -> Float[Tensor, "*shape"]:
+def ascent(weight: Float[Tensor, "*shape"], gradient: Float[Tensor, "*shape"], gamma: float) -> Float[Tensor, "*shape"]:
     """γ·‖θ‖·g/‖g‖, shaped like the weight tensor; zero where the gradient is."""
     return gamma * weight.norm() / (gradient.norm() + 1e-20) * gradient

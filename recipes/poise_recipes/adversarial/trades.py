@@ -41,7 +41,7 @@ class Trades(Recipe):
         return Passes(forwards=2, full_backwards=1)
 
     def inner(self, batch: Batch, step: Step) -> Callable[[Tensor], Tensor]:
-        """x [B, *input] -> KL(p(batch.x) ‖ p(x)) [B]."""
+        """X [B, *input] -> KL(p(batch.x) ‖ p(x)) [B]."""
         with torch.no_grad():
             clean = step.model(batch.x)
         return lambda x: kl_divergence(clean, step.model(x))

@@ -43,9 +43,7 @@ class TemperatureScaling(Calibrator):
     def __init__(self, lowest: float = 0.01, highest: float = 100.0) -> None:
         super().__init__()
         if not 0 < lowest < highest < math.inf:
-            raise UserError(
-                f"lowest={lowest} and highest={highest} of temperature_scaling: 0 < lowest < highest."
-            )
+            raise UserError(f"lowest={lowest} and highest={highest} of temperature_scaling: 0 < lowest < highest.")
         self.lowest = lowest
         self.highest = highest
         self.register_buffer("temperature", torch.ones((), dtype=torch.float64))
@@ -54,17 +52,13 @@ class TemperatureScaling(Calibrator):
     def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "TemperatureScaling":
         """Find T; logs a warning where it is one of the bounds."""
         check_held_out(held_out)
-        temperature, hit_bound = solve_temperature(
-            held_out.logits.detach(), held_out.label, self.lowest, self.highest
-        )
+        temperature, hit_bound = solve_temperature(held_out.logits.detach(), held_out.label, self.lowest, self.highest)
         self.temperature.fill_(temperature)
         self.hit_bound.fill_(hit_bound)
         size = len(held_out.label)
         log.info("temperature_scaling: T = %.4g from %d examples", temperature, size)
         if hit_bound:
-            log.warning(
-                "temperature_scaling: T = %g is a bound of %g…%g", temperature, self.lowest, self.highest
-            )
+            log.warning("temperature_scaling: T = %g is a bound of %g…%g", temperature, self.lowest, self.highest)
         return self
 
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:

@@ -51,7 +51,9 @@ class ProjectionHead(Recipe):
     def head(self, in_features: int, num_classes: int) -> nn.Module:
         """The projection and the classifier after it."""
         if self.projection == "reweighting":
-            return nn.Sequential(Reweighting(in_features, self.effective_dimensions), nn.Linear(in_features, num_classes))
+            return nn.Sequential(
+                Reweighting(in_features, self.effective_dimensions), nn.Linear(in_features, num_classes)
+            )
         hidden = [nn.Linear(in_features, in_features), nn.ReLU()] if self.projection == "mlp" else []
         projection = nn.Sequential(*hidden, nn.Linear(in_features, self.width))
         return nn.Sequential(projection, nn.Linear(self.width, num_classes))
@@ -63,7 +65,11 @@ class ProjectionHead(Recipe):
         projection = with_head.get_submodule("0")
         before = self._refitted(train, nn.Identity())
         after = self._refitted(train, projection)
-        for name, head in (("training_head", with_head), ("before_projection", before), ("after_projection", after)):
+        for name, head in (
+            ("training_head", with_head),
+            ("before_projection", before),
+            ("after_projection", after),
+        ):
             step.log(f"projection_head/val_accuracy/{name}", _accuracy(head, val))
         example = next(step.model.parameters())
         step.model.head = before.to(device=example.device, dtype=example.dtype)[1]
@@ -91,9 +97,7 @@ class Reweighting(nn.Module):
         return h * self.scale.to(h.dtype)
 
 
-def linear_probe(
-    features: Float[Tensor, "N D"], label: Int[Tensor, " N"], num_classes: int, l2: float
-) -> nn.Linear:
+def linear_probe(features: Float[Tensor, "N D"], label: Int[Tensor, " N"], num_classes: int, l2: float) -> nn.Linear:
     """The linear classifier of least cross-entropy plus l2/2·‖W‖², by L-BFGS in float64 from zero."""
     mean, std = features.double().mean(0), features.double().std(0).clamp(min=1e-6)
     scaled = (features.double() - mean) / std

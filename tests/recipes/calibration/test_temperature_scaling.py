@@ -63,9 +63,7 @@ def test_float32_logits_are_solved_in_float64() -> None:
     single, double = synthetic(2.0, dtype=torch.float32), synthetic(2.0)
     found = TemperatureScaling().fit(single)
     assert found.temperature.dtype == torch.float64
-    assert found.temperature.item() == pytest.approx(
-        TemperatureScaling().fit(double).temperature.item(), rel=1e-6
-    )
+    assert found.temperature.item() == pytest.approx(TemperatureScaling().fit(double).temperature.item(), rel=1e-6)
 
 
 @given(st.integers(0, 2**31 - 1), st.floats(0.05, 20.0))
@@ -184,9 +182,7 @@ def test_what_it_declares() -> None:
         assert hasattr(calibrator, name)
 
 
-@pytest.mark.parametrize(
-    ("lowest", "highest"), [(0.0, 1.0), (2.0, 1.0), (1.0, 1.0), (0.1, math.inf), (-1.0, 1.0)]
-)
+@pytest.mark.parametrize(("lowest", "highest"), [(0.0, 1.0), (2.0, 1.0), (1.0, 1.0), (0.1, math.inf), (-1.0, 1.0)])
 def test_bounds_that_are_none_are_refused(lowest: float, highest: float) -> None:
     with pytest.raises(UserError, match="0 < lowest < highest"):
         TemperatureScaling(lowest, highest)

@@ -1,0 +1,237 @@
+"""poise starts its own ranks: one process each, under the environment of torch's elastic launcher.
+
+The ranks' rendezvous is a store that this process holds, so its port cannot be taken by another in between.
+Run as a program, this file is the first thing in a rank: it binds the rank's life to the launcher's.
+"""
+
+import contextlib
+import ctypes
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, BinaryIO
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+FORWARDED = (*ENDING, signal.SIGUSR1, signal.SIGUSR2)
+POLL = 0.05
+TAIL = 40  # lines of a failed rank's output
+PR_SET_PDEATHSIG = 1
+
+
+def launch(config_path: Path, devices: int, *, log_dir: Path | None = None, grace: float = 20.0) -> int:
+    """Train the composed config in `config_path` on `devices` ranks of this machine.
+
+    Args:
+        config_path: passed on to every rank as `config=`.
+        devices: number of ranks.
+        log_dir: as of run_ranks.
+        grace: as of run_ranks.
+
+    Returns:
+        The exit code: as of run_ranks.
+    """
+    return run_ranks("poise", ["train", f"config={config_path}"], devices, log_dir=log_dir, grace=grace)
+
+
+def under_launcher() -> bool:
+    """Whether this process is a rank that somebody started: poise, or torchrun."""
+    return all(name in os.environ for name in ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE"))
+
+
+def run_ranks(
+    module: str, arguments: Sequence[str], size: int, *, log_dir: Path | None = None, grace: float = 20.0
+) -> int:
+    """Run `python -m module arguments…` in `size` processes until all are done or one has failed.
+
+    Rank 0 writes to this process' own output, the others to files, the end of which is shown if theirs is the
+    first failure. Signals are passed on; a second Ctrl-C (or SIGTERM) ends all ranks at once. No rank
+    outlives this process, however it ends.
+
+    Args:
+        module: what `python -m` takes.
+        arguments: its command line.
+        size: number of ranks.
+        log_dir: where the ranks' output is kept; None keeps it where a rank failed, in a temporary folder.
+        grace: seconds that the ranks have to end by themselves once one of them has failed.
+
+    Returns:
+        0, or the exit code of the rank that failed first; as in a shell 128 + n for signal n.
+    """
+    folder = log_dir or Path(tempfile.mkdtemp(prefix="poise-ranks-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    with _signals() as received, _Ranks(module, arguments, size, folder, grace) as ranks:
+        failed = ranks.wait(received)
+    if failed is None:
+        if log_dir is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        return 0
+    rank, code = failed
+    if not ranks.ending:
+        _report(rank, code, folder)
+    return code
+
+
+class _Ranks:
+    """The processes; leaving the context kills whatever is left of them."""
+
+    def __init__(self, module: str, arguments: Sequence[str], size: int, folder: Path, grace: float) -> None:
+        self.command = [sys.executable, "-m", "poise.launching", str(os.getpid()), module, *arguments]
+        self.size, self.folder, self.grace = size, folder, grace
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.run_id = uuid.uuid4().hex
+        self.ending = False  # somebody asked for it
+        self.deadline = float("inf")
+
+    def __enter__(self) -> "_Ranks":
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        try:
+            for rank in range(self.size):
+                self.processes.append(self._start(rank))
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._kill()
+
+    def wait(self, received: "deque[int]") -> tuple[int, int] | None:
+        """The first rank that failed and its exit code, once all have ended."""
+        failed: tuple[int, int] | None = None
+        while True:
+            codes = [process.poll() for process in self.processes]
+            bad = [(rank, code) for rank, code in enumerate(codes) if code not in (None, 0)]
+            if failed is None and bad:
+                failed = bad[0][0], _shell_code(bad[0][1])
+                if not self.ending:
+                    self._send(signal.SIGTERM)
+            if failed or (self.ending and any(code is not None for code in codes)):
+                self.deadline = min(self.deadline, time.monotonic() + self.grace)
+            if all(code is not None for code in codes):
+                return failed
+            if time.monotonic() > self.deadline:
+                self._kill()
+            while received:
+                self._receive(received.popleft())
+            time.sleep(POLL)
+
+    def _start(self, rank: int) -> "subprocess.Popen[bytes]":
+        with contextlib.ExitStack() as files:
+            log: BinaryIO | None = None
+            if rank > 0:
+                log = files.enter_context(_log(self.folder, rank).open("wb"))
+            return subprocess.Popen(
+                self.command,
+                env=rank_environment(rank, self.size, self.store.port, self.run_id),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT if log else None,
+                start_new_session=True,  # the terminal's Ctrl-C reaches ranks once, through us
+            )
+
+    def _receive(self, number: int) -> None:
+        if number in ENDING and self.ending:
+            self._kill()
+        self.ending = self.ending or number in ENDING
+        self._send(number)
+
+    def _send(self, number: int) -> None:
+        for process in self.processes:
+            process.send_signal(number)  # does nothing where the process has ended
+
+    def _kill(self) -> None:
+        """With all that a rank has started: its group outlives it where it did not end well."""
+        for process in self.processes:
+            if process.poll() != 0:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def rank_environment(rank: int, size: int, port: int, run_id: str) -> dict[str, str]:
+    """The environment of rank `rank` of `size`, as torch's elastic launcher makes it on one machine."""
+    own = {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "ROLE_RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "GROUP_WORLD_SIZE": "1",
+        "ROLE_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": run_id,
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+    }
+    threads = max(1, len(os.sched_getaffinity(0)) // size)
+    # gloo looks up the host's own name otherwise, which need not resolve
+    defaults = {"OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": "lo"}
+    return {**defaults, **os.environ, **own}
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator["deque[int]"]:
+    """The signals that arrive meanwhile; only a main thread may ask for them."""
+    received: deque[int] = deque()
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, _: FrameType | None) -> None:
+        received.append(number)
+
+    before: dict[int, Any] = {number: signal.signal(number, note) for number in FORWARDED}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _report(rank: int, code: int, folder: Path) -> None:
+    text = f"rank {rank} failed (exit code {code})"
+    path = _log(folder, rank)
+    if path.exists():  # rank 0 has said it here
+        lines = path.read_text(errors="replace").splitlines()[-TAIL:]
+        text = "\n".join([f"{text}; the end of {path}:", *lines])
+    sys.stderr.write(f"{text}\n")
+
+
+def _log(folder: Path, rank: int) -> Path:
+    return folder / f"rank-{rank}.log"
+
+
+def _shell_code(code: int) -> int:
+    return code if code >= 0 else 128 - code
+
+
+def _bind_to(launcher: int) -> None:
+    """Have the kernel kill this process when the launcher dies, whatever it dies of."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != launcher:
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    _bind_to(int(sys.argv[1]))
+    del sys.argv[:2]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -1,0 +1,131 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from poise.config import ConfigErrors, compose, from_yaml, parse
+
+
+def mistakes(*arguments: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigErrors) as raised:
+        parse(arguments)
+    assert str(raised.value) == "\n".join(raised.value.mistakes)
+    assert all(line and "\n" not in line for line in raised.value.mistakes)
+    return raised.value.mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["recipe=trade"], "recipe=trade: there is no recipe or calibrator called 'trade'. Did you mean 'trades'?"),
+        (["recipe=trades,,mixup"], "recipe=trades,,mixup leaves a name empty: give one, or write recipe=plain."),
+        (["recipe="], "recipe= leaves a name empty: give one, or write recipe=plain."),
+        (["calibration="], "calibration= leaves a name empty: give one, or write calibration=none."),
+        (["data="], "data= leaves a name empty: give one."),
+        (["data=digit"], "data=digit: there is no data called 'digit'. Did you mean 'digits'?"),
+        (["data=digits,digits"], "there is no wrapper called 'digits'"),
+        (["model=small_cn"], "model=small_cn: there is no model called 'small_cn'. Did you mean 'small_cnn'?"),
+        (["evaluation=clena"], "evaluation=clena: there is no evaluator called 'clena'. Did you mean 'clean'?"),
+        (["recipe=mixup,mixup"], "two are called 'mixup'. Name one mixup@another_name."),
+        (["recipe=mixup@a-b"], "'a-b' cannot be an alias. Use letters, digits and _."),
+        (["recipe=mixup@name"], "'name' cannot be an alias"),
+        (["recipe.trades.beta=3"], "recipe.trades.beta: 'trades' is not in recipe=nothing. Add it: recipe=trades"),
+        (["recipe=mixup", "recipe.mixpu.alpha=3"], "'mixpu' is not in recipe=mixup. Did you mean 'mixup'?"),
+        (["recipe=trades", "recipe.awp.gamma=3"], "'awp' is not in recipe=trades,pgd. Add it: recipe=trades,awp"),
+        (["recipe=trades", "recipe.trades.bta=3"], "trades has no parameter 'bta'. Did you mean 'beta'?"),
+        (["recipe=pgd_at", "recipe.pgd_at.x=3"], "pgd_at has no parameter 'x'. It has none."),
+        (["recipe=trades", "recipe.trades=3"], "recipe.trades: trades is a member. Set one of its parameters"),
+        (["recipe=trades", "recipe.trades.beta=three"], "recipe.trades.beta=three is not a number (0.1, 1e-3 or 8/255)."),
+        (
+            ["recipe=temperature_scaling", "recipe.temperature_scaling.lowest=1"],
+            "It is a calibrator: calibration.temperature_scaling.…",
+        ),
+        (["recipe=temperature_scaling", "calibration=none"], "recipe= names the calibrator temperature_scaling"),
+        (["recipe=nowhere.at:All"], "recipe: nowhere.at:All: there is no module 'nowhere'."),
+        (["recipe=poise.batch:Batch"], "recipe: poise.batch:Batch is not a recipe: it does not derive from Recipe."),
+        (["data=npz"], "data.path is missing: npz needs it (a string)."),
+        (["data.vla=0.1"], "data.vla: digits has no parameter 'vla'. Did you mean 'val'?"),
+        (["optimizer.learning_rate=1"], "optimizer.learning_rate: sgd has no parameter 'learning_rate'."),
+        (["lr=1"], "There is nothing called 'lr' to set. Did you mean 'optimizer.lr'?"),
+        (["optimzer=sgd"], "There is nothing called 'optimzer' to set. Did you mean 'optimizer'?"),
+        (["trainer.max_epoch=1"], "trainer has no parameter 'max_epoch'. Did you mean 'max_epochs'?"),
+        (["trainer=3"], "trainer=3: trainer is a group. Set what is in it."),
+        (["trainer.max_epochs=ten"], "trainer.max_epochs=ten is not an integer."),
+        (["trainer.max_epochs=0"], "trainer.max_epochs=0 has to be 1 or more."),
+        (["trainer.gradient_clip=0"], "trainer.gradient_clip=0 has to be above 0."),
+        (["trainer.progress=True"], "trainer.progress=True is not true or false. Did you mean 'true'?"),
+        (["seed=-1"], "seed=-1 has to be 0 or more."),
+        (["seed=1", "seed=2"], "seed is given twice: 1 and 2."),
+        (["recipe=mixup", "recipe.name=mixup"], "recipe.name is given twice: mixup and mixup."),
+        (["strategy=dpp"], "strategy=dpp is not auto or ddp or deepspeed_zero1 or deepspeed_zero2 or deepspeed_zero3."),
+        (["threat=linff"], "threat.name=linff is not linf or l2. Did you mean 'linf'?"),
+        (["threat.eps=8"], "threat.eps=8 is larger than the whole range 0…1 of the data: eps is in input units."),
+        (["threat.eps=-1/255"], "is negative: give 0 or more, such as 8/255."),
+        (
+            ["trainer.devices=16", "strategy=ddp"],
+            "batch_size=128 over 16 ranks is 8 a rank, not a multiple of block=16. Fits: 1, 2, 4, 8 ranks; "
+            "batch_size=256; or trainer.block=8 (other draws: another run)",
+        ),
+        (["--devices", "trainer.max_epochs"], "'--devices' is not of the form path=value"),
+        (["=3"], "'=3' is not of the form path=value"),
+    ],
+)
+def test_each_mistake_has_its_line(arguments: list[str], line: str) -> None:
+    assert any(line in found for found in mistakes(*arguments))
+
+
+def test_all_mistakes_are_reported_together() -> None:
+    found = mistakes(
+        "recipe=trade,mixup", "recipe.trade.beta=x", "recipe.mixup.alhpa=1", "seed=a", "foo", "threat.eps=8", "x=1"
+    )
+    assert len(found) == 6
+    for word in ("'trade'", "'alhpa'", "seed=a", "'foo'", "threat.eps=8", "'x'"):
+        assert sum(word in line for line in found) == 1
+
+
+def test_an_eps_above_one_is_for_data_of_that_range() -> None:
+    assert parse(["threat=l2", "threat.eps=3"]).threat.eps == 3.0
+
+
+def test_files_are_named_with_their_mistakes(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("trainer:\n  max_epochs: ten\n  max_epochs: 3\n")
+    (line,) = mistakes(f"config={file}")
+    assert line == f"{file}: line 3: 'max_epochs' is given twice."
+    file.write_text("trainer:\n  max_epochs: ten\nconfig: other.yaml\nrecipe: [trade]\n")
+    found = mistakes(f"config={file}")
+    assert f"trainer.max_epochs=ten (in {file}) is not an integer." in found
+    assert any(line.startswith(f"There is nothing called 'config' to set (in {file}).") for line in found)
+    assert any(line.startswith(f"recipe=trade (in {file}): there is no recipe") for line in found)
+    (line,) = mistakes(f"config={tmp_path / 'rum.yaml'}")
+    assert line == f"config={tmp_path / 'rum.yaml'}: there is no such file. Did you mean 'run.yaml'?"
+    (line,) = mistakes(f"config={tmp_path}")
+    assert "cannot be read" in line
+    file.write_bytes(b"\xff\xfe\x00x")
+    assert "cannot be read" in mistakes(f"config={file}")[0]
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "3", "{[1]: 2}", "&a [*a]", "? x\n? x\n", "a: !!python/object:os.x {}"])
+def test_no_file_ends_in_anything_but_mistakes(text: str) -> None:
+    with pytest.raises(ConfigErrors):
+        from_yaml(text)
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"recipe": 3}, "recipe=3"),
+        ({"recipe": [3]}, "there is no recipe or calibrator called '3'"),
+        ({"trainer": {"max_epochs": 2.5}}, "trainer.max_epochs=2.5 is not an integer."),
+        ({"trainer": {"max_epochs": True}}, "trainer.max_epochs=True is not an integer."),
+        ({"trainer": None}, "trainer=none: trainer is a group."),
+        ({"model": ["mlp"]}, "model.name=['mlp'] is not a string."),
+        ({"trainer": {"max_epochs": 1}, "trainer.max_epochs": 2}, "trainer.max_epochs is given twice: 1 and 2."),
+        ({"recipe": {"name": ["mixup"], "trades": {}}}, "'trades' is not in recipe=mixup."),
+        ({"optimizer": {"lr": object}}, "optimizer.lr="),
+        ({"1": 2}, "There is nothing called '1' to set."),
+    ],
+)
+def test_python_gets_the_same_errors(values: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigErrors) as raised:
+        compose(values)
+    assert any(line in found for found in raised.value.mistakes), raised.value

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Set up the environment, then check style, types and behaviour. Arguments go to pytest.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+launch/setup.sh dev
+
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy
+exec .venv/bin/python -m pytest "$@"
