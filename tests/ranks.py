@@ -50,9 +50,7 @@ class Pair:
         self._stop()
         self._folder.cleanup()
 
-    def run(
-        self, function: Callable[..., Any], *args: Any, timeout: float = 120.0, **kwargs: Any
-    ) -> list[Any]:
+    def run(self, function: Callable[..., Any], *args: Any, timeout: float = 120.0, **kwargs: Any) -> list[Any]:
         """The results of `function(*args, **kwargs)`, one a rank.
 
         Raises:

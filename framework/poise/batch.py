@@ -13,6 +13,9 @@ from torch import Tensor
 from poise.errors import UserError
 from poise.models.classifier import Output
 
+Inputs = Callable[[Float[Tensor, "B *input"]], Float[Tensor, "B *input"]]
+InnerLoss = Callable[[Float[Tensor, "B *input"]], Float[Tensor, " B"]]
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -98,7 +101,7 @@ class Batch:
             raise UserError("the loader gives no `index`, so a per-example table cannot be looked up")
         return table[self.index]
 
-    def blend(self, partner: Int[Tensor, " B"], share: Float[Tensor, " B"], mix: Callable[[Tensor], Tensor]) -> "Batch":
+    def blend(self, partner: Int[Tensor, " B"], share: Float[Tensor, " B"], mix: Inputs) -> "Batch":
         """Each row with `share` [B] of itself and the rest of row `partner` [B]; `mix` blends `x` and each view."""
         own = share[:, None]
         changes: dict[str, Any] = {

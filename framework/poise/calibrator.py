@@ -54,9 +54,7 @@ def check_held_out(held_out: Predictions) -> None:
         )
     size, num_classes = logits.shape
     if size < 2:
-        raise UserError(
-            f"The calibration split has {size} examples; a calibrator needs 2 or more (data.calibration)."
-        )
+        raise UserError(f"The calibration split has {size} examples; a calibrator needs 2 or more (data.calibration).")
     if label.is_floating_point():
         raise UserError(f"The labels of the calibration split are {label.dtype}: they have to be integers.")
     _refuse((label < 0) | (label >= num_classes), f"has a label outside 0…{num_classes - 1}")
@@ -67,6 +65,4 @@ def check_held_out(held_out: Predictions) -> None:
 def _refuse(wrong: Tensor, what: str) -> None:
     rows = torch.nonzero(wrong)[:, 0]
     if len(rows):
-        raise UserError(
-            f"Example {int(rows[0])} of the calibration split {what} ({len(rows)} of {len(wrong)} do)."
-        )
+        raise UserError(f"Example {int(rows[0])} of the calibration split {what} ({len(rows)} of {len(wrong)} do).")

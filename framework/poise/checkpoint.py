@@ -198,9 +198,7 @@ def _content(directory: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(directory, f"{MANIFEST} cannot be read ({error})") from error
     if content.get("format") != FORMAT:
-        raise UserError(
-            f"{directory} has format {content.get('format')}; this version of poise reads format {FORMAT}."
-        )
+        raise UserError(f"{directory} has format {content.get('format')}; this version of poise reads format {FORMAT}.")
     if digest != _digest_of(content):
         raise _damaged(directory, f"{MANIFEST} was changed after it was written")
     return dict(content)

@@ -23,9 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run([word for word in words if word != "--debug"])
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # nobody reads on: nothing is to be said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing is to be said
         return 0
     except (Exception, KeyboardInterrupt) as error:
         if debug:
@@ -51,9 +49,7 @@ def _run(words: list[str]) -> int:
     if command == "--version":
         return _say(f"poise {__version__}")
     if command not in COMMANDS:
-        raise UserError(
-            f"There is no command {command!r}: {', '.join(COMMANDS)}.{nearest(command, COMMANDS)}"
-        )
+        raise UserError(f"There is no command {command!r}: {', '.join(COMMANDS)}.{nearest(command, COMMANDS)}")
     return _help(command) if {"-h", "--help"} & set(rest) else COMMANDS[command](rest)
 
 

@@ -179,7 +179,7 @@ def strategy(
     )
 
 
-def full_state(trainer: "L.Trainer", module: nn.Module) -> dict[str, Tensor]:
+def full_state(trainer: "L.Trainer", module: nn.Module) -> dict[str, Shaped[Tensor, "..."]]:
     """Copies, on the CPU, of `module`'s whole state under any strategy. To be called on all ranks.
 
     Args:
@@ -193,7 +193,7 @@ def full_state(trainer: "L.Trainer", module: nn.Module) -> dict[str, Tensor]:
         }  # a recipe's extra state is no tensor
 
 
-def load_full_state(trainer: "L.Trainer", module: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_full_state(trainer: "L.Trainer", module: nn.Module, state: Mapping[str, Shaped[Tensor, "..."]]) -> None:
     """Put what `full_state` gave back into `module`, under any strategy. To be called on all ranks.
 
     An optimiser with master copies of its own (ZeRO's) writes over it at its next step: it is meant for

@@ -59,9 +59,7 @@ def _assignment(parameter: Parameter) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(map(_shown, value))
-    return (
-        {None: "none", True: "true", False: "false"}.get(value, str(value)) if _is_word(value) else str(value)
-    )
+    return {None: "none", True: "true", False: "false"}.get(value, str(value)) if _is_word(value) else str(value)
 
 
 def _is_word(value: Any) -> bool:
@@ -106,8 +104,6 @@ def _sections(record: Record) -> Iterator[str]:
 
 
 def _address(record: Record) -> str:
-    group = {"calibrator": "calibration", "evaluator": "evaluation", "wrapper": "data"}.get(
-        record.kind, record.kind
-    )
+    group = {"calibrator": "calibration", "evaluator": "evaluation", "wrapper": "data"}.get(record.kind, record.kind)
     named = record.kind in ("recipe", "calibrator", "evaluator", "wrapper")
     return f"{group}.{record.name}." if named else f"{group}."

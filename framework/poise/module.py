@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from jaxtyping import Float, Shaped
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -70,7 +71,7 @@ class TrainingModule(L.LightningModule):
         splits: Splits | None = None,
         num_groups: int = 0,
         valid_range: tuple[float, float] | None = (0.0, 1.0),
-        tables: Mapping[str, Tensor] | None = None,
+        tables: Mapping[str, Shaped[Tensor, "..."]] | None = None,
     ) -> None:
         super().__init__()
         if splits is not None:
@@ -90,8 +91,8 @@ class TrainingModule(L.LightningModule):
         self._ready = self._admitted = False
         self._total_steps = 1
         self._restore: Callable[[], None] = lambda: None
-        self._raw_state: dict[str, Tensor] | None = None
-        self._own_state: Callable[[Ranks], Mapping[str, Tensor]] = lambda ranks: {}
+        self._raw_state: dict[str, Shaped[Tensor, "..."]] | None = None
+        self._own_state: Callable[[Ranks], Mapping[str, Shaped[Tensor, "..."]]] = lambda ranks: {}
         self._noted: dict[str, Tensor | float] = {}
         self.val_accuracy, self.val_nll = Accuracy(), NegativeLogLikelihood()
         self.val_robust_accuracy = Accuracy()
@@ -152,9 +153,11 @@ class TrainingModule(L.LightningModule):
         check_record(record, self.task.num_classes, self.valid_range)
         return record
 
-    def training_step(self, record: Mapping[str, Any], batch_idx: int) -> Tensor:
+    def training_step(self, record: Mapping[str, Any], batch_idx: int) -> Float[Tensor, ""]:
         """The loss of one micro-batch: mix → attack → perturb weights → objective, weigh, penalty."""
         batch, step = self.receive(record), self.step_at(batch_idx, len(record["x"]))
+        # the model's own draws, such as dropout's, come from the global generator: keyed, they resume exactly
+        torch.manual_seed(key(self.seed, step.global_step, step.first_block, "dropout"))
         if not self._admitted:
             self.admit(batch, accumulate=self.trainer.accumulate_grad_batches)
         batch = self.stack.mix(batch, self._first_replay(step))
@@ -224,7 +227,13 @@ class TrainingModule(L.LightningModule):
         """The step at a batch's first replay: replays share its mixing, on a resumed run as well."""
         return step.replace(global_step=step.global_step - step.global_step % self.stack.replays)
 
-    def _note(self, loss: Tensor, terms: Mapping[str, Tensor], penalties: Mapping[str, Tensor], step: Step) -> None:
+    def _note(
+        self,
+        loss: Tensor,
+        terms: Mapping[str, Shaped[Tensor, "..."]],
+        penalties: Mapping[str, Shaped[Tensor, "..."]],
+        step: Step,
+    ) -> None:
         values = {name: value.detach().mean() for name, value in {**terms, **penalties}.items()}
         self.watch.note(step.global_step, loss, values)
         logged = {f"train/{name}": value for name, value in {**values, **self._noted}.items()}
@@ -321,12 +330,12 @@ class TrainingModule(L.LightningModule):
 
     # -- what differs by rank ----------------------------------------------------------------------------------
 
-    def rank_state(self) -> dict[str, Tensor]:
+    def rank_state(self) -> dict[str, Shaped[Tensor, "..."]]:
         """Batch statistics and recipes' buffers that differ by rank."""
         own = {f"model.{name}": value.detach().clone() for name, value in statistics(self.model).items()}
         return own | {f"stack.{name}": value for name, value in self.stack.rank_state().items()}
 
-    def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_rank_state(self, state: Mapping[str, Shaped[Tensor, "..."]]) -> None:
         """Put back what `rank_state` gave on this rank."""
         own = statistics(self.model)
         for name, value in state.items():
@@ -334,13 +343,17 @@ class TrainingModule(L.LightningModule):
                 own[name.removeprefix("model.")].copy_(value)
         self.stack.load_rank_state({n.removeprefix("stack."): v for n, v in state.items() if n.startswith("stack.")})
 
-    def resume_rank_state(self, own_state: Callable[[Ranks], Mapping[str, Tensor]]) -> None:
+    def resume_rank_state(self, own_state: Callable[[Ranks], Mapping[str, Shaped[Tensor, "..."]]]) -> None:
         """Keep what gives a checkpoint's state of this rank, until ranks have met and the common state is loaded."""
         self._own_state = own_state
 
 
 def _task(
-    num_classes: int, splits: Splits | None, num_groups: int, feature_width: int, tables: Mapping[str, Tensor]
+    num_classes: int,
+    splits: Splits | None,
+    num_groups: int,
+    feature_width: int,
+    tables: Mapping[str, Shaped[Tensor, "..."]],
 ) -> Task:
     if splits is None:
         return Task(num_classes, num_groups=num_groups, feature_width=feature_width, tables=tables)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from poise.batch import Batch, Outcome
+from poise.batch import Batch, InnerLoss, Outcome
 from poise.losses import soft_cross_entropy
 from poise.models.classifier import Classifier
 from poise.step import Step
@@ -120,7 +120,7 @@ class Recipe(nn.Module):
         """Mix, mask, add views or enlarge the batch. Chained in the stack's order."""
         return batch
 
-    def inner(self, batch: Batch, step: Step) -> Callable[[Tensor], Tensor]:
+    def inner(self, batch: Batch, step: Step) -> InnerLoss:
         """The function x [B, *input] -> [B] that an attack maximises. One owner; soft cross-entropy if none.
 
         What does not change across the steps of an attack is computed here, once.
@@ -131,14 +131,16 @@ class Recipe(nn.Module):
         """Look for the worst inputs inside the threat and set `x_adv`. One owner."""
         return batch
 
-    def perturb_weights(self, gradient: Callable[[], dict[str, Tensor]], step: Step) -> Mapping[str, Tensor] | None:
+    def perturb_weights(
+        self, gradient: Callable[[], dict[str, Shaped[Tensor, "..."]]], step: Step
+    ) -> Mapping[str, Shaped[Tensor, "..."]] | None:
         """Changes {name: Δ} of the model's parameters, added for the loss and taken back before the optimiser.
 
         `gradient()` is that of the whole loss, over all ranks, by parameter name. One owner.
         """
         return None
 
-    def transform(self, layer: str, h: Tensor, batch: Batch, step: Step) -> Tensor:
+    def transform(self, layer: str, h: Float[Tensor, "B ..."], batch: Batch, step: Step) -> Float[Tensor, "B ..."]:
         """Change what the model sees at 'input' or what a layer gives, in the loss's passes. Chained."""
         return h
 
@@ -171,7 +173,7 @@ class Recipe(nn.Module):
         """A factor on every learning rate; members' factors are multiplied."""
         return 1.0
 
-    def eval_weights(self) -> dict[str, Tensor] | None:
+    def eval_weights(self) -> dict[str, Shaped[Tensor, "..."]] | None:
         """The model's state_dict that validation, checkpoint choice and shipping use. One owner."""
         return None
 
@@ -184,6 +186,6 @@ class Recipe(nn.Module):
     def on_epoch_end(self, step: Step, metrics: Mapping[str, float]) -> None:
         """After an epoch's validation, with its metrics."""
 
-    def after_fit(self, step: Step) -> Mapping[str, Tensor] | None:
+    def after_fit(self, step: Step) -> Mapping[str, Shaped[Tensor, "..."]] | None:
         """Once, on the best weights: may refit the head, and returns per-example tables [N, …] by name or None."""
         return None

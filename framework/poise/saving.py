@@ -5,6 +5,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from jaxtyping import Shaped
 from lightning.pytorch.callbacks import Checkpoint
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -83,7 +84,7 @@ def load_weights(manifest: Manifest, module: TrainingModule) -> None:
     module.load_state_dict(load_file(manifest.directory / WEIGHTS), strict=False)
 
 
-def rank_state(manifest: Manifest, ranks: Ranks) -> dict[str, Tensor]:
+def rank_state(manifest: Manifest, ranks: Ranks) -> dict[str, Shaped[Tensor, "..."]]:
     """What differs by rank, for this rank; on another number of ranks the mean of all ranks' batch statistics."""
     if manifest.ranks == ranks.size:
         return checkpoint.rank_state(manifest, ranks.rank)
@@ -92,7 +93,7 @@ def rank_state(manifest: Manifest, ranks: Ranks) -> dict[str, Tensor]:
     return {name: torch.stack([state[name] for state in states]).mean(0) for name in shared}
 
 
-def _evaluated_state(trainer: L.Trainer, module: TrainingModule, ranks: Ranks) -> dict[str, Tensor]:
+def _evaluated_state(trainer: L.Trainer, module: TrainingModule, ranks: Ranks) -> dict[str, Shaped[Tensor, "..."]]:
     state = full_state(trainer, module)
     shipped = shipped_state(module.model, module.stack, ranks) or {}
     state |= {f"model.{name}": value.detach().cpu() for name, value in shipped.items()}

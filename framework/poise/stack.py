@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, cast, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from poise import registry
-from poise.batch import Batch, Outcome
+from poise.batch import Batch, InnerLoss, Outcome
 from poise.errors import UserError
 from poise.models.classifier import Classifier, Output
 from poise.modes import frozen_statistics
@@ -133,7 +133,7 @@ class RecipeStack(nn.Module):
         name, member = self.owner("attack")
         return member.attack(batch, step.bound(name))
 
-    def inner(self, batch: Batch, step: Step) -> Callable[[Tensor], Tensor]:
+    def inner(self, batch: Batch, step: Step) -> InnerLoss:
         """What an attack maximises: a function x [B, *input] -> [B]."""
         name, member = self.owner("inner")
         return member.inner(batch, step.bound(name))
@@ -154,7 +154,7 @@ class RecipeStack(nn.Module):
         name, owner = owners[0]
         weights = {n: p for n, p in step.model.named_parameters() if p.requires_grad}
 
-        def gradient() -> dict[str, Tensor]:
+        def gradient() -> dict[str, Shaped[Tensor, "..."]]:
             with frozen_statistics(step.model):
                 found = torch.autograd.grad(loss(), list(weights.values()), allow_unused=True)
             used = {n: g for n, g in zip(weights, found, strict=True) if g is not None}
@@ -184,7 +184,7 @@ class RecipeStack(nn.Module):
                 outcome = outcome.replace(clean=step.forward(batch.x, batch))
         return outcome
 
-    def forward(self, x: Float[Tensor, "B *input"], batch: Batch, step: Step) -> Output:  # type: ignore[override]
+    def forward(self, x: Float[Tensor, "B *input"], batch: Batch, step: Step) -> Output:
         """One pass of the model with the members' transforms."""
         owners = [(member, step.bound(name)) for name, member in self.owners("transform")]
 
@@ -243,7 +243,7 @@ class RecipeStack(nn.Module):
             factor *= member.lr_factor(step.bound(name))
         return factor
 
-    def sample_weights(self, task: Task, epoch: int) -> Tensor | None:
+    def sample_weights(self, task: Task, epoch: int) -> Shaped[Tensor, " N"] | None:
         """The product of the members' sample weights [N]; int64 where all of them are."""
         found = [
             weights
@@ -257,7 +257,7 @@ class RecipeStack(nn.Module):
             product = product * weights
         return product
 
-    def eval_weights(self) -> dict[str, Tensor] | None:
+    def eval_weights(self) -> dict[str, Shaped[Tensor, "..."]] | None:
         """The state_dict that validation and shipping use, where a member gives one."""
         _, member = self.owner("eval_weights")
         return member.eval_weights()
@@ -277,14 +277,14 @@ class RecipeStack(nn.Module):
         for name, member in self.owners("on_epoch_end"):
             member.on_epoch_end(step.bound(name), metrics)
 
-    def after_fit(self, step: Step) -> dict[str, Tensor]:
+    def after_fit(self, step: Step) -> dict[str, Shaped[Tensor, "..."]]:
         """Let the members refit what they refit; returns their per-example tables."""
-        tables: dict[str, Tensor] = {}
+        tables: dict[str, Shaped[Tensor, "..."]] = {}
         for name, member in self.owners("after_fit"):
             tables |= member.after_fit(step.bound(name)) or {}
         return tables
 
-    def rank_state(self) -> dict[str, Tensor]:
+    def rank_state(self) -> dict[str, Shaped[Tensor, "..."]]:
         """The buffers that differ by rank."""
         return {
             f"{name}.{buffer}": getattr(member, buffer).detach().clone()
@@ -292,7 +292,7 @@ class RecipeStack(nn.Module):
             for buffer in sorted(member.per_rank)
         }
 
-    def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_rank_state(self, state: Mapping[str, Shaped[Tensor, "..."]]) -> None:
         """Put back what `rank_state` gave."""
         for path, value in state.items():
             name, buffer = path.rsplit(".", 1)
@@ -311,9 +311,9 @@ class StepLoss:
         self._weights: Tensor | None = None
         self._weighed = False
         self.outcome: Outcome | None = None
-        self.penalties: dict[str, Tensor] = {}
+        self.penalties: dict[str, Shaped[Tensor, "..."]] = {}
 
-    def __call__(self) -> Tensor:
+    def __call__(self) -> Float[Tensor, ""]:
         """Evaluate the loss, a scalar with graph."""
         self.outcome = outcome = self._stack.objective(self._batch, self._step)
         if not self._weighed:
@@ -328,7 +328,7 @@ def overrides(member: Recipe, hook: str) -> bool:
     return getattr(type(member), hook) is not getattr(Recipe, hook)
 
 
-def _mean_over_ranks(gradients: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
+def _mean_over_ranks(gradients: dict[str, Shaped[Tensor, "..."]], step: Step) -> dict[str, Shaped[Tensor, "..."]]:
     if step.ranks.size == 1 or not gradients:
         return gradients
     flat = step.ranks.mean(torch.cat([g.flatten() for g in gradients.values()]))

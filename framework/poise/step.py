@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from poise.attacks.threat import Threat
-from poise.batch import Batch, Predictions
+from poise.batch import Batch, InnerLoss, Predictions
 from poise.distributed import Ranks
 from poise.models.classifier import Classifier, Output
 
@@ -19,10 +19,14 @@ from poise.models.classifier import Classifier, Output
 class Stack(Protocol):
     """What a step asks of the stack: see `poise.stack.RecipeStack`."""
 
-    def forward(self, x: Tensor, batch: Batch, step: "Step") -> Output: ...
-    def inner(self, batch: Batch, step: "Step") -> Callable[[Tensor], Tensor]: ...
-    def adjust(self, logits: Tensor, target: Tensor, batch: Batch, step: "Step") -> tuple[Tensor, Tensor]: ...
-    def criterion(self, logits: Tensor, target: Tensor, batch: Batch, step: "Step") -> Tensor: ...
+    def forward(self, x: Float[Tensor, "B *input"], batch: Batch, step: "Step") -> Output: ...
+    def inner(self, batch: Batch, step: "Step") -> InnerLoss: ...
+    def adjust(
+        self, logits: Float[Tensor, "B C"], target: Float[Tensor, "B C"], batch: Batch, step: "Step"
+    ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]: ...
+    def criterion(
+        self, logits: Float[Tensor, "B C"], target: Float[Tensor, "B C"], batch: Batch, step: "Step"
+    ) -> Float[Tensor, " B"]: ...
 
 
 def _plain() -> Stack:
@@ -102,7 +106,7 @@ class Step:
             return self.model.run(x)
         return self.stack.forward(x, batch, self)
 
-    def inner(self, batch: Batch) -> Callable[[Tensor], Tensor]:
+    def inner(self, batch: Batch) -> InnerLoss:
         """The function x [B, *input] -> [B] that an attack maximises."""
         return self.stack.inner(batch, self)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from poise.distributed import Ranks
@@ -25,7 +26,7 @@ class FiniteWatch:
         self._terms: Tensor | None = None
         self._names: tuple[str, ...] = ()
 
-    def note(self, step: int, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
+    def note(self, step: int, loss: Float[Tensor, ""], terms: Mapping[str, Float[Tensor, ""]]) -> None:
         """Take one step's loss (a scalar) and terms (scalars by name)."""
         values = torch.stack([value.detach().double() for value in terms.values()]) if terms else loss.new_zeros(0)
         bad = torch.where(torch.isfinite(loss.detach()), torch.inf, float(step)).double()

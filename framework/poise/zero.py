@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from jaxtyping import Float
 from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.plugins.precision.deepspeed import DeepSpeedPrecision
@@ -32,7 +33,7 @@ class ZeroPrecision(DeepSpeedPrecision):
             return torch.autocast(self.device_type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def backward(self, tensor: Tensor, model: L.LightningModule, *_: Any, **kwargs: Any) -> None:  # type: ignore[override]
+    def backward(self, tensor: Float[Tensor, ""], model: L.LightningModule, *_: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Lightning has divided the loss by the number of accumulated batches: DeepSpeed must not again."""
         model.trainer.model.backward(tensor, scale_wrt_gas=False, **kwargs)  # type: ignore[union-attr,operator]
 

@@ -98,9 +98,7 @@ def flip(path: Path) -> None:
     ("damage", "message"),
     [(cut, "bytes instead of"), (flip, "its checksum differs"), (Path.unlink, "is missing")],
 )
-def test_damage_is_found_and_named(
-    tmp_path: Path, name: str, damage: Callable[[Path], None], message: str
-) -> None:
+def test_damage_is_found_and_named(tmp_path: Path, name: str, damage: Callable[[Path], None], message: str) -> None:
     put(tmp_path / "a")
     damage(tmp_path / "a" / name)
     with pytest.raises(UserError, match=f"checkpoint {tmp_path}/a is damaged: {name}.*{message}"):

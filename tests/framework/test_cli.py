@@ -6,8 +6,9 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-import poise
 import pytest
+
+import poise
 from poise import registry
 from poise.cli import COMMANDS, main
 from poise.config import Config
@@ -17,7 +18,9 @@ from poise.registry import KINDS
 
 def in_a_process(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, without the tests' import hook."""
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if not path.rstrip("/").endswith("shapes")]
+    paths = [
+        path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if not path.rstrip("/").endswith("shapes")
+    ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     program = ["-c", code] if code else ["-m", "poise"]
     return subprocess.run(

@@ -99,9 +99,7 @@ def train(
             use_distributed_sampler=False,
             inference_mode=False,
         )
-        trainer.fit(
-            module, torch.utils.data.DataLoader(Shard(start, stop), batch_size=None), ckpt_path=resume
-        )
+        trainer.fit(module, torch.utils.data.DataLoader(Shard(start, stop), batch_size=None), ckpt_path=resume)
         if save is not None:
             trainer.save_checkpoint(save)
     return module, trainer

@@ -162,9 +162,7 @@ def test_no_rank_outlives_a_launcher_that_is_killed(module: Callable[[str], str]
     wait_for(lambda: not any(alive(pid) for pid in pids(tmp_path)), "the ranks to die", seconds=5)
 
 
-def test_a_rank_killed_by_a_signal_is_reported_as_a_shell_would(
-    module: Callable[[str], str], tmp_path: Path
-) -> None:
+def test_a_rank_killed_by_a_signal_is_reported_as_a_shell_would(module: Callable[[str], str], tmp_path: Path) -> None:
     process = background(tmp_path, module(WAITS), "stubborn")
     os.kill(pids(tmp_path)[1], signal.SIGKILL)
     output, _ = process.communicate(timeout=30)

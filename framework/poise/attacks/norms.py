@@ -26,7 +26,7 @@ class Norm(ABC):
     @abstractmethod
     def projection(
         self, x: Float[Tensor, "B *input"], eps: float, low: float | None, high: float | None
-    ) -> Callable[[Tensor], Tensor]:
+    ) -> Callable[[Float[Tensor, "B *input"]], Float[Tensor, "B *input"]]:
         """The map from x_adv to a point of ball and range; a point of both stays as it is."""
 
     @abstractmethod
@@ -49,7 +49,7 @@ class Linf(Norm):
 
     def projection(
         self, x: Float[Tensor, "B *input"], eps: float, low: float | None, high: float | None
-    ) -> Callable[[Tensor], Tensor]:
+    ) -> Callable[[Float[Tensor, "B *input"]], Float[Tensor, "B *input"]]:
         radius = torch.full_like(x, eps)
         lowest = _clipped(_moved(x, -radius), low, high)
         highest = _clipped(_moved(x, radius), low, high)
@@ -73,7 +73,7 @@ class L2(Norm):
 
     def projection(
         self, x: Float[Tensor, "B *input"], eps: float, low: float | None, high: float | None
-    ) -> Callable[[Tensor], Tensor]:
+    ) -> Callable[[Float[Tensor, "B *input"]], Float[Tensor, "B *input"]]:
         # a few roundings short of eps, so that the result counts as inside when it is projected again
         radius = eps * (1 - 4 * torch.finfo(x.dtype).eps)
 

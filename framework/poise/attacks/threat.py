@@ -51,9 +51,7 @@ class Threat:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise UserError(f"The valid range {low:g}…{high:g} is not a range: low < high, both finite.")
         if self.norm == "linf" and self.eps > high - low:
-            raise UserError(
-                f"eps={self.eps} is larger than the valid range {low:g}…{high:g}: {self._unit()}."
-            )
+            raise UserError(f"eps={self.eps} is larger than the valid range {low:g}…{high:g}: {self._unit()}.")
 
     def check(self, x: Float[Tensor, "B *input"]) -> None:
         """Looks at the shape of the inputs alone.
@@ -71,9 +69,7 @@ class Threat:
                 f"of {size} values in {self.low:g}…{self.high:g}: {self._unit()}."
             )
 
-    def project(
-        self, x_adv: Float[Tensor, "B *input"], x: Float[Tensor, "B *input"]
-    ) -> Float[Tensor, "B *input"]:
+    def project(self, x_adv: Float[Tensor, "B *input"], x: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
         """A permitted input near `x_adv`; `x_adv` itself where it is permitted.
 
         For linf this is the nearest permitted input. For l2 the change is shortened to eps and then clipped
@@ -81,7 +77,9 @@ class Threat:
         """
         return self.projection(x)(x_adv)
 
-    def projection(self, x: Float[Tensor, "B *input"]) -> Callable[[Tensor], Tensor]:
+    def projection(
+        self, x: Float[Tensor, "B *input"]
+    ) -> Callable[[Float[Tensor, "B *input"]], Float[Tensor, "B *input"]]:
         """`project` around one x, for many `x_adv`: what depends on x alone is computed once."""
         return self._geometry.projection(x, self.eps, self.low, self.high)
 
@@ -91,9 +89,7 @@ class Threat:
         """One step of length `step_size` up the gradient, not projected. A zero gradient moves nothing."""
         return x_adv + step_size * self._geometry.direction(gradient)
 
-    def start(
-        self, x: Float[Tensor, "B *input"], noise: Float[Tensor, "B *input"]
-    ) -> Float[Tensor, "B *input"]:
+    def start(self, x: Float[Tensor, "B *input"], noise: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
         """A random permitted input, from noise uniform in [-1, 1].
 
         linf: uniform in the ball. l2: a uniform direction and a length uniform in 0…eps. Then clipped to the

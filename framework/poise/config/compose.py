@@ -117,9 +117,7 @@ def _recipes(draft: Draft) -> tuple[dict[str, Entry], dict[str, Entry]]:
     members = with_brought(draft, {alias: m for alias, m in named.items() if alias not in stray})
 
     if stray and calibration_level == level and not own:
-        draft.mistake(
-            f"recipe= names the calibrator {next(iter(stray))}, and calibration=none. Leave one of them out."
-        )
+        draft.mistake(f"recipe= names the calibrator {next(iter(stray))}, and calibration=none. Leave one of them out.")
     if not stray and not calibration_level:
         own = read_names(draft, "calibration", ["calibrator"], _default_calibrators(), nothing="none")
     elif calibration_level < level and stray:

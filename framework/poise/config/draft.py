@@ -89,9 +89,7 @@ class Draft:
         try:
             found = convert(given.value, hint)
         except ValueError as error:
-            self.mistake(
-                f"{path}={_shown(given.value)}{given.where} {error}.{_nearest_choice(given.value, hint)}"
-            )
+            self.mistake(f"{path}={_shown(given.value)}{given.where} {error}.{_nearest_choice(given.value, hint)}")
             return default
         limits = metadata or {}
         if found is not None and "least" in limits and found < limits["least"]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from poise.errors import UserError
 
 
-class ConfigErrors(UserError):  # noqa: N818  (it holds several)
+class ConfigErrors(UserError):
     """What is wrong with a config.
 
     Args:

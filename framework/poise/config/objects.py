@@ -58,9 +58,7 @@ def _check_importable(cls: type) -> None:
     qualified = f"{cls.__module__}:{cls.__qualname__}"
     way_out = f"put it in a module, at top level, and name it module:{cls.__name__}."
     if cls.__module__ == "__main__":
-        raise UserError(
-            f"{cls.__name__} is defined in a notebook or script, out of other processes' reach: {way_out}"
-        )
+        raise UserError(f"{cls.__name__} is defined in a notebook or script, out of other processes' reach: {way_out}")
     if "." in cls.__qualname__ or import_object(qualified) is not cls:
         raise UserError(f"{cls.__name__} cannot be imported from {cls.__module__} under its name: {way_out}")
 

@@ -59,9 +59,7 @@ def as_inputs(name: str, array: np.ndarray) -> Shaped[Tensor, "N *input"]:
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise UserError(f"{name} holds {array.dtype}: give uint8 (0 to 255) or floats.")
     if array.ndim not in (2, 3, 4):
-        raise UserError(
-            f"{name} has shape {array.shape}: give [N, D], [N, H, W], [N, H, W, C] or [N, C, H, W]."
-        )
+        raise UserError(f"{name} has shape {array.shape}: give [N, D], [N, H, W], [N, H, W, C] or [N, C, H, W].")
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[-1] in CHANNELS:

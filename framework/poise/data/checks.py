@@ -17,9 +17,7 @@ def check_integers(values: Shaped[Tensor, "..."], name: str, rows: int) -> Int[T
         given = str(values.dtype).removeprefix("torch.")
         raise UserError(f"{name} holds {given}: give integers, one per row of x.")
     if values.shape != (rows,):
-        raise UserError(
-            f"x has {rows} rows, {name} has shape {tuple(values.shape)}: give one integer per row."
-        )
+        raise UserError(f"x has {rows} rows, {name} has shape {tuple(values.shape)}: give one integer per row.")
     return values.to(torch.int64)
 
 

@@ -42,13 +42,13 @@ class Arrays(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> dict[str, Shaped[Tensor, "B ..."]]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} examples")
         row = self.fetch(torch.tensor([index % len(self)]))
         return {name: value[0] for name, value in row.items()}
 
-    def fetch(self, indices: Int[Tensor, " B"]) -> dict[str, Tensor]:
+    def fetch(self, indices: Int[Tensor, " B"]) -> dict[str, Shaped[Tensor, "B ..."]]:
         """Many rows at once: x [B, *input], label, index and, where there are groups, group, each [B]."""
         batch = {"x": self.x[indices], "label": self.label[indices], "index": indices}
         if self.group is not None:
@@ -93,9 +93,7 @@ class Splits:
 
     def __post_init__(self) -> None:
         if self.num_classes < 2 or len(self.class_names) != self.num_classes:
-            raise UserError(
-                f"{self.num_classes} classes with {len(self.class_names)} names: give 2 or more, named."
-            )
+            raise UserError(f"{self.num_classes} classes with {len(self.class_names)} names: give 2 or more, named.")
         labelled = {**self.main, **{f"shifts.{name}": split for name, split in self.shifts.items()}}
         for name, split in labelled.items():
             self._check_inputs(name, split)

@@ -24,9 +24,7 @@ class TrainLoader:
         streams: the data sets for whose rows the sampler also asks; given as batch['streams'][name].
     """
 
-    def __init__(
-        self, data: Arrays, sampler: EpochSampler, streams: Mapping[str, Arrays] | None = None
-    ) -> None:
+    def __init__(self, data: Arrays, sampler: EpochSampler, streams: Mapping[str, Arrays] | None = None) -> None:
         self.data, self.sampler, self.streams = data, sampler, dict(streams or {})
 
     def __len__(self) -> int:
@@ -36,9 +34,7 @@ class TrainLoader:
         for rows in self.sampler:
             batch: dict[str, Any] = self.data.fetch(rows.train)
             if self.streams:
-                batch["streams"] = {
-                    name: data.fetch(rows.streams[name]) for name, data in self.streams.items()
-                }
+                batch["streams"] = {name: data.fetch(rows.streams[name]) for name, data in self.streams.items()}
             yield batch
 
     def state_dict(self) -> dict[str, int]:
@@ -53,9 +49,7 @@ class TrainLoader:
             UserError: names what differs.
         """
         mine = self.state_dict()
-        changed = [
-            f"{name} was {state[name]} and is {mine[name]}" for name in mine if state[name] != mine[name]
-        ]
+        changed = [f"{name} was {state[name]} and is {mine[name]}" for name in mine if state[name] != mine[name]]
         if changed:
             raise UserError(f"the checkpoint's data order cannot be continued: {', '.join(changed)}.")
 
@@ -80,9 +74,7 @@ class EvaluationLoader:
         if batch_size < 1:
             raise UserError(f"an evaluation batch size of {batch_size} must be 1 or more.")
         if len(data) < ranks:
-            raise UserError(
-                f"a split of {len(data)} examples cannot be shared by {ranks} ranks: use fewer ranks."
-            )
+            raise UserError(f"a split of {len(data)} examples cannot be shared by {ranks} ranks: use fewer ranks.")
         self.data = data
         self.positions = torch.arange(rank, len(data), ranks)
         batches = math.ceil(math.ceil(len(data) / ranks) / batch_size)

@@ -8,9 +8,7 @@ from poise.data.keys import generator
 from poise.errors import UserError
 
 
-def epoch_order(
-    size: int, seed: int, epoch: int, weights: Shaped[Tensor, " N"] | None = None
-) -> Int[Tensor, " M"]:
+def epoch_order(size: int, seed: int, epoch: int, weights: Shaped[Tensor, " N"] | None = None) -> Int[Tensor, " M"]:
     """The examples of one epoch in the order of training, [M]; keyed by seed and epoch alone.
 
     Args:
@@ -47,14 +45,10 @@ def epoch_size(size: int, weights: Shaped[Tensor, " N"] | None = None) -> int:
 
 def _check_weights(weights: Tensor, size: int) -> None:
     if weights.shape != (size,):
-        raise UserError(
-            f"sample weights have shape {tuple(weights.shape)}: give one for each of {size} examples."
-        )
+        raise UserError(f"sample weights have shape {tuple(weights.shape)}: give one for each of {size} examples.")
     if not bool(torch.isfinite(weights).all()) or bool((weights < 0).any()):
         row = int((~torch.isfinite(weights) | (weights < 0)).to(torch.uint8).argmax())
-        raise UserError(
-            f"the sample weight of example {row} is {weights[row].item()}: give 0 or more, finite."
-        )
+        raise UserError(f"the sample weight of example {row} is {weights[row].item()}: give 0 or more, finite.")
     if not bool((weights > 0).any()):
         raise UserError("sample weights are all 0: no example is left to train on.")
 

@@ -10,9 +10,7 @@ from poise.data.keys import generator
 from poise.errors import UserError
 
 
-def stratified(
-    label: Int[Tensor, " N"], shares: Mapping[str, float], seed: int
-) -> dict[str, Int[Tensor, " M"]]:
+def stratified(label: Int[Tensor, " N"], shares: Mapping[str, float], seed: int) -> dict[str, Int[Tensor, " M"]]:
     """Rows of each named split, and of 'train' what is left; every class is shared out alike.
 
     Args:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -36,14 +37,11 @@ class LogitsMetric(Metric):
         self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
 
-def check_shapes(logits: Tensor, labels: Tensor) -> None:
+def check_shapes(logits: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
     """Raises UserError unless logits are float [B, C] and labels integer [B]."""
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise UserError(
-            f"A metric takes logits [B, C] and labels [B], "
-            f"not {tuple(logits.shape)} and {tuple(labels.shape)}."
+            f"A metric takes logits [B, C] and labels [B], not {tuple(logits.shape)} and {tuple(labels.shape)}."
         )
     if not logits.is_floating_point() or labels.is_floating_point():
-        raise UserError(
-            f"A metric takes float logits and integer labels, not {logits.dtype} and {labels.dtype}."
-        )
+        raise UserError(f"A metric takes float logits and integer labels, not {logits.dtype} and {labels.dtype}.")

@@ -112,9 +112,7 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(self.backbone(self.normalise(x)))
         return logits
 
-    def run(
-        self, x: Float[Tensor, "B *input"], transform: Transform | None = None, keep: bool = False
-    ) -> Output:
+    def run(self, x: Float[Tensor, "B *input"], transform: Transform | None = None, keep: bool = False) -> Output:
         """A forward pass with all that can be known of it.
 
         Args:

@@ -29,9 +29,7 @@ def build(
             that is no module, inputs it cannot take, or outputs that are not [B, C].
     """
     network = (
-        _ready(source, params)
-        if isinstance(source, nn.Module)
-        else _make(source, num_classes, input_shape, params)
+        _ready(source, params) if isinstance(source, nn.Module) else _make(source, num_classes, input_shape, params)
     )
     example = _example(network, input_shape)
     _check_output(network, example, num_classes)

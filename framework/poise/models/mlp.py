@@ -33,6 +33,4 @@ def mlp(num_classes: int, input_shape: Sequence[int], width: int = 128, depth: i
         units = width
     centre = (0.5, 0.25) if len(input_shape) > 1 else (None, None)
     layer_names = tuple(f"layer{number}" for number in range(1, depth + 1))
-    return Classifier(
-        backbone, nn.Linear(units, num_classes), mean=centre[0], std=centre[1], layer_names=layer_names
-    )
+    return Classifier(backbone, nn.Linear(units, num_classes), mean=centre[0], std=centre[1], layer_names=layer_names)

@@ -14,8 +14,7 @@ def image_channels(model: str, input_shape: Sequence[int], smallest: int = 8) ->
     shape = tuple(input_shape)
     if len(shape) != 3:
         raise UserError(
-            f"model={model} takes images (channels, height, width), the data's inputs are {shape}: "
-            "use model=mlp."
+            f"model={model} takes images (channels, height, width), the data's inputs are {shape}: use model=mlp."
         )
     if min(shape[1:]) < smallest:
         raise UserError(

@@ -11,7 +11,6 @@ from poise.registry.catalogue import resolve as resolve
 from poise.registry.kinds import KINDS as KINDS
 from poise.registry.kinds import Kind as Kind
 from poise.registry.kinds import WrongKindError as WrongKindError
-from poise.registry.kinds import kind_of as kind_of
 from poise.registry.record import REQUIRED as REQUIRED
 from poise.registry.record import UNWRITABLE as UNWRITABLE
 from poise.registry.record import Parameter as Parameter

@@ -34,9 +34,7 @@ def records(kind: str) -> Mapping[str, Record]:
             continue
         if record.name in found:
             both = f"{found[record.name].qualified} and {record.qualified}"
-            raise UserError(
-                f"Two {KINDS[kind].plural} are called {record.name!r}: {both}. Rename or uninstall one."
-            )
+            raise UserError(f"Two {KINDS[kind].plural} are called {record.name!r}: {both}. Rename or uninstall one.")
         found[record.name] = record
     return dict(sorted(found.items()))
 
@@ -81,9 +79,7 @@ def resolve(kind: str, qualified: str) -> Record:
         record = record_of(KINDS[kind], qualified, import_object(qualified))
     for parameter in record.parameters:
         if parameter.name in _RESERVED:
-            raise UserError(
-                f"{qualified} has a parameter called {parameter.name!r}, which has a meaning of its own."
-            )
+            raise UserError(f"{qualified} has a parameter called {parameter.name!r}, which has a meaning of its own.")
     return record
 
 
@@ -104,11 +100,7 @@ def build(kind: str, name: str, **params: Any) -> Any:
     """
     record = find(kind, name)
     known = [p.name for p in record.parameters]
-    given = {
-        key: value
-        for key, value in params.items()
-        if key not in KINDS[kind].supplied or key in record.supplied
-    }
+    given = {key: value for key, value in params.items() if key not in KINDS[kind].supplied or key in record.supplied}
     for key in given:
         if key not in known and key not in record.supplied:
             raise UserError(
@@ -116,7 +108,11 @@ def build(kind: str, name: str, **params: Any) -> Any:
             )
     if missing := [p.name for p in record.parameters if p.required and p.name not in given]:
         raise UserError(f"{name} needs a value for {' and '.join(missing)}.")
-    return load(record)(**given)
+    built = load(record)(**given)
+    root = import_object(KINDS[kind].root) if KINDS[kind].root else object
+    if not isinstance(built, root):
+        raise WrongKindError(f"{name} makes a {type(built).__name__}, and {kind} has to be a {root.__name__}.")
+    return built
 
 
 def name_of(thing: Any) -> str:
@@ -192,7 +188,7 @@ def _from_source(kind: Kind, qualified: str) -> Record:
         raise UnreadableError(f"{qualified} is not found in a source file")
     module, name = place
     if name in module.functions:
-        if kind.root:
+        if kind.root and not kind.makers:
             raise WrongKindError(f"{qualified} is not a {kind.name}: it is a function.")
         return read_function(kind, qualified, module, name)
     record = read_class(kind, qualified, module, name)

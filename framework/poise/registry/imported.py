@@ -56,12 +56,11 @@ def record_of(kind: Kind, name: str, obj: Any) -> Record:
         UserError: it is not of that kind.
     """
     root = import_object(kind.root) if kind.root else None
-    if root is not None and not (isinstance(obj, type) and issubclass(obj, root)):
+    made = kind.makers and inspect.isfunction(obj)
+    if root is not None and not made and not (isinstance(obj, type) and issubclass(obj, root)):
         raise WrongKindError(f"{name} is not a {kind.name}: it does not derive from {root.__name__}.")
     if not callable(obj):
-        raise WrongKindError(
-            f"{name} is not a {kind.name}: it is a {type(obj).__name__}, which cannot be called."
-        )
+        raise WrongKindError(f"{name} is not a {kind.name}: it is a {type(obj).__name__}, which cannot be called.")
     parameters = tuple(parameters_of_object(obj))
     return Record(
         kind=kind.name,
@@ -140,9 +139,7 @@ def _attributes(cls: type, root: type | None) -> dict[str, Any]:
 def _literal(value: Any) -> bool:
     if isinstance(value, frozenset | set):
         return all(map(_plain, value))
-    return _plain(value) or (
-        isinstance(value, dict) and all(_plain(v) or _literal(v) for v in value.values())
-    )
+    return _plain(value) or (isinstance(value, dict) and all(_plain(v) or _literal(v) for v in value.values()))
 
 
 def _hooks(cls: type, root: type | None) -> tuple[str, ...]:

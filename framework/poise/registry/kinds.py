@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from poise.errors import UserError, nearest
+from poise.errors import UserError
 
 RECIPES_GROUP = "poise.recipes"
 
@@ -17,10 +17,11 @@ class Kind:
     Args:
         name: 'recipe' …, as in code and config.
         plural: as in `poise list recipes`.
-        root: "module:Class" that its classes derive from; "" where it is a function, or any class.
+        root: "module:Class" that its classes derive from; "" where it is written as a function.
         folder: package of their files; "" where packages of the entry point group `poise.recipes` hold them.
         supplied: arguments that the framework gives, never a config. A function takes the first of them.
         function: written as functions.
+        makers: a user's function that makes one will do as well.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Kind:
     folder: str = ""
     supplied: tuple[str, ...] = ()
     function: bool = False
+    makers: bool = False
 
 
 KINDS: dict[str, Kind] = {
@@ -36,11 +38,9 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind("recipe", "recipes", root="poise.recipe:Recipe"),
         Kind("calibrator", "calibrators", root="poise.calibrator:Calibrator"),
-        Kind("data", "data", root="poise.data.source:DataSource", folder="poise.data.sources"),
+        Kind("data", "data", root="poise.data.source:DataSource", folder="poise.data.sources", makers=True),
         Kind("wrapper", "wrappers", root="poise.data.wrapper:Wrapper", folder="poise.data.wrappers"),
-        Kind(
-            "model", "models", folder="poise.models", supplied=("num_classes", "input_shape"), function=True
-        ),
+        Kind("model", "models", folder="poise.models", supplied=("num_classes", "input_shape"), function=True),
         Kind("optimizer", "optimizers", folder="poise.optimizers", supplied=("parameters",), function=True),
         Kind("schedule", "schedules", folder="poise.schedules", supplied=("progress",), function=True),
         Kind("evaluator", "evaluators", root="poise.evaluator:Evaluator", folder="poise.evaluation"),
@@ -53,18 +53,3 @@ ROOTS: frozenset[str] = frozenset(kind.root for kind in KINDS.values() if kind.r
 
 class WrongKindError(UserError):
     """A user's own class or function that exists, but is of another kind."""
-
-
-def kind_of(word: str) -> Kind:
-    """The kind called `word`, singular or plural.
-
-    Raises:
-        UserError: there is none.
-    """
-    for kind in KINDS.values():
-        if word in (kind.name, kind.plural):
-            return kind
-    plurals = [kind.plural for kind in KINDS.values()]
-    raise UserError(
-        f"There is no kind of thing called {word!r}: {', '.join(plurals)}.{nearest(word, plurals)}"
-    )

@@ -40,9 +40,7 @@ def value(node: ast.expr) -> Any:
         UnreadableError: another expression.
     """
     match node:
-        case ast.Constant(value=constant) if constant is None or isinstance(
-            constant, bool | int | float | str
-        ):
+        case ast.Constant(value=constant) if constant is None or isinstance(constant, bool | int | float | str):
             return constant
         case ast.List(elts=items):
             return [value(item) for item in items]
@@ -55,9 +53,7 @@ def value(node: ast.expr) -> Any:
             return {value(key): value(item) for key, item in pairs if key is not None}
         case ast.Call(func=ast.Name(id="frozenset"), args=[], keywords=[]):
             return frozenset()
-        case ast.Call(
-            func=ast.Name(id="frozenset"), args=[ast.Set() | ast.List() | ast.Tuple() as items], keywords=[]
-        ):
+        case ast.Call(func=ast.Name(id="frozenset"), args=[ast.Set() | ast.List() | ast.Tuple() as items], keywords=[]):
             return frozenset(value(items))
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
             number = _number(operand)
@@ -100,9 +96,7 @@ def annotation(node: ast.expr, imported: Mapping[str, str]) -> Any:
                 return SCALARS[name]
         case ast.Subscript(value=generic, slice=inner):
             return _generic(_meant(generic, imported), inner, imported)
-    raise UnreadableError(
-        f"`{ast.unparse(node)}` is no number, string, boolean, None, Literal or list of those"
-    )
+    raise UnreadableError(f"`{ast.unparse(node)}` is no number, string, boolean, None, Literal or list of those")
 
 
 def _meant(node: ast.expr, imported: Mapping[str, str]) -> str:

@@ -50,9 +50,7 @@ def read_class(kind: Kind, name: str, module: Module, class_name: str) -> Record
         qualified=own[0].qualified,
         parameters=tuple(p for p in parameters if p.name not in kind.supplied),
         doc=inspect.cleandoc(ast.get_docstring(own[0].node) or ""),
-        hooks=tuple(hook for hook in HOOKS if any(cls.method(hook) for cls in own))
-        if kind.name == "recipe"
-        else (),
+        hooks=tuple(hook for hook in HOOKS if any(cls.method(hook) for cls in own)) if kind.name == "recipe" else (),
         attributes=_attributes(order),
         supplied=tuple(p.name for p in parameters if p.name in kind.supplied),
     )
@@ -93,9 +91,7 @@ def _base(module: Module, node: ast.expr) -> Class | None:
         return None
     place = follow(module, name)
     if place is None or place[1] not in place[0].classes:
-        raise UnreadableError(
-            f"the base {name!r} of a class in {module.path.name} is not found by its imports"
-        )
+        raise UnreadableError(f"the base {name!r} of a class in {module.path.name} is not found by its imports")
     return Class(place[0], place[0].classes[place[1]])
 
 
@@ -173,9 +169,7 @@ def _parameters(arguments: ast.arguments, module: Module, skip: Sequence[str]) -
     if arguments.vararg or arguments.posonlyargs:
         raise UnreadableError("a constructor takes its arguments by name")
     positional = arguments.args
-    defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults)) + list(
-        arguments.defaults
-    )
+    defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     pairs = [
         *zip(positional, defaults, strict=True),
         *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
@@ -189,9 +183,7 @@ def _parameters(arguments: ast.arguments, module: Module, skip: Sequence[str]) -
 
 def _parameter(name: str, hint: ast.expr, default: ast.expr | None, module: Module) -> Parameter:
     try:
-        return Parameter(
-            name, annotation(hint, module.imports), REQUIRED if default is None else value(default)
-        )
+        return Parameter(name, annotation(hint, module.imports), REQUIRED if default is None else value(default))
     except UnreadableError as error:
         raise UnreadableError(f"the parameter {name!r}: {error}") from error
 

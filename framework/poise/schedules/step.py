@@ -19,8 +19,6 @@ def step(progress: float, milestones: list[float] | None = None, gamma: float = 
     reached = 0
     for milestone in [0.5, 0.75] if milestones is None else milestones:
         if not 0.0 < milestone <= 1.0:
-            raise UserError(
-                f"schedule.milestones: {milestone} is not a share of the run, above 0 and at most 1."
-            )
+            raise UserError(f"schedule.milestones: {milestone} is not a share of the run, above 0 and at most 1.")
         reached += progress >= milestone
     return gamma**reached

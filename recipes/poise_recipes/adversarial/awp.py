@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from poise.recipe import Passes, Recipe
@@ -42,7 +42,9 @@ class AWP(Recipe):
         """The whole loss once more, with its gradient."""
         return Passes(loss_evaluations=1)
 
-    def perturb_weights(self, gradient: Callable[[], dict[str, Tensor]], step: Step) -> Mapping[str, Tensor] | None:
+    def perturb_weights(
+        self, gradient: Callable[[], dict[str, Shaped[Tensor, "..."]]], step: Step
+    ) -> Mapping[str, Shaped[Tensor, "..."]] | None:
         """V for each weight tensor of the model, by name."""
         if step.progress < self.warmup:
             return None

@@ -1,12 +1,10 @@
 """TRADES: a trade between accuracy and a smooth decision around each input."""
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from poise.batch import Batch, Outcome
+from poise.batch import Batch, InnerLoss, Outcome
 from poise.losses import kl_divergence
 from poise.recipe import Passes, Recipe
 from poise.step import Step
@@ -40,7 +38,7 @@ class Trades(Recipe):
         """Clean probabilities for the attack, and the adversarial pass of the loss."""
         return Passes(forwards=2, full_backwards=1)
 
-    def inner(self, batch: Batch, step: Step) -> Callable[[Tensor], Tensor]:
+    def inner(self, batch: Batch, step: Step) -> InnerLoss:
         """X [B, *input] -> KL(p(batch.x) ‖ p(x)) [B]."""
         with torch.no_grad():
             clean = step.model(batch.x)

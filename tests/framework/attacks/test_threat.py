@@ -57,9 +57,7 @@ def test_projection_twice_is_projection_once(
 
 @norms
 @given(seed=seeds, shape=shapes, dtype=dtypes, eps=st.floats(0.01, 0.9))
-def test_points_inside_stay(
-    norm: str, seed: int, shape: tuple[int, ...], dtype: torch.dtype, eps: float
-) -> None:
+def test_points_inside_stay(norm: str, seed: int, shape: tuple[int, ...], dtype: torch.dtype, eps: float) -> None:
     x, other = draw(seed, shape, dtype, 1.0)
     valid = other.clamp(0, 1)
     distance = torch.tensor(lengths(norm, valid, x)).clamp(min=1e-12)
@@ -82,9 +80,7 @@ def test_without_a_range_only_the_ball_counts(
 @norms
 def test_far_points_land_on_the_surface(norm: str) -> None:
     x = torch.zeros(1, 3, dtype=torch.float64)
-    projected = Threat(norm, 0.5, None, None).project(
-        torch.tensor([[3.0, 0.0, -4.0]], dtype=torch.float64), x
-    )
+    projected = Threat(norm, 0.5, None, None).project(torch.tensor([[3.0, 0.0, -4.0]], dtype=torch.float64), x)
     expected = {"linf": [[0.5, 0.0, -0.5]], "l2": [[0.3, 0.0, -0.4]]}[norm]
     torch.testing.assert_close(projected, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
 
@@ -128,9 +124,7 @@ def test_l2_starts_have_a_uniform_direction_and_a_uniform_length(size: int) -> N
     change = Threat("l2", 2.0, None, None).start(x, noise)
     length = change.norm(dim=1)
     expected = torch.linspace(0, 2, 2000)
-    assert (
-        length.sort().values - expected
-    ).abs().max() < 0.1  # Kolmogorov-Smirnov: 1.36 / sqrt(2000) * 2 = 0.06
+    assert (length.sort().values - expected).abs().max() < 0.1  # Kolmogorov-Smirnov: 1.36 / sqrt(2000) * 2 = 0.06
     direction = change / length[:, None]
     assert (direction.mean(0) * math.sqrt(2000)).abs().max() < 5 / math.sqrt(size)
     torch.testing.assert_close(direction.square().mean(0), torch.full((size,), 1 / size), rtol=0.25, atol=0)
@@ -192,9 +186,7 @@ def test_what_makes_no_threat_is_refused(arguments: tuple[Any, ...], message: st
 def test_an_l2_radius_in_the_wrong_unit_is_found_at_the_first_inputs() -> None:
     threat = Threat("l2", 8.0)
     threat.check(torch.zeros(2, 3, 32, 32))
-    with pytest.raises(
-        UserError, match=r"eps=8\.0 reaches 8, the largest l2 distance .* of 64 values .* 8/255"
-    ):
+    with pytest.raises(UserError, match=r"eps=8\.0 reaches 8, the largest l2 distance .* of 64 values .* 8/255"):
         threat.check(torch.zeros(2, 1, 8, 8))
 
 

@@ -1,11 +1,14 @@
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from poise import registry
 from poise.config import Config, ConfigErrors, Entry, compose, from_yaml, parse, to_yaml
+from poise.registry import Kind, reader
 
 PGD = {"steps": 10, "step_size": None, "start": "uniform", "mode": "eval"}
 
@@ -78,12 +81,11 @@ def test_calibrators() -> None:
 
 
 def test_other_groups() -> None:
-    config = parse(
-        ["data=colored_digits", "data.correlation=0.5", "model=mlp", "model.depth=3", "optimizer=adamw"]
-        + ["schedule=step", "schedule.milestones=0.3,0.6", "threat=l2", "trainer.max_steps=7"]
-        + ["trainer.gradient_clip=none", "strategy=deepspeed_zero2", "evaluation=adversarial@strong,adversarial"]
-        + ["evaluation.strong.steps=50", "tables.errors=a=b,c", "run_dir=runs/x", "resume=never", "selection=nll"]
-    )
+    said = ["data=colored_digits", "data.correlation=0.5", "model=mlp", "model.depth=3", "optimizer=adamw"]
+    said += ["schedule=step", "schedule.milestones=0.3,0.6", "threat=l2", "trainer.max_steps=7"]
+    said += ["trainer.gradient_clip=none", "strategy=deepspeed_zero2", "evaluation.strong.steps=50"]
+    said += ["evaluation=adversarial@strong,adversarial", "tables.errors=a=b,c", "run_dir=runs/x"]
+    config = parse([*said, "resume=never", "selection=nll"])
     assert config.data.params["correlation"] == 0.5
     assert config.model == Entry("mlp", {"width": 128, "depth": 3})
     assert config.optimizer.params["lr"] == 1e-3
@@ -155,3 +157,43 @@ def test_python_may_name_a_file_too(tmp_path: Path) -> None:
     config: Config = compose({"config": file, "trainer": {"batch_size": 32}})
     assert (config.trainer.max_epochs, config.trainer.batch_size, config.seed) == (3, 32, 10)
     assert config == from_yaml("trainer: {max_epochs: 3, batch_size: 32}\nseed: 10")
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A wrapper, and data whose range is not known before they are read."""
+    package = tmp_path / "own_data"
+    (package / "all").mkdir(parents=True)
+    (package / "base.py").write_text("class Wrapper: ...\n")
+    (package / "all" / "long_tail.py").write_text(
+        "from own_data.base import Wrapper\n"
+        "class LongTail(Wrapper):\n    def __init__(self, factor: float = 10) -> None: ...\n"
+    )
+    (package / "source.py").write_text(
+        "from poise.data.source import DataSource\nclass Table(DataSource):\n    valid_range = None\n"
+    )
+    kind = Kind("wrapper", "wrappers", root="own_data.base:Wrapper", folder="own_data.all")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(registry.KINDS, "wrapper", kind)
+    monkeypatch.setattr(reader, "ROOTS", reader.ROOTS | {kind.root})
+    registry.refresh()
+    yield
+    monkeypatch.undo()
+    registry.refresh()
+
+
+@pytest.mark.usefixtures("own")
+def test_wrappers_follow_the_source() -> None:
+    config = parse(["data=digits,long_tail,long_tail@again", "data.val=0.2", "data.again.factor=100"])
+    assert (config.data.name, config.data.params["val"]) == ("digits", 0.2)
+    assert config.data.wrappers == {
+        "long_tail": Entry("long_tail", {"factor": 10.0}),
+        "again": Entry("long_tail", {"factor": 100.0}),
+    }
+    assert from_yaml(to_yaml(config)) == config
+
+
+@pytest.mark.usefixtures("own")
+def test_data_of_unknown_range_allow_any_eps() -> None:
+    config = parse(["data=own_data.source:Table", "threat.eps=8"])
+    assert (config.data.name, config.threat.eps) == ("own_data.source:Table", 8.0)

@@ -2,13 +2,14 @@ from typing import Any, Literal, get_args, get_origin
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from poise import registry
 from poise.config import compose, from_yaml, parse, to_mapping, to_yaml
 from poise.config.schema import ThreatConfig, TrainerConfig
 from poise.registry import Record
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
-NAMES = st.sampled_from(["trades", "mixup", "awp", "group_dro", "pgd", "pgd_at", "projection_head"])
+RECORDS = {kind: list(registry.records(kind).values()) for kind in registry.KINDS}
 
 
 def of_type(hint: Any) -> st.SearchStrategy[Any]:
@@ -29,25 +30,24 @@ def parameters(record: Record) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @st.composite
-def members(draw: st.DrawFn, group: str, kind: str, names: st.SearchStrategy[str]) -> dict[str, Any]:
-    chosen = draw(st.lists(names, max_size=3))
+def members(draw: st.DrawFn, group: str, kind: str) -> dict[str, Any]:
+    chosen = draw(st.lists(st.sampled_from(RECORDS[kind]), max_size=3))
     aliases = draw(st.lists(st.from_regex(r"[a-z]{3,8}_[0-9]", fullmatch=True), min_size=3, max_size=3, unique=True))
-    found: dict[str, Any] = {"name": [f"{name}@{alias}" for name, alias in zip(chosen, aliases, strict=False)]}
-    for name, alias in zip(chosen, aliases, strict=False):
-        found[alias] = draw(parameters(registry.find(kind, name)))
-    return {group: found}
+    members = dict(zip(aliases, chosen, strict=False))
+    names = [f"{record.name}@{alias}" for alias, record in members.items()]
+    return {group: {"name": names} | {alias: draw(parameters(record)) for alias, record in members.items()}}
 
 
 @st.composite
 def single(draw: st.DrawFn, group: str) -> dict[str, Any]:
-    record = draw(st.sampled_from(list(registry.records(group).values())))
+    record = draw(st.sampled_from(RECORDS[group]))
     return {group: {"name": record.name} | draw(parameters(record))}
 
 
 @st.composite
 def runs(draw: st.DrawFn) -> dict[str, Any]:
-    values = draw(members("recipe", "recipe", NAMES))
-    values |= draw(members("evaluation", "evaluator", st.sampled_from(sorted(registry.records("evaluator")))))
+    values = draw(members("recipe", "recipe"))
+    values |= draw(members("evaluation", "evaluator"))
     for group in ("data", "model", "optimizer", "schedule"):
         values |= draw(single(group))
     values["seed"] = draw(st.integers(0, 2**63))
@@ -58,7 +58,7 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
     return values
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(runs())
 def test_a_config_comes_back_from_its_yaml(values: dict[str, Any]) -> None:
     config = compose(values)
@@ -68,13 +68,15 @@ def test_a_config_comes_back_from_its_yaml(values: dict[str, Any]) -> None:
     assert compose(to_mapping(config)) == config
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(single("optimizer"), st.text(), st.floats(0, 1))
 def test_a_typed_value_comes_back_from_the_command_line(optimizer: dict[str, Any], run: str, eps: float) -> None:
     values = {f"optimizer.{key}": value for key, value in optimizer["optimizer"].items()}
     values |= {"run_dir": run, "threat.eps": eps}
-    said = [f"{key}={'none' if value is None else str(value).lower() if isinstance(value, bool) else value}"
-            for key, value in values.items()]
+    said = [
+        f"{key}={'none' if value is None else str(value).lower() if isinstance(value, bool) else value}"
+        for key, value in values.items()
+    ]
     config = parse(said)
     assert config.optimizer.params | optimizer["optimizer"] == {"name": config.optimizer.name} | config.optimizer.params
     assert config.run_dir == (None if run == "none" else run)

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from poise.config import ConfigErrors, compose, from_yaml, parse
 
 
@@ -34,7 +35,10 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
         (["recipe=trades", "recipe.trades.bta=3"], "trades has no parameter 'bta'. Did you mean 'beta'?"),
         (["recipe=pgd_at", "recipe.pgd_at.x=3"], "pgd_at has no parameter 'x'. It has none."),
         (["recipe=trades", "recipe.trades=3"], "recipe.trades: trades is a member. Set one of its parameters"),
-        (["recipe=trades", "recipe.trades.beta=three"], "recipe.trades.beta=three is not a number (0.1, 1e-3 or 8/255)."),
+        (
+            ["recipe=trades", "recipe.trades.beta=three"],
+            "recipe.trades.beta=three is not a number (0.1, 1e-3 or 8/255).",
+        ),
         (
             ["recipe=temperature_scaling", "recipe.temperature_scaling.lowest=1"],
             "It is a calibrator: calibration.temperature_scaling.…",
@@ -104,7 +108,9 @@ def test_files_are_named_with_their_mistakes(tmp_path: Path) -> None:
     assert "cannot be read" in mistakes(f"config={file}")[0]
 
 
-@pytest.mark.parametrize("text", ["a: [", "- 1", "3", "{[1]: 2}", "&a [*a]", "? x\n? x\n", "a: !!python/object:os.x {}"])
+@pytest.mark.parametrize(
+    "text", ["a: [", "- 1", "3", "{[1]: 2}", "&a [*a]", "? x\n? x\n", "a: !!python/object:os.x {}"]
+)
 def test_no_file_ends_in_anything_but_mistakes(text: str) -> None:
     with pytest.raises(ConfigErrors):
         from_yaml(text)

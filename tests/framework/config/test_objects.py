@@ -3,11 +3,12 @@ from types import ModuleType
 
 import pytest
 import torch
+from torch import nn
+
 from poise import registry
 from poise.config import compose, write_down, written
 from poise.errors import UserError
 from poise.recipe import Recipe
-from torch import nn
 
 
 class Own(Recipe):
@@ -16,7 +17,6 @@ class Own(Recipe):
     def __init__(self, alpha: float = 0.5, sizes: list[int] | None = None) -> None:
         super().__init__()
         self.alpha, self.sizes = alpha, sizes
-
 
 
 def test_objects_are_written_down_and_composed_again() -> None:

@@ -4,6 +4,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from poise.config.values import convert, expected
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -45,9 +45,7 @@ def test_sizes_below_one_are_named() -> None:
 
 
 @given(st.integers(1, 200), st.integers(1, 17), st.integers(1, 5), st.integers(1, 20))
-def test_what_fits_fits_and_what_is_said_to_fit_does(
-    batch_size: int, ranks: int, accumulate: int, block: int
-) -> None:
+def test_what_fits_fits_and_what_is_said_to_fit_does(batch_size: int, ranks: int, accumulate: int, block: int) -> None:
     try:
         rows = check_sizes(batch_size, ranks, accumulate, block)
     except UserError as error:

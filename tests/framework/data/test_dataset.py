@@ -104,9 +104,7 @@ def _with(value: float, row: int = 4) -> torch.Tensor:
         ({"ood": {"noise": _split(x=_with(float("nan"), 1))}}, r"ood\.noise: x\[1\]"),
     ],
 )
-def test_data_that_cannot_be_used_name_the_split_and_the_row(
-    changes: dict[str, object], message: str
-) -> None:
+def test_data_that_cannot_be_used_name_the_split_and_the_row(changes: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         _splits(**changes)
 

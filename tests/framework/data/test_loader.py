@@ -24,9 +24,7 @@ N = 26
 
 
 def _arrays(n: int) -> Arrays:
-    return Arrays(
-        torch.arange(n, dtype=torch.float32)[:, None] / 100, torch.arange(n) % 2, torch.arange(n) % 3
-    )
+    return Arrays(torch.arange(n, dtype=torch.float32)[:, None] / 100, torch.arange(n) % 2, torch.arange(n) % 3)
 
 
 def _splits(**changes: Any) -> Splits:
@@ -113,9 +111,7 @@ class Recorder(L.LightningModule):
         self.seen_at_save = -1
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        self.seen.append(
-            (self.current_epoch, batch["index"].tolist(), batch["streams"]["u"]["index"].tolist())
-        )
+        self.seen.append((self.current_epoch, batch["index"].tolist(), batch["streams"]["u"]["index"].tolist()))
         return self.layer(batch["x"]).square().mean()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -174,11 +170,7 @@ def test_a_resumed_run_sees_what_an_undisturbed_one_sees(
     undisturbed = _fit(Recorder(), tmp_path, **settings).seen
     assert len(undisturbed) == 3 * length
     assert [a[1] for a in undisturbed[:length]] != [a[1] for a in undisturbed[length : 2 * length]]
-    points = (
-        [length // 2, length, length + length // 2, 2 * length]
-        if hook == "batch_end"
-        else [length, 2 * length]
-    )
+    points = [length // 2, length, length + length // 2, 2 * length] if hook == "batch_end" else [length, 2 * length]
     for point in points:
         path = tmp_path / f"{hook}-{point}.ckpt"
         first = _fit(Recorder(point, path, hook), tmp_path, **settings)

@@ -112,9 +112,7 @@ def test_the_order_is_this_one_for_good() -> None:
 
 def test_the_global_generator_is_left_alone() -> None:
     state = torch.get_rng_state()
-    list(
-        EpochSampler(size=20, batch_size=4, streams={"a": 3}, weights=lambda epoch: torch.rand(20).fill_(1.0))
-    )
+    list(EpochSampler(size=20, batch_size=4, streams={"a": 3}, weights=lambda epoch: torch.rand(20).fill_(1.0)))
     torch.set_rng_state(state)
     list(EpochSampler(size=20, batch_size=4))
     assert torch.equal(torch.get_rng_state(), state)

@@ -145,9 +145,7 @@ def _file(folder: Path, **arrays: np.ndarray) -> str:
     ],
 )
 @pytest.mark.parametrize("dtype", ["uint8", "float64", ">f4"])
-def test_npz_shapes(
-    tmp_path: Path, given: tuple[int, ...], expected: tuple[int, ...], kind: str, dtype: str
-) -> None:
+def test_npz_shapes(tmp_path: Path, given: tuple[int, ...], expected: tuple[int, ...], kind: str, dtype: str) -> None:
     arrays = _arrays(given, dtype=dtype)
     splits = Npz(_file(tmp_path, **arrays)).load(0)
     assert splits.input_shape == expected

@@ -191,13 +191,9 @@ def test_the_input_is_left_alone(make: Callable[[], Metric]) -> None:
         (torch.zeros(3, 4), torch.zeros(3), "not torch.float32 and torch.float32"),
     ],
 )
-def test_something_else_is_refused(
-    make: Callable[[], Metric], logits: Tensor, labels: Tensor, message: str
-) -> None:
+def test_something_else_is_refused(make: Callable[[], Metric], logits: Tensor, labels: Tensor, message: str) -> None:
     metric = make()
-    update = inspect.unwrap(
-        type(metric).update
-    )  # without the checker of annotations, which would speak first
+    update = inspect.unwrap(type(metric).update)  # without the checker of annotations, which would speak first
     with pytest.raises(UserError, match=message):
         update(metric, logits, labels)
 

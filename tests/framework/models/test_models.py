@@ -48,9 +48,7 @@ def test_mlp_takes_tabular_data_as_they_are() -> None:
 def test_inputs_that_a_model_cannot_take_are_refused_with_the_way_out() -> None:
     with pytest.raises(UserError, match=r"model=small_cnn takes images .* inputs are \(5,\): use model=mlp"):
         small_cnn(2, (5,))
-    with pytest.raises(
-        UserError, match=r"model=small_bn_cnn takes images of 8x8 or more, the data's are 7x9"
-    ):
+    with pytest.raises(UserError, match=r"model=small_bn_cnn takes images of 8x8 or more, the data's are 7x9"):
         small_bn_cnn(2, (1, 7, 9))
     with pytest.raises(UserError, match=r"model\.depth=0"):
         mlp(2, (5,), depth=0)

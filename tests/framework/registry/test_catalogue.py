@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from poise import registry
 from poise.errors import UserError
 from poise.recipe import Recipe
@@ -63,7 +64,9 @@ def test_a_strangers_package_is_found_like_the_built_in_one(write: Write, regist
 
 def test_a_subclass_without_a_constructor_inherits_it(write: Write) -> None:
     write("own_pkg/base.py", BASE)
-    write("own_pkg/mine.py", "from .base import Base\nclass Mine(Base):\n    def mix(self, batch, step): return batch\n")
+    write(
+        "own_pkg/mine.py", "from .base import Base\nclass Mine(Base):\n    def mix(self, batch, step): return batch\n"
+    )
     record = registry.resolve("recipe", "own_pkg.mine:Mine")
     assert [p.name for p in record.parameters] == ["alpha", "mode"]
     assert record.hooks == ("mix", "attack")
@@ -188,9 +191,7 @@ def test_exports_of_a_lazy_package_are_read_from_its_stub(write: Write) -> None:
     assert registry.resolve("recipe", "lazy_pkg:Base").qualified == "lazy_pkg.base:Base"
 
 
-def test_the_working_directory_is_searched_last(
-    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_working_directory_is_searched_last(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = tmp_path / "here"
     here.mkdir()
     text = "from poise.recipe import Recipe\nclass Mine(Recipe):\n    paper = '{}'\n"
@@ -247,3 +248,37 @@ def test_parameters_of_reads_arguments_back() -> None:
 
     with pytest.raises(UserError, match=r"Careless does not keep its argument 'gamma': write self.gamma = gamma"):
         registry.parameters_of(Careless())
+
+
+def test_data_may_be_made_by_a_users_function(write: Write) -> None:
+    write(
+        "makers.py",
+        """
+        from poise.data.source import DataSource
+        def make(size: int = 3):
+            source = DataSource()
+            source.size = size
+            return source
+        def wrong():
+            return 3
+        """,
+    )
+    assert registry.build("data", "makers:make", size=4).size == 4
+    with pytest.raises(UserError, match="makers:wrong makes a int, and data has to be a DataSource"):
+        registry.build("data", "makers:wrong")
+
+
+def test_a_model_may_be_any_class(write: Write) -> None:
+    write(
+        "own_net.py",
+        """
+        from torch import nn
+        class Net(nn.Module):
+            def __init__(self, num_classes: int, width: int = 4, device=None) -> None:
+                super().__init__()
+                self.width = width
+        """,
+    )
+    record = registry.resolve("model", "own_net:Net")
+    assert record.supplied == ("num_classes",)
+    assert [(p.name, p.type) for p in record.parameters] == [("width", int), ("device", None)]

@@ -4,6 +4,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from poise.registry.literals import UnreadableError, annotation, value
 
 IMPORTS = {"Literal": "typing.Literal", "Optional": "typing.Optional", "t": "typing"}

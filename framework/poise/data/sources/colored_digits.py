@@ -46,9 +46,7 @@ class ColoredDigits(DataSource):
             if not -1.0 <= value <= 1.0:
                 raise UserError(f"data.{name}={value} is a correlation: -1 to 1.")
         if not 0.0 <= label_noise <= 0.5:
-            raise UserError(
-                f"data.label_noise={label_noise} is the probability of a flipped label: 0 to 0.5."
-            )
+            raise UserError(f"data.label_noise={label_noise} is the probability of a flipped label: 0 to 0.5.")
         self.correlation = correlation
         self.test_correlation = test_correlation
         self.label_noise = label_noise

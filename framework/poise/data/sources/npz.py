@@ -80,8 +80,7 @@ class Npz(DataSource):
         rows = stratified(train.label, shares, seed)
         group = train.group
         return {
-            name: Arrays(train.x[r], train.label[r], None if group is None else group[r])
-            for name, r in rows.items()
+            name: Arrays(train.x[r], train.label[r], None if group is None else group[r]) for name, r in rows.items()
         }
 
 

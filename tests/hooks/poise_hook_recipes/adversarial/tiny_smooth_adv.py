@@ -19,9 +19,7 @@ class TinySmoothAdv(Recipe):
     arXiv 1906.04584, with one noise sample.
     """
 
-    paper = (
-        "Salman et al., Provably Robust Deep Learning via Adversarially Trained Smoothed Classifiers, 2019"
-    )
+    paper = "Salman et al., Provably Robust Deep Learning via Adversarially Trained Smoothed Classifiers, 2019"
     needs: ClassVar[frozenset[str]] = frozenset({"attack"})
     brings: ClassVar[dict[str, dict[str, str]]] = {"pgd": {}}
 

@@ -18,9 +18,7 @@ class TinyWeat(Recipe):
     arXiv 2407.06315: its weight alone, for any objective.
     """
 
-    paper = (
-        "Mirza et al., Shedding More Light on Robust Classifiers under the lens of Energy-based Models, 2024"
-    )
+    paper = "Mirza et al., Shedding More Light on Robust Classifiers under the lens of Energy-based Models, 2024"
     needs: ClassVar[frozenset[str]] = frozenset({"clean"})
     relative: ClassVar[bool] = False
 

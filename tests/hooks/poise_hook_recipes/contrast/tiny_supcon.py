@@ -51,9 +51,7 @@ class TinySupcon(Recipe):
         z = F.normalize(self.projection(torch.cat([clean.features, view.features])), dim=1)
         target = torch.cat([batch.target, batch.target])
         everywhere = step.ranks.gather(torch.cat([z, target], 1))
-        contrast = supcon(
-            z, target, *everywhere.split([self.width, target.shape[1]], 1), step, self.temperature
-        )
+        contrast = supcon(z, target, *everywhere.split([self.width, target.shape[1]], 1), step, self.temperature)
         label_loss = step.loss(step.model.head(clean.features.detach()), batch)
         return Outcome(contrast.view(2, -1).mean(0) + label_loss, clean=clean)
 

@@ -17,9 +17,7 @@ class TinySmoothing(Recipe):
         smoothing: s in [0, 1].
     """
 
-    paper = (
-        "Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016, arXiv 1512.00567"
-    )
+    paper = "Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016, arXiv 1512.00567"
 
     def __init__(self, smoothing: float = 0.1) -> None:
         super().__init__()

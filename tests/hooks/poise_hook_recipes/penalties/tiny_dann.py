@@ -35,9 +35,7 @@ class TinyDann(Recipe):
         unlabelled = batch.streams["unlabelled"]
         strength = 2 / (1 + math.exp(-10 * step.progress)) - 1
         domains = (outcome.on.features, step.forward(unlabelled.x, unlabelled).features)
-        source, target = (
-            self.discriminator(reversed_gradient(f, strength)) for f in domains if f is not None
-        )
+        source, target = (self.discriminator(reversed_gradient(f, strength)) for f in domains if f is not None)
         return (F.softplus(-source).mean() + F.softplus(target).mean()) / 2
 
     def lr_factor(self, step: Step) -> float:

@@ -22,9 +22,7 @@ class TinyMmce(Recipe):
         strength: μ >= 0.
     """
 
-    paper = (
-        "Kumar et al., Trainable Calibration Measures for Neural Networks from Kernel Mean Embeddings, 2018"
-    )
+    paper = "Kumar et al., Trainable Calibration Measures for Neural Networks from Kernel Mean Embeddings, 2018"
     couples_batch: ClassVar[bool] = True
     collectives: ClassVar[int] = 2  # a gather, and the sum in its backward
 
