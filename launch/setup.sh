@@ -52,7 +52,8 @@ debian_packages() {
 make_venv() {
     local python
     if ! python=$(find_python); then
-        debian_packages "no Python 3.11 or newer was found${PYTHON:+ at PYTHON=$PYTHON}."
+        [ -z "${PYTHON:-}" ] || die "PYTHON=$PYTHON is not a Python 3.11 or newer"
+        debian_packages "no Python 3.11 or newer was found."
         python=$(find_python) || die "the system's Python is older than 3.11; name one: PYTHON=/path/to/python3 $0"
     fi
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then

@@ -76,7 +76,7 @@ class Batch:
         """
         x, label = as_input(x), label.long()
         target = F.one_hot(label.clamp(min=0), num_classes).to(x.dtype)
-        target = torch.where(label[:, None] < 0, 1 / num_classes, target)
+        target = target.masked_fill((label < 0)[:, None], 1 / num_classes)
         return cls(x=x, label=label, target=target, **known)
 
     def replace(self, **changes: Any) -> "Batch":

@@ -1,5 +1,6 @@
 """What a loader yields, brought into one form and checked before it reaches the device."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,8 +44,8 @@ def check_record(record: Mapping[str, Any], num_classes: int, valid_range: tuple
         return
     if not x.is_floating_point():
         raise UserError(f"inputs are {x.dtype}; give uint8 pictures or floats")
-    low, high = torch.aminmax(x)
-    if not (torch.isfinite(low) and torch.isfinite(high)):
+    low, high = (float(value) for value in torch.aminmax(x))
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise UserError("a batch has inputs that are NaN or infinite")
     if valid_range and (low < valid_range[0] - 1e-6 or high > valid_range[1] + 1e-6):
         raise UserError(
@@ -57,6 +58,6 @@ def check_record(record: Mapping[str, Any], num_classes: int, valid_range: tuple
 def _check_labels(label: Tensor, num_classes: int) -> None:
     if label.is_floating_point() or label.ndim != 1:
         raise UserError(f"labels are {label.dtype} of shape {tuple(label.shape)}; give integers of shape [B]")
-    low, high = torch.aminmax(label)
+    low, high = (int(value) for value in torch.aminmax(label))
     if low < 0 or high >= num_classes:
         raise UserError(f"labels go from {low} to {high}, outside 0…{num_classes - 1} (num_classes={num_classes})")

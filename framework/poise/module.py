@@ -27,7 +27,7 @@ from poise.recipe import Recipe, Task
 from poise.schedules.cosine import cosine
 from poise.shipping import shipped_state, statistics
 from poise.stack import RecipeStack, Refusal
-from poise.step import Step, key
+from poise.step import Step, key, seed_generators
 from poise.trial import refuse_unheard
 from poise.watch import FiniteWatch
 
@@ -157,7 +157,7 @@ class TrainingModule(L.LightningModule):
         """The loss of one micro-batch: mix → attack → perturb weights → objective, weigh, penalty."""
         batch, step = self.receive(record), self.step_at(batch_idx, len(record["x"]))
         # the model's own draws, such as dropout's, come from the global generator: keyed, they resume exactly
-        torch.manual_seed(key(self.seed, step.global_step, step.first_block, "dropout"))
+        seed_generators(key(self.seed, step.global_step, step.first_block, "dropout"), self.device)
         if not self._admitted:
             self.admit(batch, accumulate=self.trainer.accumulate_grad_batches)
         batch = self.stack.mix(batch, self._first_replay(step))
@@ -182,8 +182,8 @@ class TrainingModule(L.LightningModule):
         """Look for a loss that is not finite, every few steps."""
         if self.watch.due(self._step_done.global_step):
             self.watch.look(current_ranks())
-        if self.stop_reason:
-            self.trainer.should_stop = True
+        if self.stop_reason or self.trainer.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True  # Lightning validates an epoch that is cut short only if told to stop
 
     def receive(self, record: Mapping[str, Any]) -> Batch:
         """A loader's record as the recipes see it: float inputs, one-hot targets."""
@@ -225,7 +225,8 @@ class TrainingModule(L.LightningModule):
 
     def _first_replay(self, step: Step) -> Step:
         """The step at a batch's first replay: replays share its mixing, on a resumed run as well."""
-        return step.replace(global_step=step.global_step - step.global_step % self.stack.replays)
+        replay = step.global_step % self.stack.replays
+        return step.replace(global_step=step.global_step - replay) if replay else step
 
     def _note(
         self,
@@ -271,6 +272,15 @@ class TrainingModule(L.LightningModule):
     def on_train_start(self) -> None:
         """Put back what differs by rank, after a checkpoint's common state."""
         self.load_rank_state(self._own_state(current_ranks()))
+        self.trainer.should_stop = self.stop_reason is not None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep why a run was stopped: one that was then killed is not to train on."""
+        checkpoint["stop_reason"] = self.stop_reason
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up what was kept."""
+        self.stop_reason = checkpoint["stop_reason"]
 
     def on_train_epoch_start(self) -> None:
         """Tell the recipes, whose factors on the learning rate may have changed since the last step."""
@@ -283,8 +293,8 @@ class TrainingModule(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Tell the recipes how the validation went."""
         self.watch.look(current_ranks())
-        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        self.stack.on_epoch_end(self._step(current_ranks(), self.trainer.global_step / self._total_steps), metrics)
+        step = self._step(current_ranks(), self.trainer.global_step / self._total_steps)
+        self.stack.on_epoch_end(step, validation_metrics(self.trainer))
 
     # -- validation --------------------------------------------------------------------------------------------
 
@@ -346,6 +356,11 @@ class TrainingModule(L.LightningModule):
     def resume_rank_state(self, own_state: Callable[[Ranks], Mapping[str, Shaped[Tensor, "..."]]]) -> None:
         """Keep what gives a checkpoint's state of this rank, until ranks have met and the common state is loaded."""
         self._own_state = own_state
+
+
+def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
+    """The latest validation's metrics by name: the same on all ranks, as what is logged in training is not."""
+    return {n: float(value) for n, value in trainer.callback_metrics.items() if n.startswith("val/")}
 
 
 def _task(

@@ -136,6 +136,8 @@ def _card(path: Path) -> Card:
         facts = json.loads(path.read_text())
         if facts["format"] > FORMAT:
             raise UserError(f"{path} has format {facts['format']}, this poise reads up to {FORMAT}: update poise")
+        if facts["valid_range"] is not None:
+            facts["valid_range"] = tuple(facts["valid_range"])
         return Card(**facts)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):

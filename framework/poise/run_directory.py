@@ -11,7 +11,15 @@ from pathlib import Path
 from poise.errors import UserError
 
 LOGGERS = ("poise", "lightning.pytorch", "lightning.fabric", "py.warnings")
-RESUMABLE = ("run_dir", "resume", "trainer.progress", "trainer.checkpoint_every", "trainer.max_epochs")
+RESUMABLE = (
+    "run_dir",
+    "resume",
+    "trainer.accelerator",
+    "trainer.checkpoint_every",
+    "trainer.devices",
+    "trainer.max_epochs",
+    "trainer.progress",
+)
 
 
 class RunDirectory:
@@ -46,20 +54,19 @@ class RunDirectory:
         partial.write_text(json.dumps(dict(metrics), indent=2) + "\n")
         partial.replace(self.report)
 
-    def claim(self, config: str, resume: bool) -> None:
-        """Make the directory and write the config, or take up the run that stands here.
+    def check(self, config: str, resume: bool) -> None:
+        """Whether a run with this config may begin or go on here; changes nothing.
 
         Raises:
-            UserError: it cannot be written, is not a run's, or holds a run with another config.
+            UserError: the directory is no run's, or holds a run that is not to be resumed or has another config.
         """
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"run_dir={self.path} cannot be written: {error.strerror}") from error
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise UserError(f"run_dir={self.path} is a file")
         if not self.config.exists():
-            if strangers := [p.name for p in self.path.iterdir() if p != self.checkpoints and p.name != "log.txt"]:
+            if strangers := sorted(p.name for p in self.path.iterdir()):
                 raise UserError(f"run_dir={self.path} is not a run's: it holds {strangers[0]}; name another directory")
-            self.config.write_text(config)
             return
         if not resume:
             raise UserError(f"run_dir={self.path} holds a run already: resume=auto continues it, or name another")
@@ -68,6 +75,19 @@ class RunDirectory:
                 f"run_dir={self.path} holds a run with another config ({'; '.join(changed)}): "
                 "continue it as it was, or name another run_dir"
             )
+
+    def claim(self, config: str) -> None:
+        """Make the directory, where it is not there yet, and write the config into it.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.config.write_text(config)
+            self.checkpoints.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"run_dir={self.path} cannot be written: {error.strerror}") from error
 
 
 def default_path(names: tuple[str, ...]) -> Path:

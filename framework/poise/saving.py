@@ -14,7 +14,7 @@ from poise import checkpoint
 from poise.checkpoint import Manifest
 from poise.distributed import Ranks, current_ranks, full_state
 from poise.errors import UserError
-from poise.module import TrainingModule
+from poise.module import TrainingModule, validation_metrics
 from poise.shipping import shipped_state
 
 WEIGHTS = "weights.safetensors"
@@ -33,9 +33,9 @@ class Saver(Checkpoint):
         self.root, self.selection, self.every = root, selection, every
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
-        """Save inside an epoch, where asked to."""
+        """Save inside an epoch, where asked to; not before its validation, which a resumed run would not do again."""
         stepped = (trainer.fit_loop.epoch_loop.batch_progress.current.ready % trainer.accumulate_grad_batches) == 0
-        if self.every and stepped and trainer.global_step % self.every == 0 and not self._saved(trainer):
+        if self.every and stepped and trainer.global_step % self.every == 0 and not trainer.is_last_batch:
             self._save(trainer, pl_module, score=None)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -44,9 +44,6 @@ class Saver(Checkpoint):
         if self.selection not in metrics:
             raise UserError(f"selection={self.selection} is not among the validation metrics: {', '.join(metrics)}")
         self._save(trainer, pl_module, score=float(metrics[self.selection]))
-
-    def _saved(self, trainer: L.Trainer) -> bool:
-        return _directory(self.root, trainer.global_step).exists()
 
     def _save(self, trainer: L.Trainer, module: L.LightningModule, score: float | None) -> None:
         if not isinstance(module, TrainingModule):
@@ -66,7 +63,7 @@ class Saver(Checkpoint):
             "epoch": trainer.current_epoch,
             "score": score,
             "selection": self.selection,
-            "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
+            "metrics": validation_metrics(trainer),
         }
         checkpoint.write(directory, ranks, save, module.rank_state(), facts)
         if ranks.rank == 0:

@@ -1,6 +1,7 @@
 """RecipeStack: the ordered recipes of a run. The core talks to the stack, never to a recipe."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -27,6 +28,9 @@ Reason = Literal[
     "replays",
 ]
 REASONS: tuple[str, ...] = get_args(Reason)
+
+
+_WITH_THE_LOSS = ("transform", "adjust", "criterion", "objective", "penalty")  # called at each evaluation of it
 
 
 class Refusal(UserError):
@@ -105,10 +109,13 @@ class RecipeStack(nn.Module):
         total = Passes(forwards=1, full_backwards=1)
         for _, member in self.items():
             total += member.passes()
-        if self.wanted("clean") and not self._objective_gives_clean:
-            total += Passes(forwards=1)
-        again = total.loss_evaluations * total.full_backwards
-        return Passes(total.forwards + again, total.input_backwards, total.full_backwards + again)
+        filled = int(self.wanted("clean") and not self._objective_gives_clean)
+        again = total.loss_evaluations
+        return Passes(
+            total.forwards + filled + again * (total.full_backwards + filled),
+            total.input_backwards,
+            total.full_backwards + again * total.full_backwards,
+        )
 
     @property
     def _objective_gives_clean(self) -> bool:
@@ -117,8 +124,12 @@ class RecipeStack(nn.Module):
 
     def collectives(self) -> int:
         """Reductions and gathers over ranks in one step, from the members' declarations."""
-        scaling = int(any(member.relative for _, member in self.owners("weigh")))
-        return scaling + sum(member.collectives for _, member in self.items())
+        evaluations = 1 + sum(member.passes().loss_evaluations for _, member in self.items())
+        total = int(any(member.relative for _, member in self.owners("weigh")))
+        for _, member in self.items():
+            in_loss = any(overrides(member, hook) for hook in _WITH_THE_LOSS)
+            total += member.collectives * (evaluations if in_loss else 1)
+        return total
 
     # -- the step, in the order things happen ------------------------------------------------------------------
 
@@ -187,13 +198,8 @@ class RecipeStack(nn.Module):
     def forward(self, x: Float[Tensor, "B *input"], batch: Batch, step: Step) -> Output:
         """One pass of the model with the members' transforms."""
         owners = [(member, step.bound(name)) for name, member in self.owners("transform")]
-
-        def transform(layer: str, h: Tensor) -> Tensor:
-            for member, bound in owners:
-                h = member.transform(layer, h, batch, bound)
-            return h
-
-        return step.model.run(x, transform if owners else None, keep=self.wanted("layers"))
+        transform = partial(_transformed, owners, batch) if owners else None
+        return step.model.run(x, transform, keep=self.wanted("layers"))
 
     def adjust(
         self, logits: Float[Tensor, "B C"], target: Float[Tensor, "B C"], batch: Batch, step: Step
@@ -293,10 +299,11 @@ class RecipeStack(nn.Module):
         }
 
     def load_rank_state(self, state: Mapping[str, Shaped[Tensor, "..."]]) -> None:
-        """Put back what `rank_state` gave."""
+        """Put back what `rank_state` gave, also into a buffer whose size follows the batch and is not yet known."""
         for path, value in state.items():
             name, buffer = path.rsplit(".", 1)
-            getattr(self.members[name], buffer).copy_(value)
+            member = self.members[name]
+            setattr(member, buffer, value.detach().clone().to(getattr(member, buffer).device))
 
 
 class StepLoss:
@@ -321,6 +328,14 @@ class StepLoss:
         weighted = outcome.loss if self._weights is None else self._weights * outcome.loss
         self.penalties = self._stack.penalty(outcome, self._batch, self._step)
         return weighted.mean() + sum(self.penalties.values())
+
+
+def _transformed(
+    owners: Sequence[tuple[Recipe, Step]], batch: Batch, layer: str, h: Shaped[Tensor, "..."]
+) -> Shaped[Tensor, "..."]:
+    for member, bound in owners:
+        h = member.transform(layer, h, batch, bound)
+    return h
 
 
 def overrides(member: Recipe, hook: str) -> bool:

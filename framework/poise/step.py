@@ -48,6 +48,17 @@ def key(*parts: object) -> int:
     return zlib.crc32(",".join(map(str, parts)).encode())
 
 
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed the global generators that a model on this device draws from.
+
+    `torch.manual_seed` also notes the seed, with the stack of its caller, for every kind of device that is not in
+    use: milliseconds that a step cannot spare.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
 @dataclass(frozen=True)
 class Step:
     """What a hook may use. `Step(model)` with any module that maps inputs to logits works by hand.

@@ -4,7 +4,7 @@ import copy
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from poise.predictor import Card, Predictor
 from poise.recipe import Recipe
 from poise.report import render
 from poise.run_directory import RunDirectory, default_path, logged
-from poise.stack import RecipeStack
+from poise.stack import RecipeStack, overrides
 from poise.step import key
 from poise.tables import read_table, write_table
 from poise.watch import NonFiniteLoss
@@ -90,37 +90,53 @@ def run(config: Config, objects: Objects | None = None) -> Result:
     """Run a config, on ranks of its own where it asks for several devices."""
     objects = objects or Objects()
     if config.run_dir is None:
+        if under_launcher():
+            raise UserError("ranks that something else started must agree on a directory: give run_dir")
         config = replace(config, run_dir=str(default_path(tuple(config.recipe))))
     directory = RunDirectory(Path(str(config.run_dir)))
-    if directory.finished and config.resume == "auto":
-        log.info("the run in %s is finished", directory.path)
-        return Result(directory.metrics(), directory.path)
+    if _first():
+        directory.check(to_yaml(config), resume=config.resume == "auto")
+        _refuse_resharding(config, directory)
+    if directory.finished:
+        result = Result(directory.metrics(), directory.path)
+        say(f"{directory.path} is finished; its report:\n{render(result.metrics, list(config.calibration))}")
+        return result
+    _refuse_objects(config, objects)
+    built = _Built(config, objects)
+    built.admit()
+    if _first():
+        directory.claim(to_yaml(replace(config, resume="auto")))  # what is written continues the run
     if _several(config) and not under_launcher():
-        return _run_on_ranks(config, objects, directory)
-    if not under_launcher() or _first():
-        directory.claim(to_yaml(config), resume=config.resume == "auto")
-    with logged(directory.log) if _first() else _quiet():
-        return _run_here(config, objects, directory)
+        return _run_on_ranks(config, directory)
+    with logged(directory.log) if _first() else nullcontext():
+        return _run_here(built, directory)
 
 
-def _run_on_ranks(config: Config, objects: Objects, directory: RunDirectory) -> Result:
-    if objects.unwritable:
+def _refuse_resharding(config: Config, directory: RunDirectory) -> None:
+    found = checkpoint.newest(directory.checkpoints) if config.strategy.startswith("deepspeed") else None
+    if found is not None and found.ranks != config.trainer.devices:
+        raise UserError(
+            f"{found.directory} was written by {found.ranks} ranks; under strategy={config.strategy} each holds a "
+            f"shard, which only as many can take up: set trainer.devices={found.ranks}"
+        )
+
+
+def _refuse_objects(config: Config, objects: Objects) -> None:
+    if _several(config) and not under_launcher() and objects.unwritable:
         raise UserError(
             f"trainer.devices={config.trainer.devices} with strategy={config.strategy} starts processes of its own, "
             f"which cannot get what this one holds: {objects.unwritable}"
         )
-    built = _Built(config, objects)  # what is wrong is found before any process is started
-    built.admit()
-    directory.claim(to_yaml(config), resume=config.resume == "auto")
+
+
+def _run_on_ranks(config: Config, directory: RunDirectory) -> Result:
     code = launch(directory.config, config.trainer.devices)
     if code:
         raise RuntimeError(f"the run in {directory.path} failed with exit code {code}; see {directory.log}")
     return Result(directory.metrics(), directory.path)
 
 
-def _run_here(config: Config, objects: Objects, directory: RunDirectory) -> Result:
-    built = _Built(config, objects)
-    built.admit()
+def _run_here(built: "_Built", directory: RunDirectory) -> Result:
     finished = _fit(built, directory)
     ranks = current_ranks()
     metrics = _after_fit(finished, built, directory, ranks)
@@ -149,6 +165,7 @@ class _Built:
         }
         low, high = self.splits.valid_range or (None, None)
         self.threat = Threat(config.threat.name, float(config.threat.eps or 0.0), low, high)
+        self.threat.check(torch.empty(1, *self.splits.input_shape))
         self.stack = RecipeStack(recipes)
         tables = {name: read_table(where, name) for name, where in config.tables.items()}
         self.module = TrainingModule(
@@ -189,7 +206,7 @@ class _Built:
         self.module.admit(batch, accumulate=self.config.trainer.accumulate, whole_weights=whole)
         if self.config.trainer.accumulate > 1:
             for name, member in self.stack.items():
-                if member.couples_batch:
+                if member.couples_batch or (member.relative and overrides(member, "weigh")):
                     log.warning("%s looks at whole batches: with trainer.accumulate it sees micro-batches", name)
 
 
@@ -354,11 +371,6 @@ def _seeded(*parts: object) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(*parts))
         yield
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    yield
 
 
 def _sharded(built: _Built) -> bool:

@@ -1,13 +1,14 @@
 """One step on a copy, to find what would never be called before anything is trained."""
 
 import copy
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
 from poise.batch import Batch
 from poise.models.classifier import Classifier
-from poise.recipe import Recipe
 from poise.stack import RecipeStack, Refusal, overrides
 from poise.step import Step
 
@@ -48,20 +49,19 @@ def _one_step(stack: RecipeStack, batch: Batch, step: Step) -> None:
 def _listen(stack: RecipeStack) -> set[tuple[str, str]]:
     """Make each member note which of its hooks are called."""
     called: set[tuple[str, str]] = set()
-
-    def spy(member: Recipe, name: str, hook: str) -> None:
-        original = getattr(member, hook)
-
-        def heard(*arguments: Any) -> Any:
-            called.add((name, hook))
-            return original(*arguments)
-
-        object.__setattr__(member, hook, heard)
-
     for name, member in stack.items():
         for hook in WATCHED:
-            spy(member, name, hook)
+            if overrides(member, hook):
+                heard = partial(_heard, called, (name, hook), getattr(member, hook))
+                object.__setattr__(member, hook, heard)
     return called
+
+
+def _heard(
+    called: set[tuple[str, str]], which: tuple[str, str], original: Callable[..., Any], *arguments: Any
+) -> Any:
+    called.add(which)
+    return original(*arguments)
 
 
 _CALLERS = {"inner": "attack", "criterion": "objective", "adjust": "objective", "transform": "objective"}

@@ -14,7 +14,7 @@ class NonFiniteLoss(RuntimeError):
 
 
 class FiniteWatch:
-    """Remembers on the device the first bad step and its terms; looks at them every few steps.
+    """Keeps the latest losses and their terms on the device; looks at them every few steps.
 
     Args:
         every: optimiser steps between two looks; each is one reduction over ranks.
@@ -22,20 +22,11 @@ class FiniteWatch:
 
     def __init__(self, every: int = 16) -> None:
         self.every = every
-        self._first: Tensor | None = None
-        self._terms: Tensor | None = None
-        self._names: tuple[str, ...] = ()
+        self._kept: list[tuple[int, Tensor, Mapping[str, Tensor]]] = []
 
-    def note(self, step: int, loss: Float[Tensor, ""], terms: Mapping[str, Float[Tensor, ""]]) -> None:
+    def note(self, step: int, loss: Float[Tensor, ""], terms: Mapping[str, Tensor]) -> None:
         """Take one step's loss (a scalar) and terms (scalars by name)."""
-        values = torch.stack([value.detach().double() for value in terms.values()]) if terms else loss.new_zeros(0)
-        bad = torch.where(torch.isfinite(loss.detach()), torch.inf, float(step)).double()
-        if self._first is None or self._terms is None or tuple(terms) != self._names:
-            self._first = bad if self._first is None else torch.minimum(self._first, bad)
-            self._terms, self._names = values, tuple(terms)
-            return
-        self._terms = torch.where(torch.isinf(self._first) & ~torch.isinf(bad), values, self._terms)
-        self._first = torch.minimum(self._first, bad)
+        self._kept.append((step, loss.detach(), {name: value.detach() for name, value in terms.items()}))
 
     def due(self, step: int) -> bool:
         """Whether this step is one to look at."""
@@ -47,15 +38,18 @@ class FiniteWatch:
         Raises:
             NonFiniteLoss: on every rank, naming the first bad step of any of them.
         """
-        if self._first is None or self._terms is None:
+        if not self._kept:
             return
-        first = -ranks.max(-self._first)
-        if torch.isinf(first):
+        finite = torch.stack([loss for _, loss, _ in self._kept]).isfinite()
+        steps = torch.tensor([step for step, _, _ in self._kept], dtype=torch.float64, device=finite.device)
+        first = float(-ranks.max(-steps.masked_fill(finite, torch.inf).min()))
+        if first == torch.inf:
+            self._kept = []
             return
-        mine = bool(self._first == first)
-        shown = ", ".join(f"{n}={v:.4g}" for n, v in zip(self._names, self._terms.tolist(), strict=True))
+        mine = (terms for step, loss, terms in self._kept if step == first and not loss.isfinite())
+        shown = ", ".join(f"{name}={float(value):.4g}" for name, value in next(mine, {}).items())
         raise NonFiniteLoss(
             f"the loss of step {int(first)} is not finite"
-            + (f" ({shown})" if mine and shown else "")
+            + (f" ({shown})" if shown else "")
             + "; try a smaller optimizer.lr, or trainer.gradient_clip=1"
         )

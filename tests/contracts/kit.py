@@ -1,35 +1,39 @@
 """Small data, models and runs for the contracts that every registered recipe keeps."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 
 from poise import registry
 from poise.attacks.threat import Threat
 from poise.console import without_chatter
 from poise.data.dataset import Arrays, Splits
 from poise.data.module import DataModule
+from poise.distributed import current_ranks
 from poise.models.classifier import Classifier
 from poise.models.mlp import mlp
 from poise.models.small_cnn import small_cnn
 from poise.module import TrainingModule
 from poise.optimizers.sgd import sgd
-from poise.recipe import Recipe
+from poise.recipe import Passes
 from poise.stack import RecipeStack
 
 KINDS = {"image": (1, 8, 8), "tabular": (6,), "sequence": (5, 4)}
 CLASSES, GROUPS, TRAIN, BATCH, BLOCK = 3, 2, 48, 16, 8
-STEPS = TRAIN // BATCH
 TABLES = {"errors": (torch.arange(TRAIN) % 5 == 0).float()}
 RUN = frozenset(  # what a run on these data and models provides
-    ["clean", "index", "groups", "class_counts", "group_counts", "predict", "features", "layers", "whole_batch", "whole_weights", "unlabelled", "table:errors"]
+    "clean index groups class_counts group_counts predict features layers whole_batch whole_weights unlabelled "
+    "table:errors".split()
 )
+COLLECTIVES = ("all_reduce", "all_gather", "all_gather_into_tensor", "reduce_scatter", "broadcast", "barrier")
 
 
 @cache
@@ -58,91 +62,81 @@ def splits(kind: str = "image") -> Splits:
     )
 
 
-def model(kind: str = "image", dtype: torch.dtype = torch.float32) -> Classifier:
+def model(kind: str = "image") -> Classifier:
     """A small network without batch norm, the same at every call."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        network = small_cnn(CLASSES, KINDS[kind], width=4) if kind == "image" else mlp(CLASSES, KINDS[kind], 16)
-    return network.to(dtype)
-
-
-def names() -> list[str]:
-    """Every registered recipe."""
-    return list(registry.records("recipe"))
+        return small_cnn(CLASSES, KINDS[kind], width=4) if kind == "image" else mlp(CLASSES, KINDS[kind], width=16)
 
 
 def kinds_of(name: str) -> list[str]:
     """The kinds of data a recipe accepts."""
-    accepts = registry.records("recipe")[name].attributes.get("accepts", KINDS)
+    accepts = registry.records("recipe")[name].attributes["accepts"]
     return [kind for kind in KINDS if kind in accepts]
 
 
-def stack(members: Iterable[str]) -> RecipeStack:
-    """The stack of recipes by their names, with default parameters."""
-    return RecipeStack({name: build(name) for name in members})
+def kind_for(names: Iterable[str], preferred: str) -> str:
+    """A kind of data that all of some recipes accept; the preferred one where there is none."""
+    kinds = set(KINDS).intersection(*(kinds_of(name) for name in names))
+    return preferred if preferred in kinds or not kinds else min(kinds)
 
 
-def build(name: str) -> Recipe:
-    """A recipe with default parameters."""
-    recipe: Recipe = registry.build("recipe", name)
-    return recipe
+def stack(names: Iterable[str]) -> RecipeStack:
+    """The stack of recipes by their names, with default parameters but for at most two steps of anything."""
+    made = RecipeStack({name: registry.build("recipe", name) for name in names})
+    for _, member in made.items():
+        if "steps" in registry.parameters_of(member):
+            member.steps = min(member.steps, 2)  # type: ignore[assignment, operator]
+    return made
 
 
 def with_partners(name: str) -> tuple[str, ...]:
-    """A recipe and those it cannot train without, found by what they provide or need."""
-    known = registry.records("recipe")
-    members = stack([name])
-    given = RUN.union(*(member.provides for _, member in members.items()))
-    missing = {need for _, member in members.items() for need in member.needs} - given
-    partners = [next(other for other in known if need in known[other].provides) for need in sorted(missing)]
-    wanted = frozenset().union(*(member.needs for _, member in members.items()))
-    if "attack" in members.owners("attack").__len__() * ["attack"] and not known[name].provides & wanted:
-        partners += [next(other for other in known if known[name].provides & known[other].needs)]
-    return (*dict.fromkeys(partners), name)
+    """A recipe and those it cannot train without, found by what they provide."""
+    known, names = registry.records("recipe"), [name]
+    while True:
+        members = stack(names).items()
+        given = RUN.union(*(member.provides for _, member in members))
+        missing = sorted({need for _, member in members for need in member.needs} - given)
+        if not missing:
+            return tuple(names)
+        names.insert(0, next(other for other in known if missing[0] in known[other].provides))
 
 
-def module(
-    members: Sequence[str] | RecipeStack = (),
-    kind: str = "image",
-    network: Classifier | None = None,
-    epochs: int = 1,
-    **named: Any,
-) -> TrainingModule:
-    """A module that is ready to train, its stack not yet looked at."""
+def module(names: Iterable[str] = (), kind: str = "image", epochs: int = 1) -> TrainingModule:
+    """A module with its buffers made; nobody has looked yet whether its stack can train."""
     data = splits(kind)
     low, high = data.valid_range or (None, None)
     made = TrainingModule(
-        model(kind) if network is None else network,
-        members if isinstance(members, RecipeStack) else stack(members),
+        model(kind),
+        stack(names),
         threat=Threat("linf", 0.05, low, high),
         optimizer=partial(sgd, lr=0.1),
         splits=data,
         block=BLOCK,
         tables=TABLES,
-        **named,
     )
     made.prepare(epochs)
     return made
 
 
-def record(kind: str = "image", rows: int = 8) -> dict[str, Any]:
-    """The first rows of the training split, as a loader gives them."""
-    data, chosen = splits(kind), torch.arange(rows)
-    streams = {name: stream.fetch(chosen) for name, stream in data.streams.items()}
+def admitted(names: Iterable[str] = (), kind: str = "image", epochs: int = 1) -> TrainingModule:
+    """A module that is ready to train; refuses what cannot."""
+    made = module(names, kind, epochs)
+    made.admit(made.receive(record(kind)))
+    return made
+
+
+def record(kind: str = "image", rows: int = 8, first: int = 0) -> dict[str, Any]:
+    """Rows of the training split, as a loader gives them."""
+    data, chosen = splits(kind), torch.arange(first, first + rows)
+    streams = {name: stream.fetch(chosen % len(stream)) for name, stream in data.streams.items()}
     return {**data.train.fetch(chosen), "streams": streams}
 
 
 def fit(
     made: TrainingModule, *, steps: int = -1, epochs: int = 1, callbacks: Sequence[Callback] = (), **named: Any
 ) -> L.Trainer:
-    """Train as `poise.fit` does, at most `steps` steps."""
-    data = DataModule(
-        made.splits,
-        BATCH,
-        replays=made.stack.replays,
-        weights=partial(made.stack.sample_weights, made.task),
-        block=BLOCK,
-    )
+    """Train under Lightning as `poise.fit` does, at most `steps` steps."""
     with without_chatter():
         trainer = L.Trainer(
             max_epochs=epochs,
@@ -158,8 +152,41 @@ def fit(
             use_distributed_sampler=False,
             inference_mode=False,
         )
-        trainer.fit(made, data, **named)
+        trainer.fit(made, loaders(made), **named)
     return trainer
+
+
+def loaders(made: TrainingModule) -> DataModule:
+    """The data of a module, as its stack wants them."""
+    assert made.splits is not None
+    weights = partial(made.stack.sample_weights, made.task)
+    return DataModule(made.splits, BATCH, replays=made.stack.replays, weights=weights, block=BLOCK)
+
+
+def by_hand(made: TrainingModule, steps: int = 3) -> list[float]:
+    """Train without a trainer; the loss of each step."""
+    optimizer = made.optimizer([p for p in made.parameters() if p.requires_grad])
+    rows = iter(loaders(made).train_dataloader())
+    return [one_step(made, next(rows), optimizer, number) for number in range(steps)]
+
+
+def one_step(
+    made: TrainingModule, rows: dict[str, Any], optimizer: torch.optim.Optimizer | None = None, number: int = 0
+) -> float:
+    """One step on this process's ranks, in the order that the training module has; returns the loss."""
+    stack = made.stack
+    step = made.detached_step(current_ranks()).replace(progress=number / 3, global_step=number)
+    batch = stack.attack(stack.mix(made.receive(rows), step), step)
+    loss = stack.loss(batch, step)
+    restore = stack.perturb_weights(loss, step)
+    made.zero_grad()
+    value = loss()
+    value.backward()
+    restore()
+    if optimizer is not None:
+        optimizer.step()
+    stack.on_step_end(batch, step)
+    return float(value.detach())
 
 
 def state(made: TrainingModule) -> dict[str, Tensor]:
@@ -169,10 +196,76 @@ def state(made: TrainingModule) -> dict[str, Tensor]:
 
 
 def finite(made: TrainingModule) -> bool:
-    """Whether every weight and buffer of a module is finite, but for a recipe's own marks of nothing yet."""
+    """Whether every weight is finite, the recipes' own included."""
     return all(bool(torch.isfinite(p).all()) for p in made.parameters())
 
 
-def folder(root: Path, name: str) -> Path:
-    """A file of a test's own."""
-    return root / name
+@dataclass
+class Counted:
+    """Passes seen."""
+
+    forwards: int = 0
+    input_backwards: int = 0
+    full_backwards: int = 0
+
+    @property
+    def passes(self) -> Passes:
+        return Passes(self.forwards, self.input_backwards, self.full_backwards)
+
+
+@contextmanager
+def counted_passes(network: Classifier) -> Iterator[Counted]:
+    """Counts what goes through the backbone, and the gradients that come back to its output.
+
+    A gradient that `torch.autograd.grad` was asked for with respect to no parameter is one of the input alone.
+    """
+    seen, alone = Counted(), False
+    original = torch.autograd.grad
+
+    def grad(outputs: Any, inputs: Any, *arguments: Any, **named: Any) -> Any:
+        nonlocal alone
+        wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        alone = not any(isinstance(tensor, nn.Parameter) for tensor in wanted)
+        try:
+            return original(outputs, inputs, *arguments, **named)
+        finally:
+            alone = False
+
+    def came_back(gradient: Tensor) -> None:
+        seen.input_backwards += alone
+        seen.full_backwards += not alone
+
+    def went_through(layer: nn.Module, inputs: Any, features: Tensor) -> None:
+        seen.forwards += 1
+        if features.requires_grad:
+            features.register_hook(came_back)
+
+    handle = network.backbone.register_forward_hook(went_through)
+    torch.autograd.grad = grad
+    try:
+        yield seen
+    finally:
+        torch.autograd.grad = original
+        handle.remove()
+
+
+@contextmanager
+def counted_collectives() -> Iterator[list[str]]:
+    """The names of torch.distributed's collectives, as they are called."""
+    called: list[str] = []
+    originals = {name: getattr(torch.distributed, name) for name in COLLECTIVES}
+
+    def spy(name: str) -> Any:
+        def heard(*arguments: Any, **named: Any) -> Any:
+            called.append(name)
+            return originals[name](*arguments, **named)
+
+        return heard
+
+    for name in originals:
+        setattr(torch.distributed, name, spy(name))
+    try:
+        yield called
+    finally:
+        for name, original in originals.items():
+            setattr(torch.distributed, name, original)

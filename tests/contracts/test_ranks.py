@@ -31,7 +31,7 @@ from ranks import Pair
 
 TOLERANCE, MOVED = 1e-9, 1e-2
 ZERO_TOLERANCE = 1e-5
-BATCH, BLOCK, STEPS_PER_EPOCH, EPOCHS = 16, 4, 3, 2
+BATCH, BLOCK, STEPS_PER_EPOCH, EPOCHS = 16, 4, 2, 2
 CLASSES, GROUPS = 3, 4
 NAMED_STACKS = (
     "trades,mixup,group_dro",
@@ -97,7 +97,7 @@ class Stack:
         return TrainingModule(
             small_cnn(CLASSES, (1, 8, 8), width=4),
             RecipeStack(self.members()),
-            optimizer=partial(sgd, lr=0.2, momentum=0.0),
+            optimizer=partial(sgd, lr=0.5, momentum=0.0),
             schedule=constant,
             seed=seed,
             block=BLOCK,

@@ -170,7 +170,7 @@ WHERE = [
     pytest.param({"at_step": 2, "trainer": {"checkpoint_every": 1}}, id="inside the first epoch"),
     pytest.param({"at_step": 5, "trainer": {}}, id="after the first epoch"),
     pytest.param({"at_epoch": 1, "trainer": {"checkpoint_every": 1}}, id="between an epoch's last step and its end"),
-    pytest.param({"at_step": 7, "trainer": {"checkpoint_every": 3, "accumulate": 2}}, id="accumulating"),
+    pytest.param({"at_step": 7, "trainer": {"checkpoint_every": 3, "accumulate": 2, "block": 8}}, id="accumulating"),
     pytest.param({"at_step": 13, "trainer": {"checkpoint_every": 1}, "replays": 2}, id="between replays"),
     pytest.param({"at_step": 11, "trainer": {"checkpoint_every": 2}, "replays": 2}, id="replaying"),
 ]
@@ -191,3 +191,116 @@ def test_a_run_stopped_again_and_again_ends_as_one_that_was_not(tmp_path: Path) 
             finished(tmp_path / "stopped", **options)
     Stops.at_step = None
     assert same(finished(tmp_path / "whole", **options), finished(tmp_path / "stopped", **options))
+
+
+def finished_in_ranks(run_dir: str, at_step: int | None, options: dict[str, Any]) -> bool:
+    """Train in the rank processes; stopped and taken up again where a step is given."""
+    if at_step is None:
+        finished(Path(run_dir), **options)
+    else:
+        stopped(Path(run_dir), at_step=at_step, **options)
+    return True
+
+
+@pytest.mark.parametrize("name", ["ddp", "deepspeed_zero2"])
+def test_two_ranks_resume_exactly_with_what_is_each_ones_own(pair: Pair, tmp_path: Path, name: str) -> None:
+    trainer = {"devices": 2, "accumulate": 2, "block": 4, "checkpoint_every": 1}
+    options = {"strategy": name, "trainer": trainer}
+    assert pair.run(finished_in_ranks, str(tmp_path / "whole"), None, options) == [True, True]
+    assert pair.run(finished_in_ranks, str(tmp_path / "stopped"), 7, options) == [True, True]
+    assert same(tmp_path / "whole", tmp_path / "stopped")
+    manifest = checkpoint.newest(tmp_path / "whole" / "checkpoints")
+    assert manifest is not None
+    ranks = [checkpoint.rank_state(manifest, rank) for rank in range(2)]
+    for buffer in ("model.backbone.features.1.running_mean", "stack.Remembers.delta"):
+        assert not torch.equal(ranks[0][buffer], ranks[1][buffer])
+
+
+class Records(Recipe):
+    """Notes which examples come, and the batch statistics they meet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met: list[tuple[int, list[int], dict[str, Tensor]]] = []
+
+    def mix(self, batch: Batch, step: Step) -> Batch:
+        assert batch.index is not None
+        state = {n: v.clone() for n, v in step.model.state_dict().items() if "running" in n}
+        self.met.append((step.global_step, batch.index.tolist(), state))
+        return batch
+
+
+def recorded(run_dir: str, devices: int, at_step: int | None) -> list[Any]:
+    Stops.at_step = at_step
+    records = Records()
+    trainer = {"devices": devices, "block": 8, "checkpoint_every": 1}
+    try:
+        small_fit(run_dir, [records, Stops()], trainer=trainer)
+    except Stopped:
+        Stops.at_step = None
+    return records.met
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_with_the_next_example_on_another_number_of_ranks(
+    pair: Pair, tmp_path: Path, before: int, after: int
+) -> None:
+    def on(ranks: int, at_step: int | None, run_dir: Path) -> list[list[Any]]:
+        arguments = (str(run_dir), ranks, at_step)
+        return pair.run(recorded, *arguments) if ranks == 2 else [recorded(*arguments)]
+
+    (whole,) = on(1, None, tmp_path / "whole")
+    on(before, 7, tmp_path / "run")
+    manifest = checkpoint.newest(tmp_path / "run" / "checkpoints")
+    assert manifest is not None
+    assert manifest.facts["step"] == 6
+    resumed = on(after, None, tmp_path / "run")
+    assert [met[0] for met in resumed[0]] == list(range(6, 12))
+    for step, expected, _ in whole[6:]:
+        assert [row for rank in resumed for row in rank[step - 6][1]] == expected
+    states = [checkpoint.rank_state(manifest, rank) for rank in range(before)]
+    for name, value in resumed[0][0][2].items():
+        mean = sum(state[f"model.{name}"] for state in states) / before
+        torch.testing.assert_close(value, mean, rtol=0, atol=1e-6)
+        assert all(torch.equal(value, rank[0][2][name]) for rank in resumed)
+
+
+def stopped_in_ranks(run_dir: str, at_step: int, options: dict[str, Any]) -> bool:
+    Stops.at_step = at_step
+    with pytest.raises(Stopped):
+        finished(Path(run_dir), **options)
+    return True
+
+
+def test_shards_of_zero_are_refused_on_another_number_of_ranks(pair: Pair, tmp_path: Path) -> None:
+    trainer = {"devices": 2, "block": 8, "checkpoint_every": 1}
+    options = {"strategy": "deepspeed_zero2", "trainer": trainer}
+    assert pair.run(stopped_in_ranks, str(tmp_path), 3, options) == [True, True]
+    alone = {**options, "trainer": {**trainer, "devices": 1}}
+    with pytest.raises(UserError, match=r"written by 2 ranks.*deepspeed_zero2.*set trainer\.devices=2"):
+        finished(tmp_path, **alone)
+
+
+def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
+    settings = {
+        "recipe": "mixup",
+        "model": "small_bn_cnn",
+        "evaluation": "clean",
+        "run_dir": tmp_path / "killed",
+        "trainer.max_epochs": 6,
+        "trainer.batch_size": 256,
+        "trainer.checkpoint_every": 1,
+        "trainer.progress": "false",
+    }
+    command = [sys.executable, "-m", "poise", "train", *(f"{name}={value}" for name, value in settings.items())]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoints, deadline = tmp_path / "killed" / "checkpoints", time.monotonic() + 120
+    while not list(checkpoints.glob("step-0000000[5-9]")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    written = (tmp_path / "killed" / "config.yaml").read_text()
+    killed = run(from_yaml(written)).path
+    whole = run(from_yaml(written.replace(str(killed), str(tmp_path / "whole")))).path
+    assert "resuming from" in (killed / "log.txt").read_text()
+    assert same(whole, killed)

@@ -103,8 +103,14 @@ def _dumper() -> Any:
 
     tag = "tag:yaml.org,2002:"
     Dumper.add_representer(float, lambda dumper, number: dumper.represent_scalar(f"{tag}float", repr(number)))
+    Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(f"{tag}str", text, _quotes(text)))
     Dumper.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(f"{tag}str", "none"))
     return Dumper
+
+
+def _quotes(text: str) -> str | None:
+    """Double ones where a character would not survive otherwise, such as a line break of Unicode's."""
+    return None if text.isprintable() else '"'
 
 
 def _list(entries: Mapping[str, Entry]) -> dict[str, Any]:

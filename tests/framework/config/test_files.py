@@ -102,3 +102,9 @@ def test_the_block_of_a_run() -> None:
     assert TrainerConfig().block_size == 16
     assert TrainerConfig(batch_size=100).block_size == 4
     assert TrainerConfig(block=8).block_size == 8
+
+
+def test_any_character_survives() -> None:
+    text = "".join(map(chr, range(0x300))) + "\u2028\u2029\ufeff\uffff\U0001f600"
+    config = compose({"run_dir": text, "tables": {"a": " x", "b": "\x85", "c": ""}})
+    assert from_yaml(to_yaml(config)) == config

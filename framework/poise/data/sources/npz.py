@@ -1,5 +1,7 @@
 """Anybody's data, as one file of numpy arrays."""
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from jaxtyping import Int
@@ -29,6 +31,8 @@ class Npz(DataSource):
         val: share of the training rows that choose the model, where the file has no x_val.
         calibration: share of the training rows that fits calibrators, where the file has no x_calibration.
     """
+
+    valid_range: ClassVar[None] = None  # the arrays decide
 
     def __init__(self, path: str, val: float = 0.1, calibration: float = 0.1) -> None:
         self.path = path

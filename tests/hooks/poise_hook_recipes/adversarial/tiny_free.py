@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from poise.batch import Batch
+from poise.batch import Batch, Outcome
 from poise.models.classifier import Classifier
 from poise.recipe import Recipe, Task
 from poise.step import Step
@@ -27,7 +27,6 @@ class TinyFree(Recipe):
     needs: ClassVar[frozenset[str]] = frozenset({"whole_batch"})
     conflicts: ClassVar[frozenset[str]] = frozenset({"resized"})
     per_rank: ClassVar[frozenset[str]] = frozenset({"delta"})
-    brings: ClassVar[dict[str, dict[str, str]]] = {"pgd_at": {}}
     delta: Tensor
 
     def __init__(self, replays: int = 2) -> None:
@@ -42,6 +41,12 @@ class TinyFree(Recipe):
         if self.delta.shape != batch.x.shape:
             self.delta = torch.zeros_like(batch.x)
         return batch.replace(x_adv=step.threat.project(batch.x + self.delta, batch.x).requires_grad_())
+
+    def objective(self, batch: Batch, step: Step) -> Outcome:
+        if batch.x_adv is None:
+            raise ValueError("no attack has run: x_adv is None")
+        adv = step.forward(batch.x_adv, batch)
+        return Outcome(step.loss(adv.logits, batch), adv=adv)
 
     @torch.no_grad()
     def on_step_end(self, batch: Batch, step: Step) -> None:

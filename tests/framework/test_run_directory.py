@@ -1,0 +1,90 @@
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import pytest
+
+from poise.config import compose, to_yaml
+from poise.errors import UserError
+from poise.run_directory import RunDirectory, default_path, logged
+
+
+def written(**changes: object) -> str:
+    return to_yaml(compose(changes))
+
+
+def test_a_directory_that_is_free_is_claimed(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "some" / "run")
+    directory.check(written(), resume=False)
+    assert not directory.path.exists()
+    directory.claim(written())
+    assert directory.config.read_text() == written()
+    assert directory.checkpoints.is_dir()
+    assert not directory.finished
+
+
+def test_a_run_is_continued_only_as_it_was(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.claim(written(seed=1))
+    directory.check(written(seed=1), resume=True)
+    with pytest.raises(UserError, match="holds a run already: resume=auto continues it"):
+        directory.check(written(seed=1), resume=False)
+    changed = written(seed=2, optimizer={"lr": 0.3}, recipe="trades")
+    with pytest.raises(UserError, match=r"optimizer\.lr was 0\.1, now 0\.3;.*recipe.*seed was 1, now 2"):
+        directory.check(changed, resume=True)
+
+
+def test_what_changes_no_number_may_change(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.claim(written(seed=1, run_dir="here"))
+    trainer = {"progress": False, "checkpoint_every": 7, "devices": 2}
+    directory.check(written(seed=1, run_dir="there", trainer=trainer), resume=True)
+
+
+def test_other_peoples_directories_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match=r"is not a run's: it holds thesis\.tex; name another directory"):
+        RunDirectory(tmp_path).check(written(), resume=True)
+    with pytest.raises(UserError, match="is a file"):
+        RunDirectory(tmp_path / "thesis.tex").check(written(), resume=True)
+    with pytest.raises(UserError, match=r"run_dir=.*cannot be written: Not a directory"):
+        RunDirectory(tmp_path / "thesis.tex" / "run").claim(written())
+
+
+def test_a_report_says_that_a_run_is_over(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write_report({"test/ece": 0.25})
+    assert directory.finished
+    assert directory.metrics() == json.loads((tmp_path / "report.json").read_text()) == {"test/ece": 0.25}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json"]
+
+
+def test_default_paths_carry_the_stack_and_are_never_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = []
+    for _ in range(3):
+        path = default_path(("trades", "module:Mine"))
+        path.mkdir(parents=True)
+        paths.append(path)
+    assert len(set(paths)) == 3
+    assert all(path.parent.name == "runs" and "trades-module-Mine" in path.name for path in paths)
+    assert default_path(()).name.endswith("-plain")
+
+
+def test_the_log_takes_what_the_run_says_and_no_more(tmp_path: Path) -> None:
+    path, log = tmp_path / "log.txt", logging.getLogger("poise")
+    level = log.level
+    with logged(path):
+        log.info("best epoch: 3")
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("something is odd", stacklevel=1)
+    log.warning("afterwards")
+    text = path.read_text()
+    assert "INFO best epoch: 3" in text
+    assert "something is odd" in text
+    assert "afterwards" not in text
+    assert log.level == level

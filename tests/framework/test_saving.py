@@ -1,0 +1,101 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from poise import checkpoint, saving
+from poise.distributed import Ranks
+from poise.errors import UserError
+from poise.recipe import Recipe
+from poise.step import Step
+from poise.batch import Batch
+from small_runs import small_fit
+
+
+def written(root: Path, step: int, score: float | None, state: dict[str, Any] | None = None) -> None:
+    def save(path: Path) -> None:
+        path.write_bytes(b"state")
+
+    facts = {"step": step, "score": score}
+    checkpoint.write(root / f"step-{step:08d}", Ranks(), save, state, facts)
+
+
+def test_the_best_checkpoint_has_the_greatest_score_and_is_the_earliest_of_equals(tmp_path: Path) -> None:
+    assert saving.best(tmp_path) is None
+    for step, score in ((2, None), (4, 0.5), (8, 0.75), (9, None), (12, 0.75), (16, 0.6)):
+        written(tmp_path, step, score)
+    chosen = saving.best(tmp_path)
+    assert chosen is not None
+    assert chosen.facts["step"] == 8
+    written(tmp_path / "without", 3, None)
+    assert saving.best(tmp_path / "without") is None
+
+
+def test_state_of_ranks_is_their_own_on_as_many_and_averaged_on_others(tmp_path: Path) -> None:
+    class Two(Ranks):
+        size = 2
+
+    states = [
+        {"model.bn.running_mean": torch.full((2,), float(rank)), "stack.free.delta": torch.ones(3), "seen": torch.tensor(rank)}
+        for rank in range(2)
+    ]
+    written(tmp_path, 1, 0.0, states[0])
+    torch.save(states[1], tmp_path / "step-00000001" / "rank-1.pt")
+    manifest = checkpoint.Manifest(tmp_path / "step-00000001", {}, ranks=2)
+    assert torch.equal(saving.rank_state(manifest, Two())["stack.free.delta"], torch.ones(3))
+    averaged = saving.rank_state(manifest, Ranks())
+    assert list(averaged) == ["model.bn.running_mean"]
+    assert torch.equal(averaged["model.bn.running_mean"], torch.full((2,), 0.5))
+
+
+class Looks(Recipe):
+    """Notes which checkpoints stand after each step."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+        self.seen: list[list[int]] = []
+        self.weights: dict[int, dict[str, torch.Tensor]] = {}
+
+    def __deepcopy__(self, memo: object) -> "Looks":
+        return self
+
+    def on_step_end(self, batch: Batch, step: Step) -> None:
+        self.seen.append(sorted(int(path.name.removeprefix("step-")) for path in self.root.glob("step-*")))
+        state = step.model.state_dict()
+        self.weights[step.global_step + 1] = {name: value.clone() for name, value in state.items()}
+
+
+def test_the_best_and_the_newest_are_kept_and_hold_the_weights_of_their_step(tmp_path: Path) -> None:
+    root = tmp_path / "run" / "checkpoints"
+    looks = Looks(root)
+    small_fit(tmp_path / "run", [looks], trainer={"checkpoint_every": 2, "max_epochs": 2})
+    assert looks.seen == [[], [], [2], [2], [4], [4], [4, 6], [4, 6]]
+    best, newest = saving.best(root), checkpoint.newest(root)
+    assert best is not None
+    assert newest is not None
+    assert newest.facts["step"] == 8
+    for manifest in (best, newest):
+        kept = load_file(manifest.directory / saving.WEIGHTS)
+        for name, value in looks.weights[manifest.facts["step"]].items():
+            assert torch.equal(kept[f"model.{name}"], value)
+    assert best.facts["score"] == best.facts["metrics"]["val/accuracy"]
+
+
+def test_a_run_cut_short_inside_an_epoch_is_validated_where_it_ends(tmp_path: Path) -> None:
+    small_fit(tmp_path / "run", trainer={"max_steps": 6, "checkpoint_every": 3})
+    best = saving.best(tmp_path / "run" / "checkpoints")
+    newest = checkpoint.newest(tmp_path / "run" / "checkpoints")
+    assert best is not None
+    assert newest is not None
+    assert newest.facts["step"] == 6
+    assert newest.facts["score"] == newest.facts["metrics"]["val/accuracy"]
+
+
+@pytest.mark.parametrize("selection", ["elegance", "robust_accuracy", "nll"])
+def test_a_metric_that_nothing_gives_chooses_no_epoch(tmp_path: Path, selection: str) -> None:
+    with pytest.raises(UserError, match=f"selection={selection}.*accuracy"):
+        small_fit(tmp_path / "run", selection=selection)
+    assert not (tmp_path / "run").exists()
