@@ -6,7 +6,6 @@ from dataclasses import replace as replaced
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
@@ -75,8 +74,8 @@ class Batch:
         Where a class is not known (-1, in streams) the target is uniform.
         """
         x, label = as_input(x), label.long()
-        target = F.one_hot(label.clamp(min=0), num_classes).to(x.dtype)
-        target = target.masked_fill((label < 0)[:, None], 1 / num_classes)
+        target = x.new_zeros(len(label), num_classes).scatter_(1, label.clamp(min=0)[:, None], 1.0)
+        target = target.masked_fill_((label < 0)[:, None], 1 / num_classes)
         return cls(x=x, label=label, target=target, **known)
 
     def replace(self, **changes: Any) -> "Batch":
@@ -95,7 +94,8 @@ class Batch:
         """What a per-example table [N, …] says of each row [B, …]: the shares' mean where rows were mixed."""
         if self.parents is not None and self.share is not None:
             found = table[self.parents]
-            share = self.share.to(found.dtype).view(*self.share.shape, *[1] * (found.ndim - 2))
+            share = self.share.to(torch.promote_types(found.dtype, torch.float32))  # of a table of integers as well
+            share = share.view(*share.shape, *[1] * (found.ndim - 2))
             return (share * found).sum(1)
         if self.index is None:
             raise UserError("the loader gives no `index`, so a per-example table cannot be looked up")

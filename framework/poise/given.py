@@ -34,14 +34,13 @@ class Objects:
     unwritable: str = ""
 
 
-def config_of(
-    recipe: str | Sequence[Any] | Mapping[str, Any], data: Any, model: Any, groups: Mapping[str, Any]
-) -> tuple[Config, Objects]:
+def config_of(recipe: Any, data: Any, model: Any, groups: Mapping[str, Any]) -> tuple[Config, Objects]:
     """The config of a call of `fit`, and the objects that stand in it.
 
     Raises:
         UserError: a config that cannot be run, with all that is wrong with it.
     """
+    _check_kinds(recipe, data, model)
     members, loose = _members(recipe)
     settings = dict(groups) | _calibration(members, groups)
     for group, value in (("data", data), ("model", model)):
@@ -70,6 +69,26 @@ def config_of(
     )
 
 
+def _check_kinds(recipe: Any, data: Any, model: Any) -> None:
+    """Refuse what is none of the kinds of things that can be given."""
+    forms = {
+        "data": (data, (str, Mapping, DataSource, Splits), "a name, a mapping, a DataSource object or Splits"),
+        "model": (model, (str, Mapping, nn.Module), "a name, a mapping or a module"),
+        "recipe": (recipe, (str, Mapping, Sequence), "names, a list of names and recipe objects, or a mapping"),
+    }
+    for name, (value, kinds, allowed) in forms.items():
+        if not isinstance(value, kinds):
+            raise UserError(f"fit({name}=…) was given {_described(value)}: give {allowed}.")
+    items = recipe if isinstance(recipe, Sequence) and not isinstance(recipe, str) else ()
+    for item in items:
+        if not isinstance(item, str | Recipe | Calibrator):
+            raise UserError(f"fit(recipe=[…]) holds {_described(item)}: give names and recipe objects.")
+
+
+def _described(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
+
+
 def _members(recipe: str | Sequence[Any] | Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Members by alias, and why those that cannot be written down cannot."""
     if isinstance(recipe, str):
@@ -96,10 +115,12 @@ def _unwritable(item: Any) -> str:
     if isinstance(item, Mapping):
         return ""
     try:
-        written(item)
+        name, _ = written(item)
+        record = registry.find("calibrator" if _calibrates(item) else "recipe", name)
     except UserError as error:
         return str(error)
-    return ""
+    unread = [parameter.name for parameter in record.parameters if parameter.type is None]
+    return f"{name} gives its parameter {unread[0]!r} no type that text can be read by" if unread else ""
 
 
 def _group(members: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,8 @@ def as_record(data: Any) -> dict[str, Any]:
             raise UserError(f"a batch has a field {unknown[0]!r}.{nearest(str(unknown[0]), FIELDS)}")
         if not {"x", "label"} <= set(data):
             raise UserError(f"a batch has {sorted(data)}, and needs `x` and `label`")
-        return dict(data)
+        streams = {name: as_record(stream) for name, stream in data.get("streams", {}).items()}
+        return {**data, **({"streams": streams} if streams else {})}
     if isinstance(data, Sequence) and len(data) in (2, 3):
         return dict(zip(("x", "label", "group"), data, strict=False))
     raise UserError(f"a batch is a {type(data).__name__}; give (x, y), (x, y, group) or a dict with x and label")
@@ -33,11 +34,24 @@ def as_record(data: Any) -> dict[str, Any]:
 def check_record(record: Mapping[str, Any], num_classes: int, valid_range: tuple[float, float] | None) -> None:
     """Refuse labels outside 0…C-1, NaN, and inputs outside the valid range, while the batch is on the host.
 
+    In streams, a label of -1 stands for a class that is not known.
+
     Raises:
         UserError: what is wrong, and where to change it.
     """
+    _check_rows(record, num_classes, valid_range, lowest=0)
+    for stream in record.get("streams", {}).values():
+        _check_rows(stream, num_classes, valid_range, lowest=-1)
+
+
+def _check_rows(
+    record: Mapping[str, Any], num_classes: int, valid_range: tuple[float, float] | None, lowest: int
+) -> None:
+    for name in ("x", "label"):
+        if not isinstance(record[name], Tensor):
+            raise UserError(f"`{name}` of a batch is a {type(record[name]).__name__}; give a tensor")
     x, label = record["x"], record["label"]
-    _check_labels(label, num_classes)
+    _check_labels(label, num_classes, lowest)
     if len(x) != len(label):
         raise UserError(f"a batch has {len(x)} inputs and {len(label)} labels")
     if x.dtype == torch.uint8:
@@ -55,9 +69,11 @@ def check_record(record: Mapping[str, Any], num_classes: int, valid_range: tuple
         )
 
 
-def _check_labels(label: Tensor, num_classes: int) -> None:
+def _check_labels(label: Tensor, num_classes: int, lowest: int) -> None:
     if label.is_floating_point() or label.ndim != 1:
         raise UserError(f"labels are {label.dtype} of shape {tuple(label.shape)}; give integers of shape [B]")
     low, high = (int(value) for value in torch.aminmax(label))
-    if low < 0 or high >= num_classes:
-        raise UserError(f"labels go from {low} to {high}, outside 0…{num_classes - 1} (num_classes={num_classes})")
+    if low < lowest or high >= num_classes:
+        raise UserError(
+            f"labels go from {low} to {high}, outside {lowest}…{num_classes - 1} (num_classes={num_classes})"
+        )

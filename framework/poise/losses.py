@@ -1,7 +1,7 @@
 """Losses of each example, on logits and soft targets. Nothing here averages over the batch."""
 
 from jaxtyping import Float
-from torch import Tensor, inf
+from torch import Tensor
 
 
 def soft_cross_entropy(logits: Float[Tensor, "B C"], target: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
@@ -10,8 +10,7 @@ def soft_cross_entropy(logits: Float[Tensor, "B C"], target: Float[Tensor, "B C"
     A class that is masked (its logit is -inf) and has no share in the target adds nothing.
     """
     log_probabilities = logits.log_softmax(-1)
-    unused = (target == 0) & (log_probabilities == -inf)
-    return -(target * log_probabilities.masked_fill(unused, 0.0)).sum(-1)
+    return -(target * log_probabilities.masked_fill(target == 0, 0.0)).sum(-1)
 
 
 def kl_divergence(p_logits: Float[Tensor, "B C"], q_logits: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:

@@ -104,6 +104,7 @@ class TrainingModule(L.LightningModule):
         if self._ready:
             return
         self.task = replace(self.task, epochs=epochs)
+        self._require_settled()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(self.seed, "setup"))
             self.stack.setup(self.task, self.model)
@@ -124,26 +125,40 @@ class TrainingModule(L.LightningModule):
         if accumulate > 1 and self.stack.replays > 1:
             raise Refusal("unmet need", f"{self.stack.names} replays batches: train with trainer.accumulate=1")
         provided = self._provided(batch, accumulate, whole_weights)
-        self.stack.require(provided, "image" if self.splits is None else self.splits.kind)
+        self.stack.require(provided, _kind(self.splits))
         step = self._step(Ranks(), progress=0.0).replace(predict=self._predictions, block=0)
         refuse_unheard(self.stack, self.model, batch, step)
         self._admitted = True
 
-    def _provided(self, batch: Batch, accumulate: int, whole_weights: bool) -> set[str]:
-        facts = {
+    def _require_settled(self) -> None:
+        """Refuse needs of what is known without a batch: members' `setup` relies on it."""
+        needs = set[str]().union(*(member.needs for _, member in self.stack.items()))
+        settled = self._settled()
+        open_needs = {need for need in needs if need not in settled and not need.startswith("table:")}
+        self.stack.require(open_needs | _true(settled) | self._tables(), _kind(self.splits))
+
+    def _settled(self) -> dict[str, bool]:
+        return {
             "clean": True,
-            "index": batch.index is not None,
-            "groups": batch.group is not None and self.task.num_groups > 0,
             "class_counts": self.task.class_counts is not None,
             "group_counts": self.task.group_counts is not None,
             "predict": self.splits is not None,
             "features": self.model.feature_width > 0,
             "layers": bool(self.model.layer_names),
+        }
+
+    def _tables(self) -> set[str]:
+        return {f"table:{name}" for name in self.task.tables}
+
+    def _provided(self, batch: Batch, accumulate: int, whole_weights: bool) -> set[str]:
+        facts = {
+            **self._settled(),
+            "index": batch.index is not None,
+            "groups": batch.group is not None and self.task.num_groups > 0,
             "whole_batch": accumulate == 1,
             "whole_weights": whole_weights,
         }
-        names = {name for name, true in facts.items() if true} | set(batch.streams)
-        return names | {f"table:{name}" for name in self.task.tables}
+        return _true(facts) | set(batch.streams) | self._tables()
 
     # -- one step ----------------------------------------------------------------------------------------------
 
@@ -198,11 +213,10 @@ class TrainingModule(L.LightningModule):
         ranks = current_ranks()
         micro = batch_idx % self.trainer.accumulate_grad_batches
         blocks = -(-rows // (self.block or rows))
-        return self._step(ranks, self.trainer.global_step / self._total_steps).replace(
-            first_block=(micro * ranks.size + ranks.rank) * blocks
-        )
+        first_block = (micro * ranks.size + ranks.rank) * blocks
+        return self._step(ranks, self.trainer.global_step / self._total_steps, first_block)
 
-    def _step(self, ranks: Ranks, progress: float) -> Step:
+    def _step(self, ranks: Ranks, progress: float, first_block: int = 0) -> Step:
         trainer = self._trainer
         return Step(
             self.model,
@@ -214,6 +228,7 @@ class TrainingModule(L.LightningModule):
             ranks=ranks,
             seed=self.seed,
             block=self.block,
+            first_block=first_block,
             predict=self._predictions,
             log=self._log,
             stop=self._stop,
@@ -383,6 +398,14 @@ def _task(
         feature_width=feature_width,
         tables=tables,
     )
+
+
+def _true(facts: Mapping[str, bool]) -> set[str]:
+    return {name for name, true in facts.items() if true}
+
+
+def _kind(splits: Splits | None) -> str:
+    return "image" if splits is None else splits.kind
 
 
 def _refuse_foreign(stack: RecipeStack) -> None:

@@ -49,16 +49,19 @@ class RecipeStack(nn.Module):
 
     Raises:
         Refusal: two members contradict each other; the message names both sides and the way out.
+        UserError: a member is no Recipe.
     """
 
     def __init__(self, recipes: Sequence[Recipe] | Mapping[str, Recipe] = ()) -> None:
         super().__init__()
+        _refuse_others(recipes.values() if isinstance(recipes, Mapping) else recipes)
         named = dict(recipes) if isinstance(recipes, Mapping) else _named(recipes)
         named |= _brought(named)
         self.members = nn.ModuleDict(_ordered(named))
         _refuse_two_owners(named)
         _refuse_conflicts(named)
         self._plain = Recipe()
+        self._owners: dict[str, list[tuple[str, Recipe]]] = {}
         self.replays = _one_replay_count(named)
 
     def items(self) -> list[tuple[str, Recipe]]:
@@ -72,7 +75,9 @@ class RecipeStack(nn.Module):
 
     def owners(self, hook: str) -> list[tuple[str, Recipe]]:
         """The members that override a hook, in order."""
-        return [(name, member) for name, member in self.items() if overrides(member, hook)]
+        if hook not in self._owners:  # asked a dozen times a step
+            self._owners[hook] = [(name, member) for name, member in self.items() if overrides(member, hook)]
+        return self._owners[hook]
 
     def owner(self, hook: str) -> tuple[str, Recipe]:
         """The member that owns a one-owner hook, or the plain recipe."""
@@ -327,7 +332,7 @@ class StepLoss:
             self._weights, self._weighed = self._stack.weights(outcome, self._batch, self._step), True
         weighted = outcome.loss if self._weights is None else self._weights * outcome.loss
         self.penalties = self._stack.penalty(outcome, self._batch, self._step)
-        return weighted.mean() + sum(self.penalties.values())
+        return sum(self.penalties.values(), start=weighted.mean())
 
 
 def _transformed(
@@ -349,6 +354,15 @@ def _mean_over_ranks(gradients: dict[str, Shaped[Tensor, "..."]], step: Step) ->
     flat = step.ranks.mean(torch.cat([g.flatten() for g in gradients.values()]))
     parts = flat.split([g.numel() for g in gradients.values()])
     return {n: part.view_as(g) for (n, g), part in zip(gradients.items(), parts, strict=True)}
+
+
+def _refuse_others(recipes: Iterable[Any]) -> None:
+    for recipe in recipes:
+        if not isinstance(recipe, Recipe):
+            raise UserError(
+                f"{recipe!r} is no Recipe: a stack is made of recipe objects; poise.fit takes names as well, "
+                "and calibrators"
+            )
 
 
 def _named(recipes: Sequence[Recipe]) -> dict[str, Recipe]:

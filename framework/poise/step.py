@@ -74,7 +74,7 @@ class Step:
         seed: the run's.
         block: examples in a block, of the loader's batch; 0 makes the whole batch one block.
         first_block: number, in the global batch, of this batch's first block.
-        member: the recipe this step is bound to; its draws are keyed by it.
+        member: the recipe this step is bound to, or plain; its draws are keyed by it.
         predict: split name -> Predictions, in evaluation mode, over all ranks.
         log: name, value -> None.
         stop: reason -> None; ends the training after this step.
@@ -93,7 +93,7 @@ class Step:
     seed: int = 0
     block: int = 0
     first_block: int = 0
-    member: str = ""
+    member: str = "plain"
     predict: Callable[[str], Predictions] = _no_predictions
     log: Callable[[str, object], None] = _unlogged
     stop: Callable[[str], None] = lambda reason: None

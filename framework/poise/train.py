@@ -18,13 +18,13 @@ from poise import checkpoint, registry, saving
 from poise.attacks.threat import Threat
 from poise.batch import Predictions
 from poise.calibrator import Calibrator
-from poise.config import Config, Entry, to_yaml
+from poise.config import Config, Entry, to_yaml, written
 from poise.console import EpochLog, progress_bar, progress_callback, say, without_chatter
 from poise.data.dataset import Splits
 from poise.data.module import DataModule
 from poise.data.source import DataSource
 from poise.distributed import Ranks, current_ranks, strategy
-from poise.errors import UserError
+from poise.errors import UserError, nearest
 from poise.evaluator import Subject
 from poise.given import OBJECT, Objects, config_of
 from poise.launching import launch, under_launcher
@@ -192,12 +192,23 @@ class _Built:
 
     @property
     def selection(self) -> str:
-        """The validation metric that chooses the epoch."""
-        chosen = self.config.selection or ("robust_accuracy" if self.module.attacks else "accuracy")
-        return f"val/{chosen.removeprefix('val/')}"
+        """The validation metric, the greater the better, that chooses the epoch."""
+        return f"val/{self.config.selection or self._choices[0]}"
+
+    @property
+    def _choices(self) -> list[str]:
+        return ["robust_accuracy", "accuracy"] if self.module.attacks else ["accuracy"]
+
+    @property
+    def accelerator(self) -> str:
+        """What the run trains on."""
+        chosen = self.config.trainer.accelerator
+        available = "cuda" if torch.cuda.is_available() else "cpu"
+        return available if chosen == "auto" else chosen
 
     def admit(self) -> None:
         """Refuse what cannot train, on a few examples."""
+        self._refuse_settings()
         rows = torch.arange(min(len(self.splits.train), 8))
         record: dict[str, Any] = dict(self.splits.train.fetch(rows))
         record["streams"] = {name: data.fetch(rows % len(data)) for name, data in self.splits.streams.items()}
@@ -209,10 +220,27 @@ class _Built:
                 if member.couples_batch or (member.relative and overrides(member, "weigh")):
                     log.warning("%s looks at whole batches: with trainer.accumulate it sees micro-batches", name)
 
+    def _refuse_settings(self) -> None:
+        """What a config cannot know of itself, before anything is written."""
+        chosen = self.config.selection
+        if chosen and chosen not in self._choices:
+            raise UserError(
+                f"selection={chosen} chooses no epoch here; it is one of {', '.join(self._choices)}."
+                + nearest(chosen, self._choices)
+            )
+        if self.config.trainer.sync_batchnorm and self.accelerator == "cpu":
+            raise UserError(
+                "trainer.sync_batchnorm=true needs GPUs; on CPU each rank keeps statistics of its own, whose mean is "
+                "validated and shipped"
+            )
+        self.data.train_dataloader()  # refuses a split smaller than a batch
+
 
 def _fit(built: _Built, directory: RunDirectory) -> TrainingModule:
     """Train, and return a module with the best epoch's weights that nothing wraps."""
     finished = copy.deepcopy(built.module)
+    if built.config.trainer.precision == "64-true":
+        finished.double()
     with without_chatter():
         trainer = _trainer(built, directory)
     resumed = checkpoint.newest(directory.checkpoints)
@@ -240,19 +268,16 @@ def _fit(built: _Built, directory: RunDirectory) -> TrainingModule:
 
 def _trainer(built: _Built, directory: RunDirectory) -> L.Trainer:
     settings = built.config.trainer
-    accelerator = settings.accelerator
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     unused = any(member.unused_parameters for _, member in built.stack.items())
     return L.Trainer(
         max_epochs=settings.max_epochs,
         max_steps=settings.max_steps or -1,
-        accelerator=accelerator,
+        accelerator=built.accelerator,
         devices=settings.devices,
         strategy=strategy(
             built.config.strategy,
             world_size=settings.devices,
-            accelerator=accelerator,
+            accelerator=built.accelerator,
             precision=settings.precision,
             find_unused_parameters=unused,
         ),
@@ -340,11 +365,16 @@ def _ship(
         class_names=built.splits.class_names,
         valid_range=built.splits.valid_range,
         model=_described(built.config.model),
-        head=None if linear or head_owner == "plain" else _described(built.config.recipe[head_owner]),
+        head=None if linear or head_owner == "plain" else _described(_entry(built, head_owner)),
         linear_head=linear and head_owner != "plain",
         calibrator=None if alias is None else _described(built.config.calibration[alias]),
     )
     Predictor(finished.model, card, None if alias is None else calibrators[alias]).save(directory.predictor)
+
+
+def _entry(built: _Built, alias: str) -> Entry:
+    """A member's entry in the config, where one that an object brought does not stand."""
+    return built.config.recipe.get(alias) or Entry(*written(built.stack.members[alias]))
 
 
 def _described(entry: Entry) -> dict[str, Any] | None:

@@ -57,9 +57,7 @@ def _listen(stack: RecipeStack) -> set[tuple[str, str]]:
     return called
 
 
-def _heard(
-    called: set[tuple[str, str]], which: tuple[str, str], original: Callable[..., Any], *arguments: Any
-) -> Any:
+def _heard(called: set[tuple[str, str]], which: tuple[str, str], original: Callable[..., Any], *arguments: Any) -> Any:
     called.add(which)
     return original(*arguments)
 
@@ -70,7 +68,8 @@ _CALLERS = {"inner": "attack", "criterion": "objective", "adjust": "objective", 
 def _explain(stack: RecipeStack, name: str, hook: str) -> str:
     caller = _CALLERS.get(hook, "objective")
     owner, _ = stack.owner(caller)
-    return (
-        f"the {hook} of {name} would never be called in this stack: the {caller} of {owner} does not use it; "
-        f"leave out {name} or {owner}"
-    )
+    if owner == "plain":
+        why, way_out = f"no member has an {caller} that uses it", f"add one, or leave out {name}"
+    else:
+        why, way_out = f"the {caller} of {owner} does not use it", f"leave out {name} or {owner}"
+    return f"the {hook} of {name} would never be called in this stack: {why}; {way_out}"

@@ -16,6 +16,8 @@ from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from poise.errors import UserError
+
 
 class ZeroPrecision(DeepSpeedPrecision):
     """Leaves inputs alone; bf16-mixed is torch's autocast over float32 parameters, as it is under DDP."""
@@ -27,6 +29,10 @@ class ZeroPrecision(DeepSpeedPrecision):
     def convert_input(self, data: Any) -> Any:
         """A cast to bfloat16 would move every input by up to 6 % of an eps of 8/255."""
         return data
+
+    def convert_module(self, module: nn.Module) -> nn.Module:
+        """As under DDP: a cast to float32 would round recipes' float64 buffers whenever a run is resumed."""
+        return module
 
     def forward_context(self) -> AbstractContextManager[Any]:
         if self.precision == "bf16-mixed":
@@ -106,6 +112,7 @@ class ZeroStrategy(DeepSpeedStrategy):
 
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         assert isinstance(self.config, dict)
+        _refuse_scalars(model)
         self._fit_bucket(sum(parameter.numel() for parameter in parameters))
         engine, wrapped, _, _ = deepspeed.initialize(
             args=self._arguments(),
@@ -135,3 +142,12 @@ class ZeroStrategy(DeepSpeedStrategy):
         assert isinstance(self.config, dict)
         zero = self.config["zero_optimization"]
         zero["reduce_bucket_size"] = min(zero["reduce_bucket_size"], max(elements, 1))
+
+
+def _refuse_scalars(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 0:
+            raise UserError(
+                f"{name} is a parameter without axes, which DeepSpeed cannot send: make it torch.ones(1), or use "
+                "strategy=ddp"
+            )

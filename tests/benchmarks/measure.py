@@ -1,74 +1,141 @@
-"""Times of training steps, compared as ratios of interleaved repetitions."""
+"""Times of training steps, compared as ratios of programs that take turns in one run."""
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
-Clock = Literal["wall", "cpu"]
-CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+Loader = Any  # has a length and gives batches
+Program = Callable[["Meter"], None]
+
+HEADER = """\
+| step | over | ratio | min – max | target | ms | ms of the base |
+| --- | --- | --- | --- | --- | --- | --- |"""
 
 
-class Stamped:
-    """A loader that notes when each batch is asked for: from one to the next is one whole step, fetch included."""
+class Turns:
+    """Threads of which one runs at a time, in turn."""
 
-    def __init__(self, loader: Iterable[Any], clock: Clock) -> None:
-        self.loader, self.now = loader, CLOCKS[clock]
-        self.asked: list[float] = []
+    def __init__(self, names: Iterable[str]) -> None:
+        self._order = deque(names)
+        self._changed = threading.Condition()
+
+    def wait(self, name: str) -> None:
+        """Return when it is this one's turn."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._order[0] == name)
+
+    def pass_on(self) -> None:
+        """Give the turn to the next."""
+        with self._changed:
+            self._order.rotate(-1)
+            self._changed.notify_all()
+
+    def leave(self) -> None:
+        """Give the turn to the next for good."""
+        with self._changed:
+            self._order.popleft()
+            self._changed.notify_all()
+
+
+class Meter:
+    """Stands between a program and its loader: times its steps and makes it wait for its turns.
+
+    A step goes from one asking for a batch to the next, so fetching is part of it. The first step of a turn, with
+    cold caches, is left out.
+
+    Args:
+        name: of the program.
+        turns: shared by the programs compared.
+        steps: of one turn, 2 or more.
+    """
+
+    def __init__(self, name: str, turns: Turns, steps: int) -> None:
+        self.name, self.turns, self.steps = name, turns, steps
+        self.seconds: list[float] = []
+
+    def over(self, loader: Loader) -> "Meter":
+        """The loader's batches, metered; a turn counts when the batch after it is asked for."""
+        self._loader = loader
+        return self
 
     def __len__(self) -> int:
-        if not isinstance(self.loader, Sized):
-            raise TypeError("this loader does not tell its length")
-        return len(self.loader)
+        return len(self._loader)
 
     def __iter__(self) -> Iterator[Any]:
-        batches = iter(self.loader)
-        while True:
-            self.asked.append(self.now())
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
+        asked: list[float] = []
+        for number, batch in enumerate(self._asking(asked)):
             yield batch
+            if (number + 1) % self.steps == 0:
+                asked.append(time.perf_counter())
+                self.seconds.append((asked[-1] - asked[1]) / (self.steps - 1))
+                self.turns.pass_on()
+                self.turns.wait(self.name)
+                asked.clear()
 
-    def step(self, warm_up: int) -> float:
-        """Median seconds of a step, the first ones left out."""
-        times = [end - begin for begin, end in zip(self.asked, self.asked[1:], strict=False)]
-        return median(times[warm_up:])
+    def _asking(self, asked: list[float]) -> Iterator[Any]:
+        batches = iter(self._loader)
+        for _ in range(len(self._loader)):
+            asked.append(time.perf_counter())
+            yield next(batches)
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How long one program's step takes, in steps of another."""
+    """How long one program's step takes, in steps of another.
+
+    Args:
+        name: of the step.
+        over: of what it is compared with.
+        times: seconds of a step, one for each turn.
+        base: the same of what it is compared with.
+        target: the ratio not to be exceeded; None where none was set.
+    """
 
     name: str
+    over: str
     times: list[float]
     base: list[float]
-    target: float | None
+    target: float | None = None
 
     def row(self) -> str:
-        """One line of the table."""
-        paired = [a / b for a, b in zip(self.times, self.base, strict=True)]
+        """One line of the table: the median of the ratios of neighbouring turns, and their range."""
+        ratios = [mine / base for mine, base in zip(self.times, self.base, strict=True)]
         target = "" if self.target is None else f"{self.target:.2f}"
-        spread = f"{min(paired):.3f} – {max(paired):.3f}"
-        return (
-            f"| {self.name} | {median(paired):.3f} | {spread} | {target} "
-            f"| {1e3 * median(self.times):.2f} | {1e3 * median(self.base):.2f} |"
+        cells = (
+            self.name,
+            self.over,
+            f"{median(ratios):.3f}",
+            f"{min(ratios):.2f} – {max(ratios):.2f}",
+            target,
+            f"{1e3 * median(self.times):.2f}",
+            f"{1e3 * median(self.base):.2f}",
         )
+        return f"| {' | '.join(cells)} |"
 
 
-HEADER = """\
-| step | ratio | min – max | target | ms | ms of the base |
-| --- | --- | --- | --- | --- | --- |"""
+def interleave(programs: Mapping[str, Program], steps: int) -> dict[str, list[float]]:
+    """Seconds of a step of each program, for each of its turns but the first, taken A B A B ….
 
+    Args:
+        programs: each trains over `meter.over(loader)`.
+        steps: of one turn.
+    """
+    turns = Turns(programs)
+    meters = {name: Meter(name, turns, steps) for name in programs}
 
-def interleave(programs: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
-    """Seconds a step of each program, A B A B …, after one repetition to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in programs}
-    for repetition in range(repetitions + 1):
-        for name, program in programs.items():
-            seconds = program()
-            if repetition:
-                times[name].append(seconds)
-    return times
+    def run(name: str) -> None:
+        turns.wait(name)
+        try:
+            programs[name](meters[name])
+        finally:
+            turns.leave()
+
+    with ThreadPoolExecutor(len(programs)) as threads:
+        for done in [threads.submit(run, name) for name in programs]:
+            done.result()
+    return {name: meter.seconds[1:] for name, meter in meters.items()}

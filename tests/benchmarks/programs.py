@@ -1,13 +1,13 @@
-"""The programs that are compared: each trains a fresh model for some steps and gives the seconds of one."""
+"""The programs that are compared: each trains a fresh model on the same batches, under a meter."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
-from measure import Clock, Stamped
+from measure import Meter
 from torch import Tensor, nn
 
 from poise import TrainingModule
@@ -19,7 +19,6 @@ from poise.models.small_cnn import small_cnn
 from poise.recipe import Recipe
 
 CLASSES = 10
-WARM_UP = 3
 THREAT = Threat("linf", 8 / 255)
 SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 
@@ -32,20 +31,24 @@ class Job:
         side: of the square images, one channel.
         width: of `small_cnn`.
         batch_size: examples of a step.
-        steps: of one repetition, the warm-up included.
-        clock: wall time, or the processor time of this process (for a machine that others use too).
+        steps: of one turn.
+        turns: of each program; one more comes first, to warm up.
     """
 
     side: int
     width: int
     batch_size: int
     steps: int
-    clock: Clock
+    turns: int
+
+    def __str__(self) -> str:
+        return f"{self.side}x{self.side}, width {self.width}, batch {self.batch_size}"
 
     def splits(self) -> Splits:
         """Random images with random labels."""
         generator = torch.Generator().manual_seed(0)
-        n = self.batch_size * self.steps
+        # the last turn is over when a further batch is asked for
+        n = self.batch_size * (self.steps * (self.turns + 1) + 1)
         x = torch.rand(n, 1, self.side, self.side, generator=generator)
         data = Arrays(x, torch.randint(CLASSES, (n,), generator=generator))
         return Splits(data, data, data, data, CLASSES, tuple("0123456789"))
@@ -57,37 +60,33 @@ class Job:
             return small_cnn(CLASSES, (1, self.side, self.side), width=self.width)
 
 
-class StampedData(DataModule):
-    """poise's own data module; the loader of its last epoch is kept."""
+class Metered(DataModule):
+    """poise's own data module, under a meter."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, meter: Meter) -> None:
         super().__init__(job.splits(), job.batch_size)
-        self.clock = job.clock
+        self.meter = meter
 
-    def train_dataloader(self) -> Any:
-        self.loader = Stamped(super().train_dataloader(), self.clock)
-        return self.loader
+    def train_dataloader(self) -> Meter:  # type: ignore[override]  # a loader all the same
+        return self.meter.over(super().train_dataloader())
 
 
-def bare(job: Job) -> float:
+def bare(job: Job, meter: Meter) -> None:
     """A loop in plain PyTorch."""
     model = job.model()
     optimizer = torch.optim.SGD(model.parameters(), **SGD)
-    loader = StampedData(job).train_dataloader()
-    for batch in loader:
+    for batch in Metered(job, meter).train_dataloader():
         loss = F.cross_entropy(model(batch["x"]), batch["label"])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return loader.step(WARM_UP)
 
 
-def trades_floor(job: Job, steps: int = 10, beta: float = 6.0) -> float:
+def trades_floor(job: Job, meter: Meter, steps: int = 10, beta: float = 6.0) -> None:
     """TRADES in plain PyTorch, with as few passes as it has: 13 forwards, 10 input and 2 full backwards."""
     model = job.model()
     optimizer = torch.optim.SGD(model.parameters(), **SGD)
-    loader = StampedData(job).train_dataloader()
-    for batch in loader:
+    for batch in Metered(job, meter).train_dataloader():
         x = batch["x"]
         with torch.no_grad():
             clean = F.log_softmax(model(x), 1)
@@ -99,12 +98,12 @@ def trades_floor(job: Job, steps: int = 10, beta: float = 6.0) -> float:
             (gradient,) = torch.autograd.grad(kl, x_adv)
             x_adv = (x_adv.detach() + 2.5 * THREAT.eps / steps * gradient.sign()).clamp(low, high)
         logits, logits_adv = model(x), model(x_adv)
-        kl = F.kl_div(F.log_softmax(logits_adv, 1), F.log_softmax(logits, 1), reduction="batchmean", log_target=True)
+        clean, adv = F.log_softmax(logits, 1), F.log_softmax(logits_adv, 1)
+        kl = F.kl_div(adv, clean, reduction="batchmean", log_target=True)
         loss = F.cross_entropy(logits, batch["label"]) + beta * kl
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return loader.step(WARM_UP)
 
 
 class Plain(L.LightningModule):
@@ -116,26 +115,31 @@ class Plain(L.LightningModule):
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         loss = F.cross_entropy(self.model(batch["x"]), batch["label"])
-        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=1)
         return loss
+
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        """Never called: Lightning wants it where the data have a validation split."""
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), **SGD)
 
 
-def lightning(job: Job) -> float:
+def lightning(job: Job, meter: Meter) -> None:
     """The same loss in the smallest LightningModule."""
-    return _fitted(Plain(job.model()), job)
+    _fit(Plain(job.model()), job, meter)
 
 
-def poise(job: Job, recipe: tuple[Recipe, ...] = ()) -> float:
-    """The same loss, or a stack's, in a TrainingModule."""
-    module = TrainingModule(job.model(), recipe, CLASSES, threat=THREAT, optimizer=lambda p: torch.optim.SGD(p, **SGD))
-    return _fitted(module, job)
+def poise(job: Job, meter: Meter, recipe: Sequence[Recipe] = ()) -> None:
+    """The same loss, or a stack's, in a TrainingModule, with its learning rate schedule."""
+
+    def optimizer(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, **SGD)
+
+    _fit(TrainingModule(job.model(), recipe, CLASSES, threat=THREAT, optimizer=optimizer), job, meter)
 
 
-def _fitted(module: L.LightningModule, job: Job) -> float:
-    data = StampedData(job)
+def _fit(module: L.LightningModule, job: Job, meter: Meter) -> None:
     with without_chatter():
         trainer = L.Trainer(
             max_epochs=1,
@@ -150,5 +154,4 @@ def _fitted(module: L.LightningModule, job: Job) -> float:
             use_distributed_sampler=False,
             inference_mode=False,
         )
-        trainer.fit(module, data)
-    return data.loader.step(WARM_UP)
+        trainer.fit(module, Metered(job, meter))

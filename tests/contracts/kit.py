@@ -30,8 +30,8 @@ KINDS = {"image": (1, 8, 8), "tabular": (6,), "sequence": (5, 4)}
 CLASSES, GROUPS, TRAIN, BATCH, BLOCK = 3, 2, 48, 16, 8
 TABLES = {"errors": (torch.arange(TRAIN) % 5 == 0).float()}
 RUN = frozenset(  # what a run on these data and models provides
-    "clean index groups class_counts group_counts predict features layers whole_batch whole_weights unlabelled "
-    "table:errors".split()
+    {"clean", "index", "groups", "class_counts", "group_counts", "predict", "features", "layers", "unlabelled"}
+    | {"whole_batch", "whole_weights", "table:errors"}
 )
 COLLECTIVES = ("all_reduce", "all_gather", "all_gather_into_tensor", "reduce_scatter", "broadcast", "barrier")
 

@@ -13,6 +13,7 @@ from math import isfinite
 from pathlib import Path
 
 import pytest
+from torch.nn.functional import cross_entropy as nll
 
 from contracts import kit
 from poise import registry
@@ -122,12 +123,16 @@ def test_a_triple_of_each_kind_trains_in_the_passes_it_declares(at_construction:
 
 
 @pytest.mark.parametrize("names", NAMED)
-def test_these_stacks_train(names: str) -> None:
+def test_these_stacks_train_and_are_calibrated(names: str) -> None:
     made = kit.admitted(names.split(","), epochs=2)
     kit.fit(made, epochs=2)
+    step = made.detached_step(kit.current_ranks())
+    made.stack.after_fit(step)
     assert kit.finite(made)
-    made.stack.after_fit(made.detached_step(kit.current_ranks()))
-    assert kit.finite(made)
+    held_out = step.predict("calibration")
+    calibrated = registry.build("calibrator", "temperature_scaling").fit(held_out)(held_out.logits)
+    assert calibrated.isfinite().all()
+    assert float(nll(calibrated, held_out.label)) <= float(nll(held_out.logits, held_out.label)) + 1e-6
 
 
 def test_two_owners_of_a_hook_are_refused_and_nobody_else(at_construction: Refusals) -> None:

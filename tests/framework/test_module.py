@@ -56,9 +56,7 @@ def train(module: TrainingModule, data: Dataset[Any], steps: int = 3, **options:
     settings = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, **options}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on loaders
-        trainer = L.Trainer(
-            max_steps=steps, enable_progress_bar=False, enable_model_summary=False, **settings
-        )
+        trainer = L.Trainer(max_steps=steps, enable_progress_bar=False, enable_model_summary=False, **settings)
         trainer.fit(module, DataLoader(data, batch_size=16))
     return trainer
 

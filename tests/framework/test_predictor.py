@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from poise.errors import UserError
 from poise.models.lookup import build
-from poise.models.small_cnn import small_cnn
 from poise.models.small_bn_cnn import small_bn_cnn
+from poise.models.small_cnn import small_cnn
 from poise.predictor import Card, Predictor
 from small_runs import CLASSES, network
 
@@ -101,9 +101,7 @@ def test_somebodys_own_model_loads_into_an_instance(tmp_path: Path) -> None:
     assert torch.equal(Predictor.load(tmp_path, model=other)(x), saved(x))
 
 
-def test_code_that_is_not_poises_runs_only_where_it_is_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_that_is_not_poises_runs_only_where_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "their_models.py").write_text(
         "from torch import nn\n"
         "def make(num_classes, width=5):\n"
@@ -115,7 +113,7 @@ def test_code_that_is_not_poises_runs_only_where_it_is_trusted(
     named = {"name": "their_models:make", "parameters": {"width": 7}}
     saved = Predictor(build(their_models.make, CLASSES, (1, 8, 8), width=7), card(model=named))
     saved.save(tmp_path / "run")
-    with pytest.raises(UserError, match="made by their_models:make.*trust=True"):
+    with pytest.raises(UserError, match="their_models:make.*trust=True"):
         Predictor.load(tmp_path / "run")
     x = torch.rand(3, 1, 8, 8)
     assert torch.equal(Predictor.load(tmp_path / "run", trust=True)(x), saved(x))

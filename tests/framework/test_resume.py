@@ -1,6 +1,11 @@
 """A run that is stopped anywhere and resumed ends exactly as one that was not: compared bit by bit."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,10 +17,14 @@ from torch import Tensor
 
 from poise import checkpoint
 from poise.batch import Batch, Outcome
+from poise.config import from_yaml
+from poise.errors import UserError
 from poise.models.classifier import Classifier
 from poise.recipe import Recipe, Task
 from poise.run_directory import RunDirectory
 from poise.step import Step
+from poise.train import run
+from ranks import Pair
 from small_runs import small_fit
 
 
@@ -56,7 +65,9 @@ class Remembers(Recipe):
         self.average = {name: value.clone() for name, value in model.state_dict().items()}
         for name, value in self.average.items():
             self.register_buffer(name.replace(".", "_"), value)
-        self.scale = torch.nn.Parameter(torch.ones(()))
+        # batch statistics are each rank's own, and so are averages of them
+        self.per_rank |= {name.replace(".", "_") for name in self.average if "running" in name}
+        self.scale = torch.nn.Parameter(torch.ones(1))
 
     def attack(self, batch: Batch, step: Step) -> Batch:
         start = 0.02 * step.uniform(batch, batch.x, "start")
@@ -230,6 +241,10 @@ class Records(Recipe):
         return batch
 
 
+# one name for the config, whichever process wrote it
+Records.__module__ = Remembers.__module__ = Stops.__module__ = "__main__"
+
+
 def recorded(run_dir: str, devices: int, at_step: int | None) -> list[Any]:
     Stops.at_step = at_step
     records = Records()
@@ -254,11 +269,11 @@ def test_a_run_goes_on_with_the_next_example_on_another_number_of_ranks(
     manifest = checkpoint.newest(tmp_path / "run" / "checkpoints")
     assert manifest is not None
     assert manifest.facts["step"] == 6
+    states = [checkpoint.rank_state(manifest, rank) for rank in range(before)]
     resumed = on(after, None, tmp_path / "run")
     assert [met[0] for met in resumed[0]] == list(range(6, 12))
     for step, expected, _ in whole[6:]:
         assert [row for rank in resumed for row in rank[step - 6][1]] == expected
-    states = [checkpoint.rank_state(manifest, rank) for rank in range(before)]
     for name, value in resumed[0][0][2].items():
         mean = sum(state[f"model.{name}"] for state in states) / before
         torch.testing.assert_close(value, mean, rtol=0, atol=1e-6)

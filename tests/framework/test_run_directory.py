@@ -60,9 +60,7 @@ def test_a_report_says_that_a_run_is_over(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json"]
 
 
-def test_default_paths_carry_the_stack_and_are_never_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_paths_carry_the_stack_and_are_never_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     paths = []
     for _ in range(3):

@@ -6,11 +6,11 @@ import torch
 from safetensors.torch import load_file
 
 from poise import checkpoint, saving
+from poise.batch import Batch
 from poise.distributed import Ranks
 from poise.errors import UserError
 from poise.recipe import Recipe
 from poise.step import Step
-from poise.batch import Batch
 from small_runs import small_fit
 
 
@@ -38,7 +38,11 @@ def test_state_of_ranks_is_their_own_on_as_many_and_averaged_on_others(tmp_path:
         size = 2
 
     states = [
-        {"model.bn.running_mean": torch.full((2,), float(rank)), "stack.free.delta": torch.ones(3), "seen": torch.tensor(rank)}
+        {
+            "model.bn.running_mean": torch.full((2,), float(rank)),
+            "stack.free.delta": torch.ones(3),
+            "seen": torch.tensor(rank),
+        }
         for rank in range(2)
     ]
     written(tmp_path, 1, 0.0, states[0])

@@ -1,7 +1,7 @@
 """The one shape of model that recipes, attacks and evaluators see: normalise, backbone, head."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,17 +128,17 @@ class Classifier(nn.Module):
         layers: dict[str, Tensor] = {}
         if transform is not None:
             x = transform("input", x)
-        with self._watched(transform, layers, keep):
+        asked = keep or transform is not None
+        with self._watched(transform, layers, keep) if asked else nullcontext():
             features = self.backbone(self.normalise(x))
             logits = self.head(features)
         return Output(logits, features if self.feature_width else None, layers)
 
     @contextmanager
     def _watched(self, transform: Transform | None, layers: dict[str, Tensor], keep: bool) -> Iterator[None]:
-        """Hooks on the named layers for one pass; none where nobody asks."""
-        names = self.layer_names if keep or transform is not None else ()
+        """Hooks on the named layers for one pass."""
         with ExitStack() as hooks:
-            for name in names:
+            for name in self.layer_names:
                 handle = self.backbone.get_submodule(name).register_forward_hook(
                     _Tap(name, transform, layers if keep else None)
                 )

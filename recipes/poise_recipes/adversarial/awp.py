@@ -14,7 +14,7 @@ class AWP(Recipe):
     """Take the loss at weights moved a little uphill: v = γ·‖θ‖·g/‖g‖ for each weight tensor θ with gradient g.
 
     Works on top of any objective, weight and penalty: g is the gradient of the whole loss over the global batch, on
-    inputs attacked at the unperturbed weights. Tensors with one axis (biases, norms) are left alone.
+    inputs [B, *input] attacked at the unperturbed weights. Tensors with one axis (biases, norms) are left alone.
 
     Source: Wu et al., Adversarial Weight Perturbation Helps Robust Generalization, 2020, arXiv 2004.05884,
     equation 10, one ascent step. Departures from the authors' code: the closed form in place of a proxy network's

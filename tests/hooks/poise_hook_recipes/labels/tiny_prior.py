@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -31,9 +30,10 @@ class TinyPrior(Recipe):
         self.tau = tau
 
     def setup(self, task: Task, model: Classifier) -> None:
-        # some data are refused later for what they lack; here the buffer has its size whatever is known
-        counts = torch.ones(task.num_classes) if task.class_counts is None else task.class_counts.clamp(min=1)
-        self.register_buffer("shift", self.tau * (counts.double() / counts.sum()).log())
+        if task.class_counts is None:
+            raise ValueError("the class counts are not known")
+        counts = task.class_counts.double().clamp(min=1)
+        self.register_buffer("shift", self.tau * (counts / counts.sum()).log())
 
     def adjust(
         self, logits: Float[Tensor, "B C"], target: Float[Tensor, "B C"], batch: Batch, step: Step

@@ -1,0 +1,269 @@
+"""What every registered recipe keeps, whoever wrote it: nobody is named here.
+
+A recipe that cannot train alone is given partners that provide what it needs; see `kit.with_partners`.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from contracts import kit
+from poise import registry
+from poise.batch import Batch
+from poise.module import TrainingModule
+from poise.registry import Parameter, Record
+from poise.stack import Refusal
+from ranks import Pair
+
+RECORDS = registry.records("recipe")
+OURS = {name: record for name, record in RECORDS.items() if record.qualified.startswith("poise_recipes.")}
+PERTURBING = [name for name, record in RECORDS.items() if "perturb_weights" in record.hooks]
+
+
+def twice(name: str) -> tuple[str, ...]:
+    """A recipe in a stack whose loss is evaluated twice a step."""
+    return tuple(dict.fromkeys([*PERTURBING[:1], *kit.with_partners(name)]))
+
+
+every_recipe = pytest.mark.parametrize("name", RECORDS)
+
+
+# -- training ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in RECORDS for kind in kit.kinds_of(name)])
+def test_it_trains_on_each_kind_of_data_it_accepts(name: str, kind: str) -> None:
+    made = kit.admitted(kit.with_partners(name), kind)
+    before = kit.state(made)
+    trainer = kit.fit(made, steps=3)
+    sizes = {field: value.shape for field, value in made.state_dict().items()}
+    assert sizes == {field: before[field].shape for field in sizes}, "buffers have their full size from setup"
+    assert trainer.global_step == 3
+    assert kit.finite(made)
+    assert moved(before, kit.state(made)) > 1e-4
+    tables = made.stack.after_fit(made.detached_step(kit.current_ranks()))
+    assert all(len(table) == kit.TRAIN and torch.isfinite(table).all() for table in tables.values())
+
+
+def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
+    return max(float((after[name] - value).abs().max()) for name, value in before.items() if "model." in name)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name in RECORDS for kind in kit.KINDS if kind not in kit.kinds_of(name)]
+)
+def test_it_is_refused_on_other_kinds_of_data(name: str, kind: str) -> None:
+    with pytest.raises(Refusal, match=f"{name} works on .* data, and this is {kind} data") as refusal:
+        kit.admitted(kit.with_partners(name), kind)
+    assert refusal.value.reason == "kind of data"
+
+
+@every_recipe
+def test_it_leaves_its_input_untouched(name: str) -> None:
+    made = kit.admitted(kit.with_partners(name), kit.kinds_of(name)[0])
+    rows = kit.record(made.splits.kind, rows=kit.BATCH)  # type: ignore[union-attr]
+    given = dict(tensors(rows))
+    kept = {field: value.clone() for field, value in given.items()}
+    kit.one_step(made, rows)
+    assert dict(tensors(rows)).keys() == kept.keys()
+    for field, value in tensors(rows):
+        assert value is given[field]
+        assert torch.equal(value, kept[field]), field
+
+
+def tensors(rows: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    for name, value in rows.items():
+        if isinstance(value, Tensor):
+            yield prefix + name, value
+        else:
+            yield from tensors(value, f"{prefix}{name}.")
+
+
+@every_recipe
+def test_it_takes_soft_targets(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hard = gradients(name, lambda batch: batch)
+    soft = gradients(name, lambda batch: batch.replace(target=0.6 * batch.target + 0.4 * batch.target.roll(1, 0)))
+    assert all(torch.isfinite(gradient).all() for gradient in soft.values())
+    assert any(not torch.equal(gradient, hard[weight]) for weight, gradient in soft.items())
+
+
+def gradients(name: str, change: Any) -> dict[str, Tensor]:
+    """The weights' gradients in one step on a batch whose targets are changed."""
+    made = kit.admitted(kit.with_partners(name), kit.kinds_of(name)[0])
+    receive = made.receive
+    made.receive = lambda rows: change(receive(rows)) if "streams" in rows else receive(rows)  # type: ignore[method-assign]
+    kit.one_step(made, kit.record(made.splits.kind, rows=kit.BATCH))  # type: ignore[union-attr]
+    return {weight: p.grad.clone() for weight, p in made.named_parameters() if p.grad is not None}
+
+
+class Keep(Callback):
+    """Saves a checkpoint after a step, as a run does: the common state, and apart from it what differs by rank."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path, self.step = path, step
+        self.own: dict[str, Tensor] = {}
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
+        if trainer.global_step == self.step:
+            assert isinstance(pl_module, TrainingModule)
+            trainer.save_checkpoint(self.path)
+            self.own = pl_module.rank_state()
+
+
+@every_recipe
+def test_it_resumes_bit_equal_in_mid_epoch(name: str, tmp_path: Path) -> None:
+    names = kit.with_partners(name)
+    kind = kit.kinds_of(name)[0]
+    whole = kit.admitted(names, kind, epochs=3)
+    steps_of_an_epoch = len(kit.loaders(whole).train_dataloader())
+    keep = Keep(tmp_path / "checkpoint.ckpt", step=steps_of_an_epoch + 1)
+    trainer = kit.fit(whole, epochs=3, callbacks=[keep])
+    assert trainer.global_step == 3 * steps_of_an_epoch
+
+    resumed = kit.admitted(names, kind, epochs=3)
+    torch.manual_seed(99)  # nothing may hang on the global generator
+    resumed.resume_rank_state(lambda ranks: keep.own)
+    kit.fit(resumed, epochs=3, ckpt_path=keep.path, weights_only=True)
+    expected, got = kit.state(whole), kit.state(resumed)
+    assert expected.keys() == got.keys()
+    assert [field for field, value in expected.items() if not torch.equal(value, got[field])] == []
+
+
+# -- what it declares ----------------------------------------------------------------------------------------------
+
+
+@every_recipe
+def test_declared_passes_are_those_made(name: str) -> None:
+    made = kit.admitted(kit.with_partners(name), kit.kinds_of(name)[0])
+    with kit.counted_passes(made.model) as seen:
+        kit.one_step(made, kit.record(made.splits.kind, rows=kit.BATCH))  # type: ignore[union-attr]
+    assert seen.passes == made.stack.passes()
+
+
+@pytest.fixture(scope="module")
+def collectives(pair: Pair) -> dict[tuple[str, ...], tuple[int, list[str]]]:
+    """For each stack the collectives it declares and those made, on two ranks."""
+    alone, again = map(kit.with_partners, RECORDS), map(twice, RECORDS)
+    stacks = [names for names in dict.fromkeys([*alone, *again]) if trains(names)]
+    first, second = pair.run(count_collectives, stacks)
+    assert first == second
+    return dict(zip(stacks, first, strict=True))
+
+
+def count_collectives(stacks: list[tuple[str, ...]]) -> list[tuple[int, list[str]]]:
+    """In a rank process: one step of each stack."""
+    found = []
+    for names in stacks:
+        made = kit.admitted(names, kit.kind_for(names, "image"))
+        rows = kit.record(made.splits.kind, rows=8, first=8 * kit.current_ranks().rank)  # type: ignore[union-attr]
+        with kit.counted_collectives() as called:
+            kit.one_step(made, rows)
+        found.append((made.stack.collectives(), called))
+    return found
+
+
+@every_recipe
+def test_declared_collectives_are_those_made(name: str, collectives: Any) -> None:
+    declared, called = collectives[kit.with_partners(name)]
+    assert len(called) == declared, called
+
+
+@every_recipe
+def test_passes_and_collectives_are_right_where_the_loss_is_evaluated_twice(name: str, collectives: Any) -> None:
+    names = twice(name)
+    if not trains(names):
+        pytest.skip("refused")
+    declared, called = collectives[names]
+    assert len(called) == declared, called
+    made = kit.admitted(names, kind := kit.kind_for(names, "image"))
+    with kit.counted_passes(made.model) as seen:
+        kit.one_step(made, kit.record(kind, rows=kit.BATCH))
+    assert seen.passes == made.stack.passes()
+
+
+def trains(names: tuple[str, ...]) -> bool:
+    try:
+        kit.admitted(names, kit.kind_for(names, "image"))
+    except Refusal:
+        return False
+    return True
+
+
+@every_recipe
+def test_parameters_take_part_in_every_step_unless_it_says_not(name: str) -> None:
+    made = kit.admitted(kit.with_partners(name), kit.kinds_of(name)[0])
+    kit.one_step(made, kit.record(made.splits.kind, rows=kit.BATCH))  # type: ignore[union-attr]
+    idle = [weight for weight, p in made.named_parameters() if p.requires_grad and p.grad is None]
+    assert not idle or any(member.unused_parameters for _, member in made.stack.items())
+
+
+# -- how it is written ---------------------------------------------------------------------------------------------
+
+
+@every_recipe
+def test_its_arguments_are_kept_under_their_names(name: str) -> None:
+    defaults = {parameter.name: parameter.default for parameter in RECORDS[name].parameters}
+    assert registry.parameters_of(registry.build("recipe", name)) == defaults
+    for parameter in RECORDS[name].parameters:
+        given = {parameter.name: other_value(parameter)}
+        assert registry.parameters_of(registry.build("recipe", name, **given)) == defaults | given
+
+
+def other_value(parameter: Parameter) -> Any:
+    """A value that is not the default."""
+    choices = [get_args(part) for part in (parameter.type, *get_args(parameter.type)) if get_origin(part) is Literal]
+    if choices:
+        return next(value for value in choices[0] if value != parameter.default)
+    kinds: Any = {bool: not parameter.default, int: 3, float: 0.375, str: "other"}
+    accepted = [kind for kind in kinds if kind is parameter.type or kind in get_args(parameter.type)]
+    return kinds[accepted[0]]
+
+
+@pytest.mark.parametrize("record", OURS.values(), ids=lambda record: record.name)
+def test_its_docstring_names_paper_shapes_and_departures(record: Record) -> None:
+    text, source = record.doc, record.paper
+    year = re.search(r"\b(19|20)\d\d\b", source)
+    number = re.search(r"\d{4}\.\d{4,5}", source)
+    assert year, "paper names no year"
+    assert number, "paper names no arXiv id"
+    assert source.split()[0].rstrip(",") in text, "the first author"
+    assert year[0] in text
+    assert number[0] in text
+    assert "[B" in text, "shapes of what goes in and out"
+    assert "Departure" in text, "where it differs from the authors' code, or that it does not"
+    for parameter in record.parameters:
+        assert f"{parameter.name}:" in text, "its parameters"
+
+
+@every_recipe
+def test_its_class_attributes_are_of_the_kinds_that_the_stack_reads(name: str) -> None:
+    cls = registry.load(RECORDS[name])
+    for attribute in ("provides", "needs", "after", "conflicts", "per_rank", "accepts"):
+        found = getattr(cls, attribute)
+        assert isinstance(found, frozenset), attribute
+        assert all(isinstance(word, str) for word in found), attribute
+    assert cls.accepts <= kit.KINDS.keys()
+    assert cls.accepts
+    hooks = inspect.getmembers(cls, inspect.isfunction)
+    assert {hook for hook, _ in hooks} >= set(RECORDS[name].hooks)
+    assert not cls.needs & RECORDS.keys(), "a need is a capability, not a recipe"
+
+
+@every_recipe
+def test_those_it_brings_can_be_built(name: str) -> None:
+    for guest, parameters in RECORDS[name].brings.items():
+        assert registry.parameters_of(registry.build("recipe", guest, **parameters)).items() >= parameters.items()
+
+
+def test_batches_are_frozen() -> None:
+    batch = Batch.of(torch.rand(2, 3), torch.tensor([0, 1]), num_classes=2)
+    with pytest.raises(AttributeError):
+        batch.x = batch.x + 1  # type: ignore[misc]
