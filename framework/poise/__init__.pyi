@@ -1,3 +1,4 @@
+from poise.assembly import Refusal as Refusal
 from poise.attacks.threat import Threat as Threat
 from poise.batch import Batch as Batch
 from poise.batch import Outcome as Outcome
@@ -12,7 +13,6 @@ from poise.recipe import Passes as Passes
 from poise.recipe import Recipe as Recipe
 from poise.recipe import Task as Task
 from poise.stack import RecipeStack as RecipeStack
-from poise.stack import Refusal as Refusal
 from poise.step import Step as Step
 from poise.train import Result as Result
 from poise.train import fit as fit

@@ -31,10 +31,12 @@ def as_record(data: Any) -> dict[str, Any]:
     raise UserError(f"a batch is a {type(data).__name__}; give (x, y), (x, y, group) or a dict with x and label")
 
 
-def check_record(record: Mapping[str, Any], num_classes: int, valid_range: tuple[float, float] | None) -> None:
+def check_record(
+    record: Mapping[str, Any], num_classes: int, valid_range: tuple[float, float] | None, num_groups: int = 0
+) -> None:
     """Refuse labels outside 0…C-1, NaN, and inputs outside the valid range, while the batch is on the host.
 
-    In streams, a label of -1 stands for a class that is not known.
+    In streams, a label of -1 stands for a class that is not known. Groups are checked where their number is known.
 
     Raises:
         UserError: what is wrong, and where to change it.
@@ -42,6 +44,9 @@ def check_record(record: Mapping[str, Any], num_classes: int, valid_range: tuple
     _check_rows(record, num_classes, valid_range, lowest=0)
     for stream in record.get("streams", {}).values():
         _check_rows(stream, num_classes, valid_range, lowest=-1)
+    group = record.get("group")
+    if num_groups and group is not None and (int(group.min()) < 0 or int(group.max()) >= num_groups):
+        raise UserError(f"groups go from {int(group.min())} to {int(group.max())}, outside 0…{num_groups - 1}")
 
 
 def _check_rows(

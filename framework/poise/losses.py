@@ -1,5 +1,7 @@
 """Losses of each example, on logits and soft targets. Nothing here averages over the batch."""
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,6 +20,12 @@ def kl_divergence(p_logits: Float[Tensor, "B C"], q_logits: Float[Tensor, "B C"]
 
     A class of probability zero under p adds nothing, even where it has none under q.
     """
-    p_log, q_log = p_logits.log_softmax(-1), q_logits.log_softmax(-1)
+    return divergence_from(p_logits)(q_logits)
+
+
+def divergence_from(p_logits: Float[Tensor, "B C"]) -> Callable[[Tensor], Tensor]:
+    """`kl_divergence` from one p to many q_logits [B, C]: what depends on p alone is computed once."""
+    p_log = p_logits.log_softmax(-1)
     p = p_log.exp()
-    return (p * (p_log - q_log).masked_fill(p == 0, 0.0)).sum(-1)
+    impossible = p == 0
+    return lambda q_logits: (p * (p_log - q_logits.log_softmax(-1)).masked_fill(impossible, 0.0)).sum(-1)

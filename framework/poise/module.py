@@ -18,15 +18,16 @@ from poise.batch import Batch, Predictions, as_input
 from poise.data.dataset import Splits
 from poise.distributed import Ranks, current_ranks
 from poise.errors import UserError
+from poise.ground import Ground, task_of
 from poise.intake import as_record, check_record
 from poise.metrics import Accuracy, NegativeLogLikelihood
 from poise.models.classifier import Classifier
 from poise.optimizers.sgd import sgd
 from poise.predictions import predict
-from poise.recipe import Recipe, Task
+from poise.recipe import Recipe
 from poise.schedules.cosine import cosine
 from poise.shipping import shipped_state, statistics
-from poise.stack import RecipeStack, Refusal
+from poise.stack import RecipeStack
 from poise.step import Step, key, seed_generators
 from poise.trial import refuse_unheard
 from poise.watch import FiniteWatch
@@ -84,7 +85,7 @@ class TrainingModule(L.LightningModule):
         self.threat = threat or Threat("linf", 8 / 255, low, high)
         self.optimizer, self.schedule = optimizer, schedule
         self.seed, self.block, self.splits, self.valid_range = seed, block, splits, valid_range
-        self.task = _task(num_classes, splits, num_groups, self.model.feature_width, tables or {})
+        self.task = task_of(num_classes, splits, num_groups, self.model.feature_width, tables or {})
         self.watch = FiniteWatch()
         self.stop_reason: str | None = None
         self.metrics: dict[str, float] = {}
@@ -104,7 +105,8 @@ class TrainingModule(L.LightningModule):
         if self._ready:
             return
         self.task = replace(self.task, epochs=epochs)
-        self._require_settled()
+        self.ground = Ground(self.task, self.model, self.splits)
+        self.ground.refuse_unsettled(self.stack)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(self.seed, "setup"))
             self.stack.setup(self.task, self.model)
@@ -120,52 +122,17 @@ class TrainingModule(L.LightningModule):
         Raises:
             Refusal: an unmet need, a kind of data not accepted, a hook that nobody would call.
         """
-        if self.splits is None:
-            _refuse_foreign(self.stack)
-        if accumulate > 1 and self.stack.replays > 1:
-            raise Refusal("unmet need", f"{self.stack.names} replays batches: train with trainer.accumulate=1")
-        provided = self._provided(batch, accumulate, whole_weights)
-        self.stack.require(provided, _kind(self.splits))
+        self.ground.refuse(self.stack, batch, accumulate, whole_weights)
         step = self._step(Ranks(), progress=0.0).replace(predict=self._predictions, block=0)
         refuse_unheard(self.stack, self.model, batch, step)
         self._admitted = True
-
-    def _require_settled(self) -> None:
-        """Refuse needs of what is known without a batch: members' `setup` relies on it."""
-        needs = set[str]().union(*(member.needs for _, member in self.stack.items()))
-        settled = self._settled()
-        open_needs = {need for need in needs if need not in settled and not need.startswith("table:")}
-        self.stack.require(open_needs | _true(settled) | self._tables(), _kind(self.splits))
-
-    def _settled(self) -> dict[str, bool]:
-        return {
-            "clean": True,
-            "class_counts": self.task.class_counts is not None,
-            "group_counts": self.task.group_counts is not None,
-            "predict": self.splits is not None,
-            "features": self.model.feature_width > 0,
-            "layers": bool(self.model.layer_names),
-        }
-
-    def _tables(self) -> set[str]:
-        return {f"table:{name}" for name in self.task.tables}
-
-    def _provided(self, batch: Batch, accumulate: int, whole_weights: bool) -> set[str]:
-        facts = {
-            **self._settled(),
-            "index": batch.index is not None,
-            "groups": batch.group is not None and self.task.num_groups > 0,
-            "whole_batch": accumulate == 1,
-            "whole_weights": whole_weights,
-        }
-        return _true(facts) | set(batch.streams) | self._tables()
 
     # -- one step ----------------------------------------------------------------------------------------------
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> dict[str, Any]:
         """Bring a loader's batch into one form and check it while it is on the host."""
         record = as_record(batch)
-        check_record(record, self.task.num_classes, self.valid_range)
+        check_record(record, self.task.num_classes, self.valid_range, self.task.num_groups)
         return record
 
     def training_step(self, record: Mapping[str, Any], batch_idx: int) -> Float[Tensor, ""]:
@@ -376,44 +343,3 @@ class TrainingModule(L.LightningModule):
 def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
     """The latest validation's metrics by name: the same on all ranks, as what is logged in training is not."""
     return {n: float(value) for n, value in trainer.callback_metrics.items() if n.startswith("val/")}
-
-
-def _task(
-    num_classes: int,
-    splits: Splits | None,
-    num_groups: int,
-    feature_width: int,
-    tables: Mapping[str, Shaped[Tensor, "..."]],
-) -> Task:
-    if splits is None:
-        return Task(num_classes, num_groups=num_groups, feature_width=feature_width, tables=tables)
-    train = splits.train
-    groups = splits.num_groups
-    return Task(
-        num_classes,
-        num_train=len(train),
-        class_counts=torch.bincount(train.label, minlength=num_classes),
-        num_groups=groups,
-        group_counts=None if train.group is None else torch.bincount(train.group, minlength=groups),
-        feature_width=feature_width,
-        tables=tables,
-    )
-
-
-def _true(facts: Mapping[str, bool]) -> set[str]:
-    return {name for name, true in facts.items() if true}
-
-
-def _kind(splits: Splits | None) -> str:
-    return "image" if splits is None else splits.kind
-
-
-def _refuse_foreign(stack: RecipeStack) -> None:
-    """Refuse by name what a loader that is not poise's own cannot honour."""
-    for name, _ in stack.owners("sample_weights"):
-        raise Refusal("unmet need", f"{name} draws examples by weight, which needs poise's own loader: use poise.fit")
-    if stack.replays > 1:
-        raise Refusal(
-            "unmet need",
-            f"{', '.join(stack.names)} replays batches, which needs poise's own loader: use poise.fit",
-        )

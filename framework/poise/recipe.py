@@ -51,6 +51,8 @@ class Task:
         feature_width: D, the width of the features the head sees.
         epochs: of the whole run.
         tables: per-example tables [N, …] by name, from earlier runs.
+        label: class of each training example [N]; None where not known (capability `class_counts`).
+        group: group of each training example [N]; None where not known (capability `group_counts`).
     """
 
     num_classes: int
@@ -61,6 +63,8 @@ class Task:
     feature_width: int = 0
     epochs: int = 1
     tables: Mapping[str, Tensor] = field(default_factory=dict)
+    label: Int[Tensor, " N"] | None = None
+    group: Int[Tensor, " N"] | None = None
 
 
 class Recipe(nn.Module):
@@ -77,7 +81,7 @@ class Recipe(nn.Module):
             they are coefficients as published.
         couples_batch: its loss is no mean over examples: with accumulation it is per micro-batch.
         replays: how often each batch is trained on in a row.
-        per_rank: buffers that differ by rank; saved for each.
+        per_rank: buffers that differ by rank (an average of batch statistics, say); saved for each.
         collectives: reductions and gathers over ranks in one step.
         unused_parameters: some parameters take no part in some steps.
         accepts: kinds of data it works on.

@@ -17,7 +17,6 @@ RESUMABLE = (
     "trainer.accelerator",
     "trainer.checkpoint_every",
     "trainer.devices",
-    "trainer.max_epochs",
     "trainer.progress",
 )
 

@@ -1,5 +1,6 @@
 """When checkpoints are written, and which are kept."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from poise.distributed import Ranks, current_ranks, full_state
 from poise.errors import UserError
 from poise.module import TrainingModule, validation_metrics
 from poise.shipping import shipped_state
+
+log = logging.getLogger("poise")
 
 WEIGHTS = "weights.safetensors"
 
@@ -85,6 +88,8 @@ def rank_state(manifest: Manifest, ranks: Ranks) -> dict[str, Shaped[Tensor, "..
     """What differs by rank, for this rank; on another number of ranks the mean of all ranks' batch statistics."""
     if manifest.ranks == ranks.size:
         return checkpoint.rank_state(manifest, ranks.rank)
+    if any(name.startswith("stack.") for name in checkpoint.rank_state(manifest, 0)):
+        log.warning("recipes' state that differs by rank starts afresh: %d ranks wrote it", manifest.ranks)
     states = [checkpoint.rank_state(manifest, rank) for rank in range(manifest.ranks)]
     shared = [name for name, value in states[0].items() if name.startswith("model.") and value.is_floating_point()]
     return {name: torch.stack([state[name] for state in states]).mean(0) for name in shared}

@@ -2,43 +2,20 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, cast, get_args
+from typing import cast
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from poise import registry
+from poise.assembly import Refusal, assembled, listed, one_replay_count, overrides, way_out
 from poise.batch import Batch, InnerLoss, Outcome
-from poise.errors import UserError
 from poise.models.classifier import Classifier, Output
 from poise.modes import frozen_statistics
 from poise.recipe import Passes, Recipe, Task
-from poise.registry.hooks import ONE_OWNER
 from poise.step import Step
 
-Reason = Literal[
-    "two of one name",
-    "two owners",
-    "unmet need",
-    "conflict",
-    "order",
-    "never called",
-    "kind of data",
-    "replays",
-]
-REASONS: tuple[str, ...] = get_args(Reason)
-
-
 _WITH_THE_LOSS = ("transform", "adjust", "criterion", "objective", "penalty")  # called at each evaluation of it
-
-
-class Refusal(UserError):
-    """A stack that cannot train, with one reason of a closed list, said before the first step."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class RecipeStack(nn.Module):
@@ -54,15 +31,11 @@ class RecipeStack(nn.Module):
 
     def __init__(self, recipes: Sequence[Recipe] | Mapping[str, Recipe] = ()) -> None:
         super().__init__()
-        _refuse_others(recipes.values() if isinstance(recipes, Mapping) else recipes)
-        named = dict(recipes) if isinstance(recipes, Mapping) else _named(recipes)
-        named |= _brought(named)
-        self.members = nn.ModuleDict(_ordered(named))
-        _refuse_two_owners(named)
-        _refuse_conflicts(named)
+        members = assembled(recipes)
+        self.members = nn.ModuleDict(members)
         self._plain = Recipe()
         self._owners: dict[str, list[tuple[str, Recipe]]] = {}
-        self.replays = _one_replay_count(named)
+        self.replays = one_replay_count(members)
 
     def items(self) -> list[tuple[str, Recipe]]:
         """The members by name, in order."""
@@ -93,7 +66,7 @@ class RecipeStack(nn.Module):
         have = set(provided).union(*(member.provides for member in members.values()))
         for name, member in members.items():
             if missing := sorted(member.needs - have):
-                raise Refusal("unmet need", f"{name} needs {_a(missing)}: {_way_out(missing[0])}")
+                raise Refusal("unmet need", f"{name} needs {listed(missing)}: {way_out(missing[0])}")
             if kind not in member.accepts:
                 accepted = ", ".join(sorted(member.accepts))
                 raise Refusal("kind of data", f"{name} works on {accepted} data, and this is {kind} data")
@@ -343,117 +316,9 @@ def _transformed(
     return h
 
 
-def overrides(member: Recipe, hook: str) -> bool:
-    """Whether a recipe has a hook of its own."""
-    return getattr(type(member), hook) is not getattr(Recipe, hook)
-
-
 def _mean_over_ranks(gradients: dict[str, Shaped[Tensor, "..."]], step: Step) -> dict[str, Shaped[Tensor, "..."]]:
     if step.ranks.size == 1 or not gradients:
         return gradients
     flat = step.ranks.mean(torch.cat([g.flatten() for g in gradients.values()]))
     parts = flat.split([g.numel() for g in gradients.values()])
     return {n: part.view_as(g) for (n, g), part in zip(gradients.items(), parts, strict=True)}
-
-
-def _refuse_others(recipes: Iterable[Any]) -> None:
-    for recipe in recipes:
-        if not isinstance(recipe, Recipe):
-            raise UserError(
-                f"{recipe!r} is no Recipe: a stack is made of recipe objects; poise.fit takes names as well, "
-                "and calibrators"
-            )
-
-
-def _named(recipes: Sequence[Recipe]) -> dict[str, Recipe]:
-    named: dict[str, Recipe] = {}
-    for recipe in recipes:
-        name = registry.name_of(recipe)
-        if name in named:
-            raise Refusal(
-                "two of one name",
-                f"two recipes are called {name}: give one an alias, recipe={name},{name}@second "
-                f"or {{'{name}': …, 'second': …}}",
-            )
-        named[name] = recipe
-    return named
-
-
-def _brought(named: Mapping[str, Recipe]) -> dict[str, Recipe]:
-    """The members that others bring, for one-owner hooks that nobody owns."""
-    taken = {hook for hook in ONE_OWNER for member in named.values() if overrides(member, hook)}
-    brought: dict[str, Recipe] = {}
-    for member in named.values():
-        for name, parameters in member.brings.items():
-            guest: Any = registry.build("recipe", name, **parameters)
-            owned = {hook for hook in ONE_OWNER if overrides(guest, hook)}
-            if name not in named and not owned & taken:
-                brought[name] = guest
-                taken |= owned
-    return brought
-
-
-def _ordered(named: Mapping[str, Recipe]) -> dict[str, Recipe]:
-    """The members with every provider before those that come after it, otherwise in the order given."""
-    waiting, ordered = dict(named), {}
-    while waiting:
-        ready = next((name for name in waiting if not _awaited(name, waiting)), None)
-        if ready is None:
-            raise Refusal("order", f"{' and '.join(waiting)} each ask to come after the other: leave one out")
-        ordered[ready] = waiting.pop(ready)
-    return ordered
-
-
-def _awaited(name: str, waiting: Mapping[str, Recipe]) -> bool:
-    return any(other != name and waiting[name].after & member.provides for other, member in waiting.items())
-
-
-def _refuse_two_owners(named: Mapping[str, Recipe]) -> None:
-    for hook in ONE_OWNER:
-        owners = [name for name, member in named.items() if overrides(member, hook)]
-        if len(owners) > 1:
-            raise Refusal(
-                "two owners",
-                f"{' and '.join(owners)} both decide the {hook.replace('_', ' ')} of a step: keep one of them",
-            )
-
-
-def _refuse_conflicts(named: Mapping[str, Recipe]) -> None:
-    for name, member in named.items():
-        for other, rival in named.items():
-            if other != name and (shared := sorted(member.conflicts & rival.provides)):
-                raise Refusal(
-                    "conflict",
-                    f"{name} cannot train with {other}, which makes {_a(shared)}: keep one of them",
-                )
-
-
-def _one_replay_count(named: Mapping[str, Recipe]) -> int:
-    replaying = {name: member.replays for name, member in named.items() if member.replays != 1}
-    if len(set(replaying.values())) > 1:
-        raise Refusal("replays", f"{replaying} replay batches differently often: give them one number")
-    return next(iter(replaying.values()), 1)
-
-
-def _a(capabilities: Sequence[str]) -> str:
-    return " and ".join(f"`{capability}`" for capability in capabilities)
-
-
-_WAYS_OUT = {
-    "groups": "use data with groups (data=colored_digits, or group arrays in the npz)",
-    "attack": "add a recipe that attacks",
-    "index": "give batches as dicts with an `index` of int64 positions in the training set",
-    "whole_batch": "train without accumulation (trainer.accumulate=1)",
-    "whole_weights": "use a strategy that keeps whole weights on each rank (ddp, deepspeed_zero1 or 2)",
-    "features": "use a model whose last linear layer can be found, or a Classifier",
-    "layers": "use a Classifier with layer_names",
-    "class_counts": "train through poise.fit, or give TrainingModule(class_counts=…)",
-    "group_counts": "train through poise.fit, or give TrainingModule(group_counts=…)",
-}
-
-
-def _way_out(capability: str) -> str:
-    if capability.startswith("table:"):
-        name = capability.removeprefix("table:")
-        return f"give tables.{name}=<file or run>"
-    return _WAYS_OUT.get(capability, f"add a recipe or data that provides `{capability}`")

@@ -2,43 +2,39 @@
 
 import copy
 import logging
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from torch import nn
 
-from poise import checkpoint, registry, saving
-from poise.attacks.threat import Threat
+from poise import checkpoint, saving
 from poise.batch import Predictions
+from poise.build import Built, make
 from poise.calibrator import Calibrator
 from poise.config import Config, Entry, to_yaml, written
 from poise.console import EpochLog, progress_bar, progress_callback, say, without_chatter
 from poise.data.dataset import Splits
-from poise.data.module import DataModule
 from poise.data.source import DataSource
 from poise.distributed import Ranks, current_ranks, strategy
-from poise.errors import UserError, nearest
+from poise.errors import UserError
 from poise.evaluator import Subject
 from poise.given import OBJECT, Objects, config_of
 from poise.launching import launch, under_launcher
 from poise.models.classifier import Classifier
-from poise.models.lookup import build as build_model
 from poise.module import TrainingModule
 from poise.predictions import predict
 from poise.predictor import Card, Predictor
 from poise.recipe import Recipe
 from poise.report import render
 from poise.run_directory import RunDirectory, default_path, logged
-from poise.stack import RecipeStack, overrides
-from poise.step import key
-from poise.tables import read_table, write_table
+from poise.tables import write_table
 from poise.watch import NonFiniteLoss
 
 log = logging.getLogger("poise")
@@ -102,7 +98,7 @@ def run(config: Config, objects: Objects | None = None) -> Result:
         say(f"{directory.path} is finished; its report:\n{render(result.metrics, list(config.calibration))}")
         return result
     _refuse_objects(config, objects)
-    built = _Built(config, objects)
+    built = Built(config, objects)
     built.admit()
     if _first():
         directory.claim(to_yaml(replace(config, resume="auto")))  # what is written continues the run
@@ -136,7 +132,7 @@ def _run_on_ranks(config: Config, directory: RunDirectory) -> Result:
     return Result(directory.metrics(), directory.path)
 
 
-def _run_here(built: "_Built", directory: RunDirectory) -> Result:
+def _run_here(built: Built, directory: RunDirectory) -> Result:
     finished = _fit(built, directory)
     ranks = current_ranks()
     metrics = _after_fit(finished, built, directory, ranks)
@@ -152,91 +148,7 @@ def _run_here(built: "_Built", directory: RunDirectory) -> Result:
     return Result(metrics, directory.path)
 
 
-class _Built:
-    """The objects that a config names."""
-
-    def __init__(self, config: Config, objects: Objects) -> None:
-        self.config = config
-        self.splits = objects.data or _make("data", config.data).load(config.seed)
-        with _seeded(config.seed, "model"):
-            self.model = _model(config, objects, self.splits)
-        recipes = {
-            alias: objects.recipes.get(alias) or _make("recipe", entry) for alias, entry in config.recipe.items()
-        }
-        low, high = self.splits.valid_range or (None, None)
-        self.threat = Threat(config.threat.name, float(config.threat.eps or 0.0), low, high)
-        self.threat.check(torch.empty(1, *self.splits.input_shape))
-        self.stack = RecipeStack(recipes)
-        tables = {name: read_table(where, name) for name, where in config.tables.items()}
-        self.module = TrainingModule(
-            self.model,
-            self.stack,
-            threat=self.threat,
-            optimizer=_bound("optimizer", config.optimizer),
-            schedule=_bound("schedule", config.schedule),
-            seed=config.seed,
-            block=config.trainer.block_size,
-            splits=self.splits,
-            tables=tables,
-        )
-        self.module.prepare(config.trainer.max_epochs)
-        self.data = DataModule(
-            self.splits,
-            config.trainer.batch_size,
-            accumulate=config.trainer.accumulate,
-            seed=config.seed,
-            replays=self.stack.replays,
-            weights=partial(self.stack.sample_weights, self.module.task),
-            block=config.trainer.block_size,
-        )
-
-    @property
-    def selection(self) -> str:
-        """The validation metric, the greater the better, that chooses the epoch."""
-        return f"val/{self.config.selection or self._choices[0]}"
-
-    @property
-    def _choices(self) -> list[str]:
-        return ["robust_accuracy", "accuracy"] if self.module.attacks else ["accuracy"]
-
-    @property
-    def accelerator(self) -> str:
-        """What the run trains on."""
-        chosen = self.config.trainer.accelerator
-        available = "cuda" if torch.cuda.is_available() else "cpu"
-        return available if chosen == "auto" else chosen
-
-    def admit(self) -> None:
-        """Refuse what cannot train, on a few examples."""
-        self._refuse_settings()
-        rows = torch.arange(min(len(self.splits.train), 8))
-        record: dict[str, Any] = dict(self.splits.train.fetch(rows))
-        record["streams"] = {name: data.fetch(rows % len(data)) for name, data in self.splits.streams.items()}
-        whole = self.config.strategy != "deepspeed_zero3"
-        batch = self.module.receive(record)
-        self.module.admit(batch, accumulate=self.config.trainer.accumulate, whole_weights=whole)
-        if self.config.trainer.accumulate > 1:
-            for name, member in self.stack.items():
-                if member.couples_batch or (member.relative and overrides(member, "weigh")):
-                    log.warning("%s looks at whole batches: with trainer.accumulate it sees micro-batches", name)
-
-    def _refuse_settings(self) -> None:
-        """What a config cannot know of itself, before anything is written."""
-        chosen = self.config.selection
-        if chosen and chosen not in self._choices:
-            raise UserError(
-                f"selection={chosen} chooses no epoch here; it is one of {', '.join(self._choices)}."
-                + nearest(chosen, self._choices)
-            )
-        if self.config.trainer.sync_batchnorm and self.accelerator == "cpu":
-            raise UserError(
-                "trainer.sync_batchnorm=true needs GPUs; on CPU each rank keeps statistics of its own, whose mean is "
-                "validated and shipped"
-            )
-        self.data.train_dataloader()  # refuses a split smaller than a batch
-
-
-def _fit(built: _Built, directory: RunDirectory) -> TrainingModule:
+def _fit(built: Built, directory: RunDirectory) -> TrainingModule:
     """Train, and return a module with the best epoch's weights that nothing wraps."""
     finished = copy.deepcopy(built.module)
     if built.config.trainer.precision == "64-true":
@@ -266,7 +178,7 @@ def _fit(built: _Built, directory: RunDirectory) -> TrainingModule:
     return finished.to(device=trainer.strategy.root_device)
 
 
-def _trainer(built: _Built, directory: RunDirectory) -> L.Trainer:
+def _trainer(built: Built, directory: RunDirectory) -> L.Trainer:
     settings = built.config.trainer
     unused = any(member.unused_parameters for _, member in built.stack.items())
     return L.Trainer(
@@ -299,7 +211,7 @@ def _trainer(built: _Built, directory: RunDirectory) -> L.Trainer:
     )
 
 
-def _after_fit(finished: TrainingModule, built: _Built, directory: RunDirectory, ranks: Ranks) -> dict[str, float]:
+def _after_fit(finished: TrainingModule, built: Built, directory: RunDirectory, ranks: Ranks) -> dict[str, float]:
     """Let the recipes refit what they refit; returns the chosen epoch's metrics and what they logged."""
     metrics = dict(finished.metrics)
 
@@ -313,7 +225,7 @@ def _after_fit(finished: TrainingModule, built: _Built, directory: RunDirectory,
     return metrics
 
 
-def _calibrate(finished: TrainingModule, built: _Built, ranks: Ranks) -> dict[str, Calibrator]:
+def _calibrate(finished: TrainingModule, built: Built, ranks: Ranks) -> dict[str, Calibrator]:
     """Fit each calibrator on the calibration split, which nothing else has seen."""
     entries = built.config.calibration
     if not entries:
@@ -322,7 +234,7 @@ def _calibrate(finished: TrainingModule, built: _Built, ranks: Ranks) -> dict[st
     unlabelled = _unlabelled(finished.model, built.splits, ranks)
     calibrators: dict[str, Calibrator] = {}
     for alias, entry in entries.items():
-        calibrator: Calibrator = _make("calibrator", entry)
+        calibrator: Calibrator = make("calibrator", entry)
         if "unlabelled" in calibrator.needs and unlabelled is None:
             raise UserError(f"{alias} needs unlabelled data: give the data a stream called `unlabelled`")
         calibrators[alias] = calibrator.fit(held_out, unlabelled)
@@ -336,7 +248,7 @@ def _unlabelled(model: Classifier, splits: Splits, ranks: Ranks) -> Predictions 
 
 
 def _evaluate(
-    finished: TrainingModule, built: _Built, calibrators: Mapping[str, Calibrator], ranks: Ranks
+    finished: TrainingModule, built: Built, calibrators: Mapping[str, Calibrator], ranks: Ranks
 ) -> dict[str, float]:
     subject = Subject(
         finished.model,
@@ -349,12 +261,12 @@ def _evaluate(
     )
     metrics: dict[str, float] = {}
     for entry in built.config.evaluation.values():
-        metrics |= _make("evaluator", entry).evaluate(subject)
+        metrics |= make("evaluator", entry).evaluate(subject)
     return metrics
 
 
 def _ship(
-    finished: TrainingModule, built: _Built, calibrators: Mapping[str, Calibrator], directory: RunDirectory
+    finished: TrainingModule, built: Built, calibrators: Mapping[str, Calibrator], directory: RunDirectory
 ) -> None:
     """Write the predictor: the model and the first calibrator."""
     alias = next(iter(calibrators), None)
@@ -372,7 +284,7 @@ def _ship(
     Predictor(finished.model, card, None if alias is None else calibrators[alias]).save(directory.predictor)
 
 
-def _entry(built: _Built, alias: str) -> Entry:
+def _entry(built: Built, alias: str) -> Entry:
     """A member's entry in the config, where one that an object brought does not stand."""
     return built.config.recipe.get(alias) or Entry(*written(built.stack.members[alias]))
 
@@ -381,29 +293,7 @@ def _described(entry: Entry) -> dict[str, Any] | None:
     return None if entry.name.startswith(f"{OBJECT}:") else {"name": entry.name, "parameters": dict(entry.params)}
 
 
-def _make(kind: str, entry: Entry) -> Any:
-    return registry.build(kind, entry.name, **entry.params)
-
-
-def _bound(kind: str, entry: Entry) -> Callable[[Any], Any]:
-    """A registered function with its parameters filled in."""
-    return partial(registry.load(registry.find(kind, entry.name)), **entry.params)
-
-
-def _model(config: Config, objects: Objects, splits: Splits) -> Classifier:
-    source = objects.model or registry.load(registry.find("model", config.model.name))
-    parameters = {} if objects.model is not None else config.model.params
-    return build_model(source, splits.num_classes, splits.input_shape, **parameters)
-
-
-@contextmanager
-def _seeded(*parts: object) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(*parts))
-        yield
-
-
-def _sharded(built: _Built) -> bool:
+def _sharded(built: Built) -> bool:
     """Whether checkpoints are DeepSpeed's own shards, which hold more than tensors."""
     return built.config.strategy.startswith("deepspeed")
 
@@ -414,6 +304,4 @@ def _several(config: Config) -> bool:
 
 def _first() -> bool:
     """Whether this process is rank 0, before ranks have met."""
-    import os
-
     return os.environ.get("RANK", "0") == "0"

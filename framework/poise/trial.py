@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from poise.assembly import Refusal, overrides
 from poise.batch import Batch
 from poise.models.classifier import Classifier
-from poise.stack import RecipeStack, Refusal, overrides
+from poise.stack import RecipeStack
 from poise.step import Step
 
 WATCHED = ("mix", "inner", "attack", "transform", "adjust", "criterion", "objective", "weigh", "penalty")

@@ -24,7 +24,7 @@ class FiniteWatch:
         self.every = every
         self._kept: list[tuple[int, Tensor, Mapping[str, Tensor]]] = []
 
-    def note(self, step: int, loss: Float[Tensor, ""], terms: Mapping[str, Tensor]) -> None:
+    def note(self, step: int, loss: Float[Tensor, ""], terms: Mapping[str, Float[Tensor, ""]]) -> None:
         """Take one step's loss (a scalar) and terms (scalars by name)."""
         self._kept.append((step, loss.detach(), {name: value.detach() for name, value in terms.items()}))
 

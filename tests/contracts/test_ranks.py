@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from poise import registry
+from poise.assembly import Refusal
 from poise.batch import Batch
 from poise.console import without_chatter
 from poise.data.dataset import Arrays, Splits
@@ -25,7 +26,7 @@ from poise.module import TrainingModule
 from poise.optimizers.sgd import sgd
 from poise.recipe import Recipe
 from poise.schedules.constant import constant
-from poise.stack import RecipeStack, Refusal
+from poise.stack import RecipeStack
 from poise.step import Step
 from ranks import Pair
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from poise.assembly import REASONS, Refusal
 from poise.errors import UserError
 from poise.recipe import Passes, Recipe, Task
-from poise.stack import REASONS, RecipeStack, Refusal
+from poise.stack import RecipeStack
 from stack_members import (
     ROWS,
     Absolute,

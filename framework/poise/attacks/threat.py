@@ -87,7 +87,7 @@ class Threat:
         self, x_adv: Float[Tensor, "B *input"], gradient: Float[Tensor, "B *input"], step_size: float
     ) -> Float[Tensor, "B *input"]:
         """One step of length `step_size` up the gradient, not projected. A zero gradient moves nothing."""
-        return x_adv + step_size * self._geometry.direction(gradient)
+        return x_adv.add(self._geometry.direction(gradient), alpha=step_size)
 
     def start(self, x: Float[Tensor, "B *input"], noise: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
         """A random permitted input, from noise uniform in [-1, 1].

@@ -42,6 +42,9 @@ class Arrays(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.x)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "Arrays":
+        return self  # nobody writes to it, and it is large
+
     def __getitem__(self, index: int) -> dict[str, Shaped[Tensor, "B ..."]]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} examples")

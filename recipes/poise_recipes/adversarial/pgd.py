@@ -1,8 +1,8 @@
 """Projected gradient descent as a step of training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -58,10 +58,9 @@ class PGD(Recipe):
         size = 2.5 * step.threat.eps / max(self.steps, 1) if self.step_size is None else self.step_size
         with in_mode(step.model, self.mode):
             loss = step.inner(batch)
-            with _hits(step.model, batch.target) as hits:
+            with _heard(step.model) as logits:
                 x_adv = pgd(loss, batch.x, self._begin(batch, step), step.threat, self.steps, size)
-        kappa = torch.stack(hits).to(batch.x.dtype).mean(0) if hits else None
-        return batch.replace(x_adv=x_adv, kappa=kappa)
+        return batch.replace(x_adv=x_adv, kappa=_hits(logits, batch.target) if logits else None)
 
     def _begin(self, batch: Batch, step: Step) -> Float[Tensor, "B *input"]:
         if self.start == "none":
@@ -72,16 +71,16 @@ class PGD(Recipe):
 
 
 @contextmanager
-def _hits(model: nn.Module, target: Float[Tensor, "B C"]) -> Iterator[list[Tensor]]:
-    """For each pass of the model meanwhile, which rows [B] it classified as the target's most likely class."""
-    hits: list[Tensor] = []
-    wanted = target.argmax(1)
-
-    def listen(module: nn.Module, inputs: Any, logits: Tensor) -> None:
-        hits.append(logits.detach().argmax(1) == wanted)
-
-    handle = model.register_forward_hook(listen)
+def _heard(model: nn.Module) -> Iterator[list[Tensor]]:
+    """The logits [B, C] of each pass of the model meanwhile."""
+    heard: list[Tensor] = []
+    handle = model.register_forward_hook(lambda module, inputs, logits: heard.append(logits.detach()))
     try:
-        yield hits
+        yield heard
     finally:
         handle.remove()
+
+
+def _hits(logits: Sequence[Float[Tensor, "B C"]], target: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
+    """In what share of the passes each row was classified as the target's most likely class."""
+    return (torch.stack(list(logits)).argmax(-1) == target.argmax(-1)).to(target.dtype).mean(0)

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 
 from poise.batch import Batch, InnerLoss, Outcome
-from poise.losses import kl_divergence
+from poise.losses import divergence_from, kl_divergence
 from poise.recipe import Passes, Recipe
 from poise.step import Step
 
@@ -41,8 +41,8 @@ class Trades(Recipe):
     def inner(self, batch: Batch, step: Step) -> InnerLoss:
         """X [B, *input] -> KL(p(batch.x) ‖ p(x)) [B]."""
         with torch.no_grad():
-            clean = step.model(batch.x)
-        return lambda x: kl_divergence(clean, step.model(x))
+            divergence = divergence_from(step.model(batch.x))
+        return lambda x: divergence(step.model(x))
 
     def objective(self, batch: Batch, step: Step) -> Outcome:
         """The loss [B], and its two terms for the log."""

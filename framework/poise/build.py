@@ -1,0 +1,131 @@
+"""From a config, and what was given as objects, to what trains: data, model, stack, module."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+
+from poise import registry
+from poise.assembly import overrides
+from poise.attacks.threat import Threat
+from poise.config import Config, Entry
+from poise.data.dataset import Splits
+from poise.data.module import DataModule
+from poise.errors import UserError, nearest
+from poise.given import Objects
+from poise.models.classifier import Classifier
+from poise.models.lookup import build as build_model
+from poise.module import TrainingModule
+from poise.stack import RecipeStack
+from poise.step import key
+from poise.tables import read_table
+
+log = logging.getLogger("poise")
+
+
+class Built:
+    """The objects that a config names."""
+
+    def __init__(self, config: Config, objects: Objects) -> None:
+        self.config = config
+        self.splits = objects.data or make("data", config.data).load(config.seed)
+        with _seeded(config.seed, "model"):
+            self.model = _model(config, objects, self.splits)
+        recipes = {alias: objects.recipes.get(alias) or make("recipe", entry) for alias, entry in config.recipe.items()}
+        low, high = self.splits.valid_range or (None, None)
+        self.threat = Threat(config.threat.name, float(config.threat.eps or 0.0), low, high)
+        self.threat.check(torch.empty(1, *self.splits.input_shape))
+        self.stack = RecipeStack(recipes)
+        tables = {name: read_table(where, name) for name, where in config.tables.items()}
+        self.module = TrainingModule(
+            self.model,
+            self.stack,
+            threat=self.threat,
+            optimizer=_bound("optimizer", config.optimizer),
+            schedule=_bound("schedule", config.schedule),
+            seed=config.seed,
+            block=config.trainer.block_size,
+            splits=self.splits,
+            tables=tables,
+        )
+        self.module.prepare(config.trainer.max_epochs)
+        self.data = DataModule(
+            self.splits,
+            config.trainer.batch_size,
+            accumulate=config.trainer.accumulate,
+            seed=config.seed,
+            replays=self.stack.replays,
+            weights=partial(self.stack.sample_weights, self.module.task),
+            block=config.trainer.block_size,
+        )
+
+    @property
+    def selection(self) -> str:
+        """The validation metric, the greater the better, that chooses the epoch."""
+        return f"val/{self.config.selection or self._choices[0]}"
+
+    @property
+    def _choices(self) -> list[str]:
+        return ["robust_accuracy", "accuracy"] if self.module.attacks else ["accuracy"]
+
+    @property
+    def accelerator(self) -> str:
+        """What the run trains on."""
+        chosen = self.config.trainer.accelerator
+        available = "cuda" if torch.cuda.is_available() else "cpu"
+        return available if chosen == "auto" else chosen
+
+    def admit(self) -> None:
+        """Refuse what cannot train, on a few examples."""
+        self._refuse_settings()
+        rows = torch.arange(min(len(self.splits.train), 8))
+        record: dict[str, Any] = dict(self.splits.train.fetch(rows))
+        record["streams"] = {name: data.fetch(rows % len(data)) for name, data in self.splits.streams.items()}
+        whole = self.config.strategy != "deepspeed_zero3"
+        batch = self.module.receive(record)
+        self.module.admit(batch, accumulate=self.config.trainer.accumulate, whole_weights=whole)
+        if self.config.trainer.accumulate > 1:
+            for name, member in self.stack.items():
+                if member.couples_batch or (member.relative and overrides(member, "weigh")):
+                    log.warning("%s looks at whole batches: with trainer.accumulate it sees micro-batches", name)
+
+    def _refuse_settings(self) -> None:
+        """What a config cannot know of itself, before anything is written."""
+        chosen = self.config.selection
+        if chosen and chosen not in self._choices:
+            raise UserError(
+                f"selection={chosen} chooses no epoch here; it is one of {', '.join(self._choices)}."
+                + nearest(chosen, self._choices)
+            )
+        if self.config.trainer.sync_batchnorm and self.accelerator == "cpu":
+            raise UserError(
+                "trainer.sync_batchnorm=true needs GPUs; on CPU each rank keeps statistics of its own, whose mean is "
+                "validated and shipped"
+            )
+        self.data.train_dataloader()  # refuses a split smaller than a batch
+
+
+def make(kind: str, entry: Entry) -> Any:
+    """The object that an entry of the config names."""
+    return registry.build(kind, entry.name, **entry.params)
+
+
+def _bound(kind: str, entry: Entry) -> Callable[[Any], Any]:
+    """A registered function with its parameters filled in."""
+    return partial(registry.load(registry.find(kind, entry.name)), **entry.params)
+
+
+def _model(config: Config, objects: Objects, splits: Splits) -> Classifier:
+    source = objects.model or registry.load(registry.find("model", config.model.name))
+    parameters = {} if objects.model is not None else config.model.params
+    return build_model(source, splits.num_classes, splits.input_shape, **parameters)
+
+
+@contextmanager
+def _seeded(*parts: object) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(*parts))
+        yield
