@@ -18,6 +18,7 @@ Reason = Literal[
     "conflict",
     "order",
     "never called",
+    "attack not used",
     "kind of data",
     "replays",
 ]

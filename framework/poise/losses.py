@@ -23,7 +23,7 @@ def kl_divergence(p_logits: Float[Tensor, "B C"], q_logits: Float[Tensor, "B C"]
     return divergence_from(p_logits)(q_logits)
 
 
-def divergence_from(p_logits: Float[Tensor, "B C"]) -> Callable[[Tensor], Tensor]:
+def divergence_from(p_logits: Float[Tensor, "B C"]) -> Callable[[Float[Tensor, "B C"]], Float[Tensor, " B"]]:
     """`kl_divergence` from one p to many q_logits [B, C]: what depends on p alone is computed once."""
     p_log = p_logits.log_softmax(-1)
     p = p_log.exp()

@@ -12,7 +12,7 @@ from programs import Job, bare, lightning, poise, trades_floor
 
 from poise_recipes import Trades
 
-LARGE = Job(side=16, width=32, batch_size=128, steps=3, turns=25)
+LARGE = Job(side=16, width=32, batch_size=128, steps=3, turns=40)
 DIGITS = Job(side=8, width=16, batch_size=128, steps=11, turns=40)
 SMALLER = Job(side=8, width=8, batch_size=32, steps=21, turns=40)
 
@@ -40,7 +40,7 @@ COMPARISONS: list[Callable[[int | None], Ratio]] = [
     lambda turns: plain_over_bare(_with(LARGE, turns)),
     lambda turns: plain_over_lightning(_with(DIGITS, turns), 1.10),
     lambda turns: plain_over_lightning(_with(SMALLER, turns), None),
-    lambda turns: trades_over_floor(replace(_with(DIGITS, turns), steps=2)),
+    lambda turns: trades_over_floor(_with(replace(DIGITS, steps=2, turns=80), turns)),
 ]
 
 

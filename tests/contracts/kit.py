@@ -97,9 +97,23 @@ def with_partners(name: str) -> tuple[str, ...]:
         members = stack(names).items()
         given = RUN.union(*(member.provides for _, member in members))
         missing = sorted({need for _, member in members for need in member.needs} - given)
-        if not missing:
+        if missing:
+            names.insert(0, next(other for other in known if missing[0] in known[other].provides))
+        elif user := user_of_the_attack(names):
+            names.append(user)
+        else:
             return tuple(names)
-        names.insert(0, next(other for other in known if missing[0] in known[other].provides))
+
+
+def user_of_the_attack(names: Iterable[str]) -> str | None:
+    """A recipe that trains on what an attack of the stack finds, where no member does."""
+    known, present = registry.records("recipe"), list(names)
+    found = set[str]().union(
+        *(known[n].provides for n in present if "attack" in known[n].hooks and "objective" not in known[n].hooks)
+    )
+    if not found or any(known[name].needs & found for name in present):
+        return None
+    return next(name for name, record in known.items() if record.needs & found and "objective" in record.hooks)
 
 
 def module(names: Iterable[str] = (), kind: str = "image", epochs: int = 1) -> TrainingModule:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from contracts.kit import user_of_the_attack
 from poise import registry
 from poise.assembly import Refusal
 from poise.batch import Batch
@@ -141,6 +142,9 @@ def completed(*names: str) -> Stack:
         if not open_needs and "attack" not in have and (uncalled := unheard(tuple(members), streams, tables)):
             open_needs = [uncalled]
         missing = [need for need in open_needs if need not in streams]
+        if not missing and (user := user_of_the_attack(members)):
+            members.append(user)
+            continue
         if not missing:
             return Stack(tuple(members), tuple(sorted(streams)), tuple(sorted(tables)))
         partners = [name for name, record in records.items() if missing[0] in record.provides]

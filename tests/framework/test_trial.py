@@ -61,8 +61,29 @@ class Bare(Recipe):
 
 
 class OwnAttack(Recipe):
+    provides = frozenset({"attack"})
+
     def attack(self, batch: Batch, step: Step) -> Batch:
         return batch.replace(x_adv=batch.x + 0.1)
+
+
+class NeedsAttack(Recipe):
+    needs = frozenset({"attack"})
+
+
+class Undeclared(Recipe):
+    def attack(self, batch: Batch, step: Step) -> Batch:
+        return batch.replace(x_adv=batch.x + 0.1)
+
+
+@pytest.mark.parametrize(
+    ("attacker", "way_out"),
+    [(OwnAttack(), r"add one that does \(.*trades.*\)"), (Undeclared(), "declare what it provides")],
+)
+def test_an_attack_that_nobody_trains_on_is_refused(attacker: Recipe, way_out: str) -> None:
+    with pytest.raises(Refusal, match=f"random attacks every batch, and no member .*: {way_out}") as caught:
+        tried(RecipeStack({"random": attacker}))
+    assert caught.value.reason == "attack not used"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +100,7 @@ class OwnAttack(Recipe):
             "leave out noise or bare",
         ),
         (
-            {"kl": Inner(), "random": OwnAttack()},
+            {"kl": Inner(), "random": OwnAttack(), "user": NeedsAttack()},
             "the inner of kl would never be called in this stack: the attack of random does not use it; "
             "leave out kl or random",
         ),
@@ -98,7 +119,7 @@ def test_a_hook_that_nobody_calls_is_refused(members: dict[str, Recipe], message
 
 def test_hooks_that_are_called_pass() -> None:
     tried(RecipeStack())
-    tried(RecipeStack([Criterion(), Adjust(), Transform(), OwnAttack()]))
+    tried(RecipeStack([Criterion(), Adjust(), Transform(), OwnAttack(), NeedsAttack()]))
     tried(RecipeStack([OwnLabelTerm(), Adjust(), Transform()]))
 
 

@@ -1,0 +1,16 @@
+"""The benchmarks run; what they measure is no test, for it depends on the machine."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_the_table_of_steps_is_printed() -> None:
+    program = Path(__file__).with_name("steps.py")
+    done = subprocess.run(
+        [sys.executable, str(program), "--turns=1"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")][2:]
+    assert [row[0].split(" ")[0] for row in rows] == ["plain", "plain", "plain", "TRADES-10"]
+    assert all(float(row[2]) > 0 for row in rows)
