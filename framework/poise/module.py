@@ -219,11 +219,17 @@ class TrainingModule(L.LightningModule):
     ) -> None:
         values = {name: value.detach().mean() for name, value in {**terms, **penalties}.items()}
         self.watch.note(step.global_step, loss, values)
-        logged = {f"train/{name}": value for name, value in {**values, **self._noted}.items()}
+        self._noted = {**self._noted, **values}
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=1)
-        if logged:
-            self.log_dict(logged, batch_size=1)
-        self._noted = {}
+        if self._noted and self._is_logged(step):  # a millisecond a name, so not where nobody reads it
+            self.log_dict({f"train/{name}": value for name, value in self._noted.items()}, batch_size=1)
+            self._noted = {}
+
+    def _is_logged(self, step: Step) -> bool:
+        """Whether loggers get this step's values, or it is the last of its epoch, which reports them."""
+        trainer, done = self.trainer, step.global_step + 1
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set where Lightning's annotations end
+        return trainer.is_last_batch or done == trainer.max_steps or (every > 0 and done % every == 0)
 
     def _log(self, name: str, value: Any) -> None:
         self._noted[name] = value.detach().mean() if isinstance(value, Tensor) else float(value)

@@ -12,5 +12,5 @@ def test_the_table_of_steps_is_printed() -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")][2:]
-    assert [row[0].split(" ")[0] for row in rows] == ["plain", "plain", "plain", "TRADES-10"]
+    assert [row[0].split(" ")[0] for row in rows] == ["plain"] * 3 + ["TRADES-10"] * 2
     assert all(float(row[2]) > 0 for row in rows)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from poise.models.classifier import Classifier
-from poise.models.shapes import image_channels
+from poise.models.two_blocks import two_blocks
 
 
 def small_bn_cnn(num_classes: int, input_shape: Sequence[int], width: int = 16) -> Classifier:
@@ -19,22 +19,8 @@ def small_bn_cnn(num_classes: int, input_shape: Sequence[int], width: int = 16) 
     Raises:
         UserError: not an image, or one smaller than 8x8.
     """
-    channels = image_channels("small_bn_cnn", input_shape)
-    backbone = nn.Sequential()
-    backbone.add_module("block1", _block(channels, width))
-    backbone.add_module("block2", _block(width, 2 * width))
-    backbone.add_module("pool", nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()))
-    head = nn.Linear(8 * width, num_classes)
-    return Classifier(backbone, head, mean=0.5, std=0.25, layer_names=("block1", "block2"))
+    return two_blocks(_convolution, "small_bn_cnn", num_classes, input_shape, width)
 
 
-def _block(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-    )
+def _convolution(before: int, after: int) -> list[nn.Module]:
+    return [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
