@@ -252,3 +252,32 @@ def test_weights_are_restored_before_the_optimiser_steps() -> None:
 def test_a_classifier_is_taken_as_it_is() -> None:
     classifier = Classifier.wrap(model(), CLASSES)
     assert TrainingModule(classifier, num_classes=CLASSES).model is classifier
+
+
+class Counting(Recipe):
+    """Logs a value of its own in every step."""
+
+    def on_step_end(self, batch: Batch, step: Step) -> None:
+        step.log("steps_done", step.global_step + 1)
+
+
+@pytest.mark.parametrize(("every", "expected"), [(1, 2.0), (50, 2.0)])
+def test_terms_and_logged_values_reach_the_metrics_at_the_end(every: int, expected: float) -> None:
+    trainer = train(TrainingModule(model(), [Trades(), Counting()], CLASSES), Rows("pair"), log_every_n_steps=every)
+    metrics = trainer.callback_metrics
+    assert {"train/loss", "train/label_loss", "train/kl"} <= set(metrics)
+    assert float(metrics["train/steps_done"]) == expected  # said after the step before the last
+
+
+class Notes(L.Callback):
+    def __init__(self) -> None:
+        self.seen: list[bool] = []
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self.seen.append("train/kl" in trainer.callback_metrics)
+
+
+def test_terms_are_logged_as_often_as_the_trainer_asks() -> None:
+    notes = Notes()
+    train(TrainingModule(model(), [Trades()], CLASSES), Rows("pair"), log_every_n_steps=2, callbacks=[notes])
+    assert notes.seen == [False, True, True]
