@@ -147,7 +147,8 @@ def listed(capabilities: Sequence[str]) -> str:
 
 
 _WAYS_OUT = {
-    "groups": "use data with groups (data=colored_digits, or group arrays in the npz)",
+    "groups": "use data with groups (data=colored_digits, or group_train, group_val … in the npz); in a script of "
+    "your own, batches (x, y, group) and TrainingModule(num_groups=…)",
     "attack": "add a recipe that attacks",
     "index": "give batches as dicts with an `index` of int64 positions in the training set",
     "whole_batch": "train without accumulation (trainer.accumulate=1)",

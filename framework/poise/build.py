@@ -14,6 +14,7 @@ from poise.attacks.threat import Threat
 from poise.config import Config, Entry
 from poise.data.dataset import Splits
 from poise.data.module import DataModule
+from poise.distributed import check_strategy
 from poise.errors import UserError, nearest
 from poise.given import Objects
 from poise.models.classifier import Classifier
@@ -94,6 +95,7 @@ class Built:
 
     def _refuse_settings(self) -> None:
         """What a config cannot know of itself, before anything is written."""
+        check_strategy(self.config.strategy, self.config.trainer.precision)
         chosen = self.config.selection
         if chosen and chosen not in self._choices:
             raise UserError(

@@ -37,7 +37,7 @@ def _explained(error: BaseException) -> tuple[str, int]:
     if isinstance(error, UserError):
         return str(error), 2
     if isinstance(error, KeyboardInterrupt):
-        return "Interrupted.", 130
+        return str(error) or "Interrupted.", 130
     text = " ".join(str(error).split())
     return f"The run failed: {type(error).__name__}: {text} (--debug shows where.)", 1
 

@@ -17,6 +17,8 @@ MEANT = (
     r"You have overridden `on_before_batch_transfer`",  # the module checks what any loader yields
     r"The 'train_dataloader' does not have many workers",  # the data are in memory
     r"The 'val_dataloader' does not have many workers",
+    r"It is recommended to use `self.log\(.*sync_dist=True\)`",  # validation metrics are computed over all ranks
+    r".*broadcast_buffers",  # its successor is not in every PyTorch that poise takes
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
 
@@ -59,7 +61,7 @@ def say(text: str) -> None:
 
 def progress_callback(shown: bool) -> list[Callback]:
     """The progress bar of the training, where a terminal can show it."""
-    return [RichProgressBar(refresh_rate=5)] if shown and sys.stderr.isatty() else []
+    return [RichProgressBar(refresh_rate=5, leave=True)] if shown and sys.stderr.isatty() else []
 
 
 def progress_bar(shown: bool) -> Progress:

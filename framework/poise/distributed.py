@@ -163,7 +163,7 @@ def strategy(
     Raises:
         UserError: an unknown strategy or precision, fp16, float64 under DeepSpeed, no DeepSpeed installed.
     """
-    _check_names(name, precision)
+    check_strategy(name, precision)
     device_type = "cuda" if accelerator in ("gpu", "cuda") else accelerator
     if name.startswith("deepspeed"):
         return _zero(int(name[-1]), device_type, precision, timeout)
@@ -220,19 +220,30 @@ def _gathered_parameter(trainer: "L.Trainer", value: Tensor) -> AbstractContextM
     return nullcontext()
 
 
-def _zero(stage: int, device_type: str, precision: str, timeout: timedelta) -> "Strategy":
+def check_strategy(name: str, precision: str) -> None:
+    """Refuse what cannot train, without importing anything heavy.
+
+    Raises:
+        UserError: an unknown strategy or precision, fp16, float64 under DeepSpeed, no DeepSpeed installed.
+    """
+    _check_names(name, precision)
+    if not name.startswith("deepspeed"):
+        return
     if precision == "64-true":
         raise UserError(
-            f"strategy=deepspeed_zero{stage} trains in float32: set trainer.precision to 32-true or "
-            f"bf16-mixed, or use strategy=ddp for 64-true."
+            f"strategy={name} trains in float32: set trainer.precision to 32-true or bf16-mixed, or use "
+            f"strategy=ddp for 64-true."
         )
-    if device_type == "cpu":
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read once, when DeepSpeed is imported
     if importlib.util.find_spec("deepspeed") is None:
         raise UserError(
-            f"strategy=deepspeed_zero{stage} needs DeepSpeed, which is not installed: "
-            f'pip install "poise[deepspeed]", or use strategy=ddp.'
+            f"strategy={name} needs DeepSpeed, which is not installed: launch/setup.sh deepspeed in a checkout, "
+            f"pip install deepspeed elsewhere; or use strategy=ddp."
         )
+
+
+def _zero(stage: int, device_type: str, precision: str, timeout: timedelta) -> "Strategy":
+    if device_type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read once, when DeepSpeed is imported
     from poise.zero import ZeroStrategy
 
     return ZeroStrategy(stage, device_type, precision, timeout)

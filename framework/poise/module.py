@@ -314,11 +314,11 @@ class TrainingModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the whole split, over all ranks."""
-        metrics = {"val/accuracy": self.val_accuracy, "val/nll": self.val_nll}
+        metrics = {"val/nll": self.val_nll, "val/accuracy": self.val_accuracy}
         if self.attacks:
             metrics["val/robust_accuracy"] = self.val_robust_accuracy
         for name, metric in metrics.items():
-            self.log(name, metric.compute().float(), prog_bar=name != "val/nll", rank_zero_only=False)
+            self.log(name, metric.compute().float(), prog_bar=name == list(metrics)[-1], rank_zero_only=False)
             metric.reset()
 
     @property

@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -36,6 +37,8 @@ from poise.report import render
 from poise.run_directory import RunDirectory, default_path, logged
 from poise.tables import write_table
 from poise.watch import NonFiniteLoss
+
+INTERRUPTED = 130  # exit code, as a shell has it
 
 log = logging.getLogger("poise")
 
@@ -127,6 +130,8 @@ def _refuse_objects(config: Config, objects: Objects) -> None:
 
 def _run_on_ranks(config: Config, directory: RunDirectory) -> Result:
     code = launch(directory.config, config.trainer.devices)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt  # rank 0 has said how to continue
     if code:
         raise RuntimeError(f"the run in {directory.path} failed with exit code {code}; see {directory.log}")
     return Result(directory.metrics(), directory.path)
@@ -164,6 +169,11 @@ def _fit(built: Built, directory: RunDirectory) -> TrainingModule:
     try:
         with without_chatter():
             trainer.fit(built.module, built.data, ckpt_path=path, weights_only=None if _sharded(built) else True)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt(_interrupted(directory)) from None
     except NonFiniteLoss as error:
         kept = checkpoint.newest(directory.checkpoints)
         raise NonFiniteLoss(f"{error}; last good checkpoint: {kept.directory if kept else 'none'}") from None
@@ -176,6 +186,12 @@ def _fit(built: Built, directory: RunDirectory) -> TrainingModule:
     saving.load_weights(chosen, finished)
     finished.metrics = {n: v for n, v in chosen.facts["metrics"].items() if n.startswith("val/")}
     return finished.to(device=trainer.strategy.root_device)
+
+
+def _interrupted(directory: RunDirectory) -> str:
+    kept = checkpoint.newest(directory.checkpoints)
+    at = f" from step {kept.facts['step']}" if kept else ""
+    return f"Interrupted. The same command with run_dir={directory.path} continues{at}."
 
 
 def _trainer(built: Built, directory: RunDirectory) -> L.Trainer:

@@ -1,6 +1,8 @@
 """`fit` from end to end, on real digits and on small data."""
 
+import importlib.util
 import json
+import signal
 import sys
 import types
 from collections.abc import Iterator
@@ -349,3 +351,30 @@ def test_several_devices_train_in_processes_of_their_own(tmp_path: Path) -> None
     assert kept is not None
     assert kept.ranks == 2
     assert Predictor.load(result.path)(torch.rand(3, 1, 8, 8)).shape == (3, 10)
+
+
+class Impatient(Recipe):
+    """Somebody presses Ctrl-C in the second epoch."""
+
+    def on_step_end(self, batch: Batch, step: Step) -> None:
+        if step.global_step == 5:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught:
+        small_fit(tmp_path / "run", {"impatient": Impatient()})
+    assert str(caught.value) == (
+        f"Interrupted. The same command with run_dir={tmp_path / 'run'} continues from step 4."
+    )
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_strategy_that_is_not_installed_is_refused_before_a_rank_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "deepspeed" else real(n, *a))
+    with pytest.raises(UserError, match="strategy=deepspeed_zero2 needs DeepSpeed, which is not installed: launch/"):
+        fit(data="digits", strategy="deepspeed_zero2", trainer={"devices": 2}, run_dir=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

@@ -223,5 +223,5 @@ def _shown(value: Any) -> str:
 
 
 def _nearest_choice(value: Any, hint: Any) -> str:
-    choices = get_args(hint) if get_origin(hint) is Literal else ("true", "false", "none")
-    return nearest(value, map(str, choices)) if isinstance(value, str) else ""
+    choices = map(str, get_args(hint)) if get_origin(hint) is Literal else ("true", "false") if hint is bool else ()
+    return nearest(value, list(choices)) if isinstance(value, str) else ""
