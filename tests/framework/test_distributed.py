@@ -275,5 +275,5 @@ def test_wrong_use_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="deepspeed_zero2 trains in float32.*strategy=ddp"):
         ask("deepspeed_zero2", "64-true")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r'launch/setup.sh deepspeed in a checkout'):
+    with pytest.raises(UserError, match=r"launch/setup.sh deepspeed in a checkout"):
         ask("deepspeed_zero1")
