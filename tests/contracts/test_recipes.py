@@ -180,7 +180,7 @@ def test_declared_collectives_are_those_made(name: str, collectives: Any) -> Non
 def test_passes_and_collectives_are_right_where_the_loss_is_evaluated_twice(name: str, collectives: Any) -> None:
     names = twice(name)
     if not trains(names):
-        pytest.skip("refused")
+        pytest.skip(f"{' with '.join(names)} is refused: see refusals.txt")
     declared, called = collectives[names]
     assert len(called) == declared, called
     made = kit.admitted(names, kind := kit.kind_for(names, "image"))
