@@ -18,6 +18,16 @@ RESUMABLE = (
     "trainer.checkpoint_every",
     "trainer.devices",
     "trainer.progress",
+    "tracking.name",
+    "tracking.uri",
+    "tracking.experiment",
+    "tracking.every",
+    "slurm.nodes",
+    "slurm.gpus",
+    "slurm.time",
+    "slurm.account",
+    "slurm.partition",
+    "slurm.extra",
 )
 
 

@@ -11,5 +11,7 @@ from poise.config.objects import written as written
 from poise.config.schema import Config as Config
 from poise.config.schema import DataConfig as DataConfig
 from poise.config.schema import Entry as Entry
+from poise.config.schema import SlurmConfig as SlurmConfig
 from poise.config.schema import ThreatConfig as ThreatConfig
+from poise.config.schema import TrackingConfig as TrackingConfig
 from poise.config.schema import TrainerConfig as TrainerConfig

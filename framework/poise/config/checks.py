@@ -1,10 +1,14 @@
 """What can be said of a config as a whole before anything is built."""
 
+import re
+
 from poise import registry
 from poise.config.draft import Draft
 from poise.config.schema import Config
 from poise.data.blocks import check_sizes
 from poise.errors import UserError
+
+_TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d\d?(:\d\d){0,2}")
 
 
 def check_trainer(config: Config, draft: Draft) -> None:
@@ -17,6 +21,13 @@ def check_trainer(config: Config, draft: Draft) -> None:
         check_sizes(*sizes)
     except UserError as error:
         draft.mistake(str(error))
+
+
+def check_slurm(config: Config, draft: Draft) -> None:
+    """A time limit that Slurm would read as another one is refused."""
+    time = config.slurm.time
+    if time is not None and not _TIME.fullmatch(time):
+        draft.mistake(f"slurm.time={time} is no time limit: write minutes, 30:00, 8:00:00 or 1-12:00:00.")
 
 
 def check_threat(config: Config, draft: Draft) -> None:

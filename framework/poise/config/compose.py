@@ -1,23 +1,22 @@
 """From what the user gives to a Config: on the command line, in files and in Python."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from poise import registry
-from poise.config.checks import check_threat, check_trainer
+from poise.config.checks import check_slurm, check_threat, check_trainer
 from poise.config.draft import Draft, Layer, flatten, put
 from poise.config.files import read_file, read_text, to_mapping
 from poise.config.members import look_up, read_names, read_parameters, refuse_strangers, with_brought
 from poise.config.schema import (
     DEFAULT_NAMES,
+    GROUPS,
     SCALARS,
     SINGLE,
     Config,
     DataConfig,
     Entry,
-    ThreatConfig,
-    TrainerConfig,
 )
 
 
@@ -82,27 +81,41 @@ def _config(draft: Draft) -> Config:
     data = _data(draft)
     model, optimizer, schedule = (_single(draft, group) for group in SINGLE)
     evaluation = _list(draft, "evaluation", "evaluator")
-    threat = ThreatConfig(**draft.fields(ThreatConfig, "threat"))
-    trainer = TrainerConfig(**draft.fields(TrainerConfig, "trainer"))
-    for group, cls in (("threat", ThreatConfig), ("trainer", TrainerConfig)):
-        draft.refuse_unknown(group, group, [item.name for item in fields(cls)])
+    groups = _groups(draft)
     config = Config(
         recipe=recipe,
         calibration=calibration,
         data=data,
         evaluation=evaluation,
-        threat=threat,
-        trainer=trainer,
         tables=_tables(draft),
         model=model,
         optimizer=optimizer,
         schedule=schedule,
+        **groups,
         **draft.fields(Config, only=SCALARS),
     )
     draft.refuse_rest(list(_paths(to_mapping(config))))
     check_trainer(config, draft)
     check_threat(config, draft)
+    check_slurm(config, draft)
     return config
+
+
+def _groups(draft: Draft) -> dict[str, Any]:
+    """The groups of fixed fields, as their dataclasses. A job's GPUs say how many ranks train."""
+    found: dict[str, Any] = {}
+    devices_given = draft.level("trainer.devices")
+    for group, cls in GROUPS.items():
+        found[group] = cls(**draft.fields(cls, group))
+        draft.refuse_unknown(group, group, [item.name for item in fields(cls)])
+    trainer, ranks = found["trainer"], found["slurm"].ranks
+    if ranks is not None and not devices_given:
+        found["trainer"] = replace(trainer, devices=ranks)
+    elif ranks is not None and ranks != trainer.devices:
+        draft.mistake(
+            f"trainer.devices={trainer.devices} and slurm.nodes × slurm.gpus = {ranks} differ: give one of them."
+        )
+    return found
 
 
 def _recipes(draft: Draft) -> tuple[dict[str, Entry], dict[str, Entry]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poise.config.draft import Draft
-from poise.config.schema import LISTS, SCALARS, SINGLE, Config, Entry
+from poise.config.schema import GROUPS, LISTS, SCALARS, SINGLE, Config, Entry
 from poise.errors import nearest
 
 
@@ -22,8 +22,7 @@ def to_mapping(config: Config) -> dict[str, Any]:
     return {
         **{group: lists[group] for group in LISTS},
         **{group: _single(getattr(config, group)) for group in SINGLE},
-        "threat": _fields(config.threat),
-        "trainer": _fields(config.trainer),
+        **{group: _fields(getattr(config, group)) for group in GROUPS},
         "tables": dict(config.tables),
         **{name: getattr(config, name) for name in SCALARS},
     }

@@ -100,6 +100,50 @@ class TrainerConfig:
         return default_block(self.batch_size) if self.block is None else self.block
 
 
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Where a run is tracked.
+
+    Args:
+        name: mlflow, or none.
+        uri: of the tracking server or database; None is what MLFLOW_TRACKING_URI says, else an SQLite database,
+            mlflow.db, in the working directory.
+        experiment: under which the run stands.
+        every: optimiser steps between two values of a training curve.
+    """
+
+    name: Literal["mlflow", "none"] = "mlflow"
+    uri: str | None = None
+    experiment: str = "poise"
+    every: int = _at_least(1, 10)
+
+
+@dataclass(frozen=True)
+class SlurmConfig:
+    """The job that a Slurm cluster is asked for; None is what the cluster gives by default.
+
+    Args:
+        nodes: machines.
+        gpus: of each node, one rank on each.
+        time: limit, as Slurm writes it: minutes, 30:00, 8:00:00 or 1-12:00:00.
+        account: that is charged.
+        partition: of the cluster.
+        extra: further options of sbatch, as in a shell.
+    """
+
+    nodes: int | None = _at_least(1, None)
+    gpus: int | None = _at_least(1, None)
+    time: str | None = None
+    account: str | None = None
+    partition: str | None = None
+    extra: str | None = None
+
+    @property
+    def ranks(self) -> int | None:
+        """Ranks of the whole job; None where its GPUs are not counted."""
+        return None if self.gpus is None else (self.nodes or 1) * self.gpus
+
+
 Strategy = Literal["auto", "ddp", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3"]
 
 
@@ -117,6 +161,8 @@ class Config:
         threat: of training and evaluation.
         evaluation: evaluators by alias, in order.
         trainer: sizes, precision, devices.
+        tracking: where its numbers go.
+        slurm: the job on a cluster.
         strategy: how ranks share the work; auto is one process, or ddp on several devices.
         selection: the validation metric that chooses the epoch; None is robust accuracy where the stack
             attacks, else accuracy.
@@ -135,6 +181,8 @@ class Config:
     evaluation: dict[str, Entry]
     threat: ThreatConfig = field(default_factory=ThreatConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
     tables: dict[str, str] = field(default_factory=dict)
     strategy: Strategy = "auto"
     selection: str | None = None
@@ -145,6 +193,12 @@ class Config:
 
 SINGLE = ("model", "optimizer", "schedule")
 LISTS = ("recipe", "calibration", "data", "evaluation")
-NAMED = (*SINGLE, *LISTS, "threat")
+NAMED = (*SINGLE, *LISTS, "threat", "tracking")
+GROUPS: dict[str, type] = {
+    "threat": ThreatConfig,
+    "trainer": TrainerConfig,
+    "tracking": TrackingConfig,
+    "slurm": SlurmConfig,
+}
 SCALARS = ("strategy", "selection", "seed", "run_dir", "resume")
-TOP = (*LISTS, *SINGLE, "threat", "trainer", "tables", *SCALARS)
+TOP = (*LISTS, *SINGLE, *GROUPS, "tables", *SCALARS)
