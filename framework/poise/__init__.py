@@ -16,7 +16,7 @@ _HOMES = {
     "Predictor": "poise.predictor",
     "Recipe": "poise.recipe",
     "RecipeStack": "poise.stack",
-    "Refusal": "poise.assembly",
+    "Refusal": "poise.rules",
     "Result": "poise.train",
     "Step": "poise.step",
     "Task": "poise.recipe",

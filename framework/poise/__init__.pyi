@@ -1,4 +1,3 @@
-from poise.assembly import Refusal as Refusal
 from poise.attacks.threat import Threat as Threat
 from poise.batch import Batch as Batch
 from poise.batch import Outcome as Outcome
@@ -12,6 +11,7 @@ from poise.predictor import Predictor as Predictor
 from poise.recipe import Passes as Passes
 from poise.recipe import Recipe as Recipe
 from poise.recipe import Task as Task
+from poise.rules import Refusal as Refusal
 from poise.stack import RecipeStack as RecipeStack
 from poise.step import Step as Step
 from poise.train import Result as Result

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from poise.assembly import Refusal
 from poise.batch import Batch
 from poise.data.dataset import Splits
 from poise.models.classifier import Classifier
 from poise.recipe import Task
+from poise.rules import Refusal
 from poise.stack import RecipeStack
 
 
@@ -59,7 +59,7 @@ class Ground:
         Raises:
             Refusal: an unmet need, or a kind of data not accepted.
         """
-        settled = self._settled()
+        settled = self.settled()
         needs = set[str]().union(*(member.needs for _, member in stack.items()))
         unknown = {need for need in needs if need not in settled and not need.startswith("table:")}
         stack.require(unknown | _true(settled) | self._tables(), self._kind())
@@ -82,7 +82,7 @@ class Ground:
             names = ", ".join(stack.names)
             raise Refusal("unmet need", f"{names} replays batches: train with trainer.accumulate=1")
         facts = {
-            **self._settled(),
+            **self.settled(),
             "index": batch.index is not None,
             "groups": batch.group is not None and self.task.num_groups > 0,
             "whole_batch": accumulate == 1,
@@ -90,7 +90,8 @@ class Ground:
         }
         stack.require(_true(facts) | set(batch.streams) | self._tables(), self._kind())
 
-    def _settled(self) -> dict[str, bool]:
+    def settled(self) -> dict[str, bool]:
+        """Capabilities that are known without a batch, and whether this run has them."""
         return {
             "clean": True,
             "class_counts": self.task.class_counts is not None,

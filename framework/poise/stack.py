@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from poise.assembly import Refusal, assembled, listed, one_replay_count, overrides, way_out
+from poise.assembly import assembled, declarations, one_replay_count, overrides
 from poise.batch import Batch, InnerLoss, Outcome
 from poise.models.classifier import Classifier, Output
 from poise.modes import frozen_statistics
 from poise.recipe import Passes, Recipe, Task
+from poise.rules import Refusal, unmet_needs
 from poise.step import Step
 
 _WITH_THE_LOSS = ("transform", "adjust", "criterion", "objective", "penalty")  # called at each evaluation of it
@@ -63,10 +64,9 @@ class RecipeStack(nn.Module):
     def require(self, provided: Iterable[str], kind: str = "image") -> None:
         """Refuse needs that neither the members nor the run (`provided`) meet, and kinds of data not accepted."""
         members = dict(self.items())
-        have = set(provided).union(*(member.provides for member in members.values()))
+        for refusal in unmet_needs(declarations(members), provided):
+            raise refusal
         for name, member in members.items():
-            if missing := sorted(member.needs - have):
-                raise Refusal("unmet need", f"{name} needs {listed(missing)}: {way_out(missing[0])}")
             if kind not in member.accepts:
                 accepted = ", ".join(sorted(member.accepts))
                 raise Refusal("kind of data", f"{name} works on {accepted} data, and this is {kind} data")

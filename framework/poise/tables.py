@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from poise.errors import UserError, nearest
+from poise.config.places import table_file
+from poise.errors import UserError
 
 
 def write_table(directory: Path, name: str, table: Shaped[Tensor, "N ..."]) -> None:
@@ -22,15 +23,7 @@ def read_table(where: str, name: str) -> Shaped[Tensor, "N ..."]:
     Raises:
         UserError: there is none, or it is no array.
     """
-    path = Path(where)
-    if path.is_dir():
-        made = sorted(file.stem for file in (path / "tables").glob("*.npy"))
-        if name not in made:
-            known = ", ".join(made) or "none"
-            raise UserError(f"tables.{name}={where}: that run made no such table, only {known}.{nearest(name, made)}")
-        path = path / "tables" / f"{name}.npy"
-    if not path.is_file():
-        raise UserError(f"tables.{name}={where}: there is no such file or run")
+    path = table_file(where, name)
     try:
         return torch.from_numpy(np.load(path, allow_pickle=False))
     except (ValueError, OSError, EOFError) as error:

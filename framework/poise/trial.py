@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from poise import registry
-from poise.assembly import Refusal, overrides
+from poise.assembly import declarations, overrides
 from poise.batch import Batch
 from poise.models.classifier import Classifier
+from poise.rules import Refusal, void_attacks
 from poise.stack import RecipeStack
 from poise.step import Step
 
@@ -29,7 +29,8 @@ def refuse_unheard(stack: RecipeStack, model: Classifier, batch: Batch, step: St
     Raises:
         Refusal: a member's hook is reached by nobody in this stack, or what an attack finds is used by nobody.
     """
-    _refuse_void_attack(stack)
+    for refusal in void_attacks(declarations(dict(stack.items()))):
+        raise refusal
     twin_model, twin_stack = copy.deepcopy((model, stack))
     called = _listen(twin_stack)
     step = step.replace(model=twin_model.train(), stack=twin_stack)
@@ -39,19 +40,6 @@ def refuse_unheard(stack: RecipeStack, model: Classifier, batch: Batch, step: St
         for hook in WATCHED:
             if overrides(member, hook) and (name, hook) not in called:
                 raise Refusal("never called", _explain(stack, name, hook))
-
-
-def _refuse_void_attack(stack: RecipeStack) -> None:
-    """An attack that nobody trains on would cost its passes and change nothing."""
-    name, attacker = stack.owner("attack")
-    if not overrides(attacker, "attack") or overrides(attacker, "objective"):
-        return
-    if any(member.needs & attacker.provides for _, member in stack.items()):
-        return
-    known = registry.records("recipe").values()
-    users = ", ".join(r.name for r in known if r.needs & attacker.provides and "objective" in r.hooks)
-    way_out = f"add one that does ({users})" if users else 'declare what it provides, such as frozenset({"attack"})'
-    raise Refusal("attack not used", f"{name} attacks every batch, and no member trains on what it finds: {way_out}")
 
 
 def _one_step(stack: RecipeStack, batch: Batch, step: Step) -> None:

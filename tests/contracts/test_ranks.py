@@ -16,7 +16,6 @@ from torch import Tensor
 
 from contracts.kit import user_of_the_attack
 from poise import registry
-from poise.assembly import Refusal
 from poise.batch import Batch
 from poise.console import without_chatter
 from poise.data.dataset import Arrays, Splits
@@ -26,6 +25,7 @@ from poise.models.small_cnn import small_cnn
 from poise.module import TrainingModule
 from poise.optimizers.sgd import sgd
 from poise.recipe import Recipe
+from poise.rules import Refusal
 from poise.schedules.constant import constant
 from poise.stack import RecipeStack
 from poise.step import Step

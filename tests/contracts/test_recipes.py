@@ -17,10 +17,10 @@ from torch import Tensor
 
 from contracts import kit
 from poise import registry
-from poise.assembly import Refusal
 from poise.batch import Batch
 from poise.module import TrainingModule
 from poise.registry import Parameter, Record
+from poise.rules import Refusal
 from ranks import Pair
 
 RECORDS = registry.records("recipe")

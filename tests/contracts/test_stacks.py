@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy as nll
 
 from contracts import kit
 from poise import registry
-from poise.assembly import REASONS, Refusal
 from poise.registry.hooks import HOOKS, ONE_OWNER
+from poise.rules import REASONS, Refusal
 from poise.stack import RecipeStack
 
 FILE = Path(__file__).parent / "refusals.txt"

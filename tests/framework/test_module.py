@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from poise import Batch, Recipe, Step, Threat, TrainingModule
-from poise.assembly import Refusal
 from poise.errors import UserError
 from poise.models.classifier import Classifier
 from poise.optimizers.sgd import sgd
 from poise.recipe import Task
+from poise.rules import Refusal
 from poise.schedules.constant import constant
 from poise_recipes import AWP, GroupDRO, Mixup, Trades
 from small_runs import CLASSES, GROUPS, rows

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from poise.assembly import REASONS, Refusal
 from poise.errors import UserError
 from poise.recipe import Passes, Recipe, Task
+from poise.rules import REASONS, Refusal
 from poise.stack import RecipeStack
 from stack_members import (
     ROWS,
@@ -96,7 +96,11 @@ def refusal(members: Mapping[str, Recipe]) -> Refusal:
             "conflict",
             "against cannot train with mixer, which makes `mixed`: keep one of them",
         ),
-        ({"needy": Needs()}, "unmet need", "needy needs `attack`: add a recipe that attacks"),
+        (
+            {"needy": Needs()},
+            "unmet need",
+            "needy needs `attack`: add a recipe (pgd, tiny_free) that provides `attack`",
+        ),
         ({"a": Circle(), "b": Circle()}, "order", "a and b each ask to come after the other: leave one out"),
         (
             {"pictures": Pictures()},
@@ -126,7 +130,7 @@ def test_refusals_name_both_sides_and_the_way_out(members: Mapping[str, Recipe],
         ("layers", "a Classifier with layer_names"),
         ("class_counts", "train through poise.fit"),
         ("table:errors", "give tables.errors=<file or run>"),
-        ("views", "add a recipe or data that provides `views`"),
+        ("views", r"add a recipe \(tiny_views\) that provides `views`"),
     ],
 )
 def test_an_unmet_need_says_how_to_meet_it(need: str, way_out: str) -> None:

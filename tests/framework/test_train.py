@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from poise import Batch, Outcome, Predictor, Recipe, Result, Step, Task, checkpoint, fit
-from poise.assembly import Refusal
 from poise.config import from_yaml
 from poise.data.dataset import Arrays
 from poise.errors import UserError
+from poise.rules import Refusal
 from poise.train import run
 from poise.watch import NonFiniteLoss
 from poise_recipes import GroupDRO, Mixup, ProjectionHead, TemperatureScaling, Trades

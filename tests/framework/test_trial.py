@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from poise.assembly import Refusal
 from poise.batch import Batch, Outcome
 from poise.models.classifier import Classifier
 from poise.recipe import Recipe
+from poise.rules import Refusal
 from poise.stack import RecipeStack
 from poise.step import Step
 from poise.trial import refuse_unheard

@@ -1,6 +1,6 @@
 """From what the user gives to a Config: on the command line, in files and in Python."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -18,10 +18,18 @@ from poise.config.schema import (
     DataConfig,
     Entry,
 )
+from poise.config.stacking import check_stack
+
+Check = Callable[[Config, Draft], None]
+CHECKS: tuple[Check, ...] = (check_stack,)
 
 
-def parse(arguments: Sequence[str]) -> Config:
+def parse(arguments: Sequence[str], checks: Sequence[Check] = CHECKS) -> Config:
     """The config that `path=value` arguments describe, in any order.
+
+    Args:
+        arguments: as on the command line.
+        checks: further looks at the whole config, whose mistakes are said with all others.
 
     Raises:
         ConfigErrors: all mistakes, one line each.
@@ -33,45 +41,52 @@ def parse(arguments: Sequence[str]) -> Config:
             draft.mistake(f"{argument!r} is not of the form path=value, such as trainer.max_epochs=10.")
         else:
             put(values, path, text, draft)
-    return _with_file(draft, Layer("", values))
+    return _with_file(draft, Layer("", values), checks)
 
 
-def compose(values: Mapping[str, Any] | None = None) -> Config:
+def compose(values: Mapping[str, Any] | None = None, checks: Sequence[Check] = CHECKS) -> Config:
     """The config that nested values describe: Python's own, or text as on the command line.
+
+    Args:
+        values: by group, nested or by path.
+        checks: as of parse.
 
     Raises:
         ConfigErrors: all mistakes, one line each.
     """
     draft = Draft()
-    return _with_file(draft, flatten(values or {}, draft))
+    return _with_file(draft, flatten(values or {}, draft), checks)
 
 
-def from_yaml(text: str, source: str = "") -> Config:
+def from_yaml(text: str, source: str = "", checks: Sequence[Check] = CHECKS) -> Config:
     """The config that a YAML text describes, read as strings.
 
     Args:
         text: as `to_yaml` writes it.
         source: where it is from, for messages.
+        checks: as of parse.
 
     Raises:
         ConfigErrors: all mistakes, one line each.
     """
     draft = Draft()
-    return _composed(draft, flatten(read_text(text, source or "the YAML text", draft), draft, source))
+    return _composed(draft, flatten(read_text(text, source or "the YAML text", draft), draft, source), checks)
 
 
-def _with_file(draft: Draft, top: Layer) -> Config:
+def _with_file(draft: Draft, top: Layer, checks: Sequence[Check]) -> Config:
     """The config of a layer over the file that its `config` names. Files do not nest."""
     values = dict(top.values)
     path = values.pop("config", None)
     if path is not None:
         draft.add(flatten(read_file(str(path), draft), draft, str(path)))
-    return _composed(draft, Layer(top.source, values))
+    return _composed(draft, Layer(top.source, values), checks)
 
 
-def _composed(draft: Draft, top: Layer) -> Config:
+def _composed(draft: Draft, top: Layer, checks: Sequence[Check]) -> Config:
     draft.add(top)
     config = _config(draft)
+    for check in checks:
+        check(config, draft)
     draft.finish()
     return config
 

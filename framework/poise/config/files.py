@@ -115,11 +115,12 @@ def _quotes(text: str) -> str | None:
 def _list(entries: Mapping[str, Entry]) -> dict[str, Any]:
     if not entries:
         return {}
-    names = [_item(alias, entry) for alias, entry in entries.items()]
+    names = [item(alias, entry) for alias, entry in entries.items()]
     return {"name": names} | {alias: dict(entry.params) for alias, entry in entries.items() if entry.params}
 
 
-def _item(alias: str, entry: Entry) -> str:
+def item(alias: str, entry: Entry) -> str:
+    """A member as `recipe=` names it: `name`, or `name@alias`."""
     return entry.name if alias == entry.name.rpartition(":")[2] else f"{entry.name}@{alias}"
 
 

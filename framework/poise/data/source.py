@@ -1,5 +1,7 @@
 """Where data come from."""
 
+from typing import ClassVar
+
 from poise.data.dataset import Splits
 
 
@@ -8,7 +10,14 @@ class DataSource:
 
     Parameters are constructor arguments, kept under their own names. Loading depends on them and the seed
     alone, so that every rank and machine gets the same splits.
+
+    Attributes:
+        files: parameters that name a file or directory, looked for before anything is built.
+        valid_range: of the inputs, where it is known before they are read.
     """
+
+    files: ClassVar[frozenset[str]] = frozenset()
+    valid_range: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
 
     def load(self, seed: int) -> Splits:
         """The data, split and checked."""

@@ -92,7 +92,7 @@ def load(record: Record) -> Any:
     return import_object(record.qualified)
 
 
-def build(kind: str, name: str, **params: Any) -> Any:
+def build(kind: str, name: str, /, **params: Any) -> Any:
     """An object of a kind by its name, from the parameters given and what the framework supplies.
 
     Raises:

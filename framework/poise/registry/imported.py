@@ -133,6 +133,8 @@ def _attributes(cls: type, root: type | None) -> dict[str, Any]:
     for base in reversed(cls.__mro__):
         if root is None or issubclass(base, root):
             found |= {n: v for n, v in vars(base).items() if not n.startswith("_") and _literal(v)}
+            for name in [name for name in found if isinstance(vars(base).get(name), property)]:
+                del found[name]  # decided for each instance
     return found
 
 

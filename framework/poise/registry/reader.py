@@ -116,6 +116,8 @@ def _attributes(order: Sequence[Class]) -> dict[str, Any]:
                 found[name] = value(node) if node is not None else None
             except UnreadableError as error:
                 raise UnreadableError(f"{cls.node.name}.{name}: {error}") from error
+        for name in [name for name in found if cls.method(name) is not None]:
+            del found[name]  # a property decides it for each instance
     return found
 
 

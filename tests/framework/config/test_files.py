@@ -61,11 +61,11 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
 @settings(max_examples=30, deadline=None)
 @given(runs())
 def test_a_config_comes_back_from_its_yaml(values: dict[str, Any]) -> None:
-    config = compose(values)
+    config = compose(values, checks=())  # of members drawn at random, many contradict each other
     text = to_yaml(config)
-    assert from_yaml(text) == config
-    assert to_yaml(from_yaml(text)) == text
-    assert compose(to_mapping(config)) == config
+    assert from_yaml(text, checks=()) == config
+    assert to_yaml(from_yaml(text, checks=())) == text
+    assert compose(to_mapping(config), checks=()) == config
 
 
 @settings(max_examples=30, deadline=None)

@@ -32,7 +32,8 @@ class Npz(DataSource):
         calibration: share of the training rows that fits calibrators, where the file has no x_calibration.
     """
 
-    valid_range: ClassVar[None] = None  # the arrays decide
+    files: ClassVar[frozenset[str]] = frozenset({"path"})
+    valid_range: ClassVar[tuple[float, float] | None] = None  # the arrays decide
 
     def __init__(self, path: str, val: float = 0.1, calibration: float = 0.1) -> None:
         self.path = path

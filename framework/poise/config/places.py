@@ -1,0 +1,83 @@
+"""Files and directories that a config names: looked at before anything is built, and without changing any."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from poise import registry
+from poise.config.draft import Draft
+from poise.config.files import to_yaml
+from poise.config.schema import Config, Entry
+from poise.errors import UserError, nearest
+from poise.run_directory import RunDirectory
+
+
+def check_places(config: Config, draft: Draft) -> None:
+    """A run directory that is not to be had, and files of data or tables that are not there."""
+    for look in (_look_at_run_directory, _look_at_data, _look_at_tables):
+        for mistake in look(config):
+            draft.mistake(mistake)
+
+
+def table_file(where: str, name: str) -> Path:
+    """The file of a table: itself, or in the directory of the run that made it.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(where)
+    if path.is_dir():
+        made = sorted(file.stem for file in (path / "tables").glob("*.npy"))
+        if name not in made:
+            known = ", ".join(made) or "none"
+            raise UserError(f"tables.{name}={where}: that run made no such table, only {known}.{nearest(name, made)}")
+        return path / "tables" / f"{name}.npy"
+    if not path.is_file():
+        raise UserError(f"tables.{name}={where}: there is no such file or run.{_nearest_file(path)}")
+    return path
+
+
+def _look_at_run_directory(config: Config) -> Iterable[str]:
+    if config.run_dir is None:
+        return
+    path = Path(config.run_dir)
+    try:
+        RunDirectory(path).check(to_yaml(config), resume=config.resume == "auto")
+    except UserError as error:
+        yield f"{error}."
+        return
+    standing = next((place for place in (path, *path.absolute().parents) if place.exists()), Path("/"))
+    if not standing.is_dir():
+        yield f"run_dir={path}: {standing} is a file."
+    elif not os.access(standing, os.W_OK | os.X_OK):
+        yield f"run_dir={path} cannot be written: no permission in {standing}."
+
+
+def _look_at_data(config: Config) -> Iterable[str]:
+    yield from _missing_files("data", "data", config.data)
+    for alias, entry in config.data.wrappers.items():
+        yield from _missing_files("wrapper", f"data.{alias}", entry)
+
+
+def _missing_files(kind: str, address: str, entry: Entry) -> Iterable[str]:
+    files: Iterable[str] = registry.find(kind, entry.name).attributes.get("files") or ()
+    for name in sorted(files):
+        value = entry.params.get(name)
+        if isinstance(value, str) and not Path(value).exists():
+            yield f"{address}.{name}={value}: there is no such file.{_nearest_file(Path(value))}"
+
+
+def _look_at_tables(config: Config) -> Iterable[str]:
+    for name, where in config.tables.items():
+        try:
+            table_file(where, name)
+        except UserError as error:
+            yield str(error)
+
+
+def _nearest_file(path: Path) -> str:
+    """A file beside it of a name like it; or the first directory on the way that is not there."""
+    missing = next((parent for parent in reversed(path.parents) if not parent.exists()), None)
+    if missing is not None:
+        return f" There is no {missing}."
+    return nearest(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else ""

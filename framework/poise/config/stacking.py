@@ -1,0 +1,59 @@
+"""Where a config's recipes contradict each other, by their records alone: before anything is built."""
+
+from collections.abc import Iterator
+
+from poise import registry
+from poise.config.draft import Draft
+from poise.config.files import item
+from poise.config.schema import Config
+from poise.rules import (
+    RUN_PROVIDES,
+    Declaration,
+    Members,
+    Refusal,
+    contradictions,
+    declaration_of,
+    order,
+    unmet_needs,
+    void_attacks,
+)
+
+
+def check_stack(config: Config, draft: Draft) -> None:
+    """Members that contradict each other, or need what nobody and no run provides.
+
+    What depends on the data (groups, streams …) is left to the run, as is a stack of which a member decides a
+    capability for each instance.
+    """
+    found = {alias: _declaration(entry.name) for alias, entry in config.recipe.items()}
+    declared = {alias: declaration for alias, declaration in found.items() if declaration is not None}
+    if len(declared) == len(found):
+        stack = ",".join(item(alias, entry) for alias, entry in config.recipe.items() if not entry.brought_by)
+        for refusal in _refusals(declared, config):
+            draft.mistake(f"recipe={stack}: {refusal}.")
+
+
+def _declaration(name: str) -> Declaration | None:
+    return declaration_of(registry.find("recipe", name))
+
+
+def _refusals(members: Members, config: Config) -> Iterator[Refusal]:
+    try:
+        order(members)
+    except Refusal as refusal:
+        yield refusal
+    yield from contradictions(members)
+    yield from void_attacks(members)
+    yield from unmet_needs(members, _may_provide(members, config))
+
+
+def _may_provide(members: Members, config: Config) -> set[str]:
+    """All that this run may provide; a need that no recipe at all provides may be a stream of the data."""
+    have = set(RUN_PROVIDES) | {f"table:{name}" for name in config.tables}
+    if config.trainer.accumulate > 1:
+        have.remove("whole_batch")
+    if config.strategy == "deepspeed_zero3":
+        have.remove("whole_weights")
+    by_recipes = set[str]().union(*(record.provides for record in registry.records("recipe").values()))
+    needed = set[str]().union(*(member.needs for member in members.values()))
+    return have | {need for need in needed - by_recipes - RUN_PROVIDES if not need.startswith("table:")}
