@@ -5,6 +5,7 @@ from poise.config.compose import compose as compose
 from poise.config.compose import from_yaml as from_yaml
 from poise.config.compose import parse as parse
 from poise.config.errors import ConfigErrors as ConfigErrors
+from poise.config.explain import explain as explain
 from poise.config.files import to_mapping as to_mapping
 from poise.config.files import to_yaml as to_yaml
 from poise.config.objects import write_down as write_down

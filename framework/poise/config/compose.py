@@ -6,9 +6,12 @@ from typing import Any
 
 from poise import registry
 from poise.config.checks import check_slurm, check_threat, check_trainer
-from poise.config.draft import Draft, Layer, flatten, put
+from poise.config.draft import Draft
+from poise.config.expansion import with_presets
 from poise.config.files import read_file, read_text, to_mapping
+from poise.config.layers import Layer, from_arguments, from_file, from_values
 from poise.config.members import look_up, read_names, read_parameters, refuse_strangers, with_brought
+from poise.config.references import with_values
 from poise.config.schema import (
     DEFAULT_NAMES,
     GROUPS,
@@ -34,14 +37,8 @@ def parse(arguments: Sequence[str], checks: Sequence[Check] = CHECKS) -> Config:
     Raises:
         ConfigErrors: all mistakes, one line each.
     """
-    draft, values = Draft(), dict[str, Any]()
-    for argument in arguments:
-        path, equals, text = argument.partition("=")
-        if not equals or not path:
-            draft.mistake(f"{argument!r} is not of the form path=value, such as trainer.max_epochs=10.")
-        else:
-            put(values, path, text, draft)
-    return _with_file(draft, Layer("", values), checks)
+    draft = Draft()
+    return _with_file(draft, from_arguments(arguments, draft.mistake), checks)
 
 
 def compose(values: Mapping[str, Any] | None = None, checks: Sequence[Check] = CHECKS) -> Config:
@@ -55,7 +52,7 @@ def compose(values: Mapping[str, Any] | None = None, checks: Sequence[Check] = C
         ConfigErrors: all mistakes, one line each.
     """
     draft = Draft()
-    return _with_file(draft, flatten(values or {}, draft), checks)
+    return _with_file(draft, from_values({} if values is None else values, draft.mistake), checks)
 
 
 def from_yaml(text: str, source: str = "", checks: Sequence[Check] = CHECKS) -> Config:
@@ -70,25 +67,55 @@ def from_yaml(text: str, source: str = "", checks: Sequence[Check] = CHECKS) -> 
         ConfigErrors: all mistakes, one line each.
     """
     draft = Draft()
-    return _composed(draft, flatten(read_text(text, source or "the YAML text", draft), draft, source), checks)
+    layer = from_file(read_text(text, source or "the YAML text", draft), source, draft.mistake)
+    return _composed(draft, [layer], checks)
+
+
+def explained(
+    given: Sequence[str] | Mapping[str, Any], checks: Sequence[Check] = CHECKS
+) -> tuple[Config, dict[str, str]]:
+    """The config that arguments or nested values describe, and where its values come from.
+
+    Args:
+        given: as of parse, or as of compose.
+        checks: as of parse.
+
+    Returns:
+        The config, and by path: "preset trades_cifar10", a file, "command line", "brought by trades" …; what is not
+        there is a default.
+
+    Raises:
+        ConfigErrors: all mistakes, one line each.
+    """
+    draft = Draft()
+    layer = (from_values if isinstance(given, Mapping) else from_arguments)(given, draft.mistake)  # type: ignore[arg-type]
+    return _with_file(draft, layer, checks), draft.origins
 
 
 def _with_file(draft: Draft, top: Layer, checks: Sequence[Check]) -> Config:
     """The config of a layer over the file that its `config` names. Files do not nest."""
     values = dict(top.values)
     path = values.pop("config", None)
-    if path is not None:
-        draft.add(flatten(read_file(str(path), draft), draft, str(path)))
-    return _composed(draft, Layer(top.source, values), checks)
+    file = [] if path is None else [from_file(read_file(str(path), draft), str(path), draft.mistake)]
+    return _composed(draft, [*file, replace(top, values=values)], checks)
 
 
-def _composed(draft: Draft, top: Layer, checks: Sequence[Check]) -> Config:
-    draft.add(top)
+def _composed(draft: Draft, layers: Sequence[Layer], checks: Sequence[Check]) -> Config:
+    for layer in with_values(draft, with_presets(draft, layers), _tree):
+        draft.add(layer)
     config = _config(draft)
     for check in checks:
         check(config, draft)
     draft.finish()
     return config
+
+
+def _tree(layers: Sequence[Layer]) -> dict[str, Any]:
+    """The whole config that layers make, nested, whatever is wrong with it."""
+    draft = Draft()
+    for layer in layers:
+        draft.add(layer)
+    return to_mapping(_config(draft))
 
 
 def _config(draft: Draft) -> Config:
@@ -126,6 +153,7 @@ def _groups(draft: Draft) -> dict[str, Any]:
     trainer, ranks = found["trainer"], found["slurm"].ranks
     if ranks is not None and not devices_given:
         found["trainer"] = replace(trainer, devices=ranks)
+        draft.origins["trainer.devices"] = "slurm.nodes × slurm.gpus"
     elif ranks is not None and ranks != trainer.devices:
         draft.mistake(
             f"trainer.devices={trainer.devices} and slurm.nodes × slurm.gpus = {ranks} differ: give one of them."
@@ -150,6 +178,7 @@ def _recipes(draft: Draft) -> tuple[dict[str, Entry], dict[str, Entry]]:
         own = read_names(draft, "calibration", ["calibrator"], _default_calibrators(), nothing="none")
     elif calibration_level < level and stray:
         own = stray
+        draft.origins["calibration.name"] = draft.origins["recipe.name"]
     elif calibration_level == level:
         own = own | stray
 

@@ -5,32 +5,40 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from poise.config.errors import ConfigErrors
+from poise.config.layers import Layer, by_alias, items, shown
 from poise.config.schema import DEFAULT_NAMES, LISTS, NAMED, TOP
 from poise.config.values import convert, expected
 from poise.errors import nearest
 from poise.registry import UNWRITABLE, Record
 
 
-@dataclass(frozen=True)
-class Layer:
-    """What one place gives.
+class _Broken:
+    """Stands for a value that is a mistake already, so that nobody complains of it again."""
 
-    Args:
-        source: where it is, for messages; "" is the command line or Python.
-        values: by path.
-    """
+    def __repr__(self) -> str:
+        return "${…}"
 
-    source: str
-    values: Mapping[str, Any]
+
+BROKEN: Any = _Broken()
 
 
 @dataclass(frozen=True)
 class Given:
-    """A value, the layer it comes from, and where that is."""
+    """A value, the layer it comes from, and where that is.
+
+    Args:
+        value: as it was given.
+        level: of the layer, from 1; 0 is the default.
+        source: for messages; "" is the command line or Python.
+        origin: for who asks what a value comes from.
+        preset: whether a preset gave it.
+    """
 
     value: Any
     level: int
     source: str
+    origin: str = "default"
+    preset: bool = False
 
     @property
     def where(self) -> str:
@@ -43,13 +51,18 @@ class Draft:
 
     def __init__(self) -> None:
         self.mistakes: list[str] = []
+        self.origins: dict[str, str] = {}  # of each value that was read, by path; what is not here is a default
         self._given: dict[str, Given] = {}
         self._levels = 0
 
     def add(self, layer: Layer) -> None:
         """Put a layer on top. A thing that is newly named starts from its own defaults."""
         self._levels += 1
-        new = {path: Given(value, self._levels, layer.source) for path, value in layer.values.items()}
+        preset = layer.kind == "preset"
+        new = {
+            path: Given(value, self._levels, layer.source, layer.origins.get(path, layer.origin), preset)
+            for path, value in layer.values.items()
+        }
         for group in NAMED:
             if (named := new.get(f"{group}.name")) is not None:
                 before = self._given.get(f"{group}.name")
@@ -57,7 +70,10 @@ class Draft:
         self._given |= new
 
     def _forget(self, group: str, old: Any, new: Any) -> None:
-        """Drop what lower layers said of things that are no longer named."""
+        """Drop what lower layers said of things that are no longer named.
+
+        What presets say of recipes stays: they are there because the list that counts names them.
+        """
         if group in LISTS:
             was, now = by_alias(old), by_alias(new)
             gone = [f"{group}.{alias}." for alias, name in was.items() if now.get(alias, name) != name]
@@ -66,7 +82,8 @@ class Draft:
         else:
             gone = [f"{group}."] if old != new else []
         for path in self.below(group):
-            if any(path.startswith(prefix) for prefix in gone):
+            of_preset = group == "recipe" and self._given[path].preset
+            if any(path.startswith(prefix) for prefix in gone) and not of_preset:
                 del self._given[path]
 
     def mistake(self, text: str) -> None:
@@ -79,23 +96,26 @@ class Draft:
 
     def take(self, path: str) -> Given | None:
         """A value, which is then read."""
-        return self._given.pop(path, None)
+        given = self._given.pop(path, None)
+        if given is not None:
+            self.origins[path] = given.origin
+        return given
 
     def value(self, path: str, hint: Any, default: Any, metadata: Mapping[str, Any] | None = None) -> Any:
         """A value of a type, or the default where none is given or what is given is a mistake."""
         given = self.take(path)
-        if given is None:
+        if given is None or given.value is BROKEN:
             return default
         try:
             found = convert(given.value, hint)
         except ValueError as error:
-            self.mistake(f"{path}={_shown(given.value)}{given.where} {error}.{_nearest_choice(given.value, hint)}")
+            self.mistake(f"{path}={shown(given.value)}{given.where} {error}.{_nearest_choice(given.value, hint)}")
             return default
         limits = metadata or {}
         if found is not None and "least" in limits and found < limits["least"]:
-            self.mistake(f"{path}={_shown(given.value)}{given.where} has to be {limits['least']} or more.")
+            self.mistake(f"{path}={shown(given.value)}{given.where} has to be {limits['least']} or more.")
         if found is not None and "above" in limits and found <= limits["above"]:
-            self.mistake(f"{path}={_shown(given.value)}{given.where} has to be above {limits['above']:g}.")
+            self.mistake(f"{path}={shown(given.value)}{given.where} has to be above {limits['above']:g}.")
         return found
 
     def fields(self, cls: type, group: str = "", only: Sequence[str] = ()) -> dict[str, Any]:
@@ -153,8 +173,7 @@ class Draft:
         for path, given in self._given.items():
             if path in TOP:
                 if given.value != {}:
-                    shown = f"{path}={_shown(given.value)}{given.where}"
-                    self.mistake(f"{shown}: {path} is a group. Set what is in it.")
+                    self.mistake(f"{path}={shown(given.value)}{given.where}: {path} is a group. Set what is in it.")
                 continue
             alike = [other for other in known if other.rpartition(".")[2] == path]
             hint = f" Did you mean {alike[0]!r}?" if alike else nearest(path, [*known, *TOP])
@@ -171,55 +190,12 @@ class Draft:
             del self._given[path]
 
 
-def flatten(tree: Mapping[Any, Any], draft: Draft, source: str = "") -> Layer:
-    """A nested mapping as values by path; keys may themselves be paths."""
-    values: dict[str, Any] = {}
-
-    def walk(prefix: str, node: Any) -> None:
-        if isinstance(node, Mapping) and node:
-            for key, child in node.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), child)
-        else:
-            put(values, prefix, node, draft, source)
-
-    for key, child in tree.items():
-        walk(str(key), child)
-    return Layer(source, values)
-
-
-def put(values: dict[str, Any], path: str, value: Any, draft: Draft, source: str = "") -> None:
-    """Add a value; `recipe=a` is short for `recipe.name=a`, and a path given twice is a mistake."""
-    full = f"{path}.name" if path in NAMED and value != {} else path
-    if full in values:
-        where = f" in {source}" if source else ""
-        draft.mistake(f"{path} is given twice{where}: {_shown(values[full])} and {_shown(value)}.")
-    values[full] = value
-
-
-def items(value: Any) -> list[str]:
-    """The names in a list of names, or in text split at commas."""
-    if isinstance(value, str):
-        value = value.split(",")
-    return [str(item).strip() for item in value] if isinstance(value, list | tuple) else []
-
-
-def by_alias(value: Any) -> dict[str, str]:
-    """The names in a list of names, by alias."""
-    split = [item.partition("@") for item in items(value)]
-    return {alias or name.rpartition(":")[2]: name for name, _, alias in split}
-
-
 def _own(default: Any, hint: Any) -> Any:
     """A constructor's default in its parameter's type: 6 becomes 6.0 where a float is meant."""
     try:
         return default if isinstance(default, str) else convert(default, hint)
     except ValueError:
         return default
-
-
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else "none" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _nearest_choice(value: Any, hint: Any) -> str:

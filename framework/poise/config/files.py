@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poise.config.draft import Draft
+from poise.config.references import escaped
 from poise.config.schema import GROUPS, LISTS, SCALARS, SINGLE, Config, Entry
 from poise.errors import nearest
 
@@ -32,7 +33,15 @@ def to_yaml(config: Config) -> str:
     """A config as YAML text that `from_yaml` turns back into the same config."""
     import yaml
 
-    return yaml.dump(to_mapping(config), Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=10**9)
+    return yaml.dump(escaped(to_mapping(config)), Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=10**9)
+
+
+def scalar(value: Any) -> str:
+    """A value or a list as YAML on one line, without a line break."""
+    import yaml
+
+    text: str = yaml.dump([value], Dumper=_dumper(), default_flow_style=True, allow_unicode=True, width=10**9)
+    return text.strip()[1:-1]
 
 
 def read_file(path: str, draft: Draft) -> dict[str, Any]:
@@ -43,7 +52,7 @@ def read_file(path: str, draft: Draft) -> dict[str, Any]:
     except FileNotFoundError:
         beside = [other.name for other in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
         draft.mistake(f"config={path}: there is no such file.{nearest(file.name, beside)}")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         draft.mistake(f"config={path} cannot be read: {error}.")
     else:
         return read_text(text, path, draft)

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from poise import registry
-from poise.config.draft import Draft, Given, items
+from poise.config import presets
+from poise.config.draft import Draft, Given
+from poise.config.layers import items, shown
 from poise.config.schema import Entry
 from poise.errors import UserError, nearest
 from poise.registry import Record
@@ -71,8 +73,10 @@ def look_up(draft: Draft, what: str, kinds: Sequence[str], name: str) -> Record 
     for kind in reversed(kinds):
         known |= registry.records(kind)
     if name not in known:
-        asked = " or ".join(kinds)
-        own = nearest(name, known) or " One of your own is written package.module:Class."
+        may_be_preset = "recipe" in kinds and "calibrator" in kinds
+        asked = "recipe, calibrator or preset" if may_be_preset else " or ".join(kinds)
+        alike = [*known, *(presets.names() if may_be_preset else ())]
+        own = nearest(name, alike) or " One of your own is written package.module:Class."
         draft.mistake(f"{what}: there is no {asked} called {name!r}.{own} (`poise list` shows all.)")
     return known.get(name)
 
@@ -103,7 +107,24 @@ def with_brought(draft: Draft, members: Mapping[str, Member]) -> dict[str, Membe
             if guest and name not in members and name not in everyone and not hooks & owned:
                 everyone[name] = Member(guest, alias, preset)
                 owned |= hooks
+            elif guest and name in everyone and name not in members:
+                _refuse_differences(draft, name, everyone[name], Member(guest, alias, preset), ",".join(members))
     return everyone
+
+
+def _refuse_differences(draft: Draft, name: str, one: Member, other: Member, stack: str) -> None:
+    """Two members that bring the same recipe with other parameters are a mistake: neither can have it its way."""
+    first, second = (
+        {p.name: member.preset.get(p.name, p.default) for p in member.record.parameters} if member.record else {}
+        for member in (one, other)
+    )
+    for parameter, value in first.items():
+        if value != second[parameter]:
+            draft.mistake(
+                f"recipe={stack}: {one.brought_by} brings {name} with {parameter}={shown(value)}, {other.brought_by} "
+                f"with {parameter}={shown(second[parameter])}. Name it yourself, recipe={stack},{name}, and set its "
+                f"{parameter}."
+            )
 
 
 def _one_owner_hooks(record: Record | None) -> set[str]:
@@ -119,6 +140,8 @@ def read_parameters(draft: Draft, group: str, members: Mapping[str, Member]) -> 
             draft.ignore(prefix)
             continue
         params = draft.parameters(prefix, member.record, member.preset)
+        for name in member.preset:
+            draft.origins.setdefault(f"{prefix}.{name}", f"brought by {member.brought_by}")
         draft.refuse_unknown(prefix, alias, [p.name for p in member.record.parameters])
         entries[alias] = Entry(member.record.name, params, member.brought_by)
     return entries

@@ -17,7 +17,10 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["recipe=trade"], "recipe=trade: there is no recipe or calibrator called 'trade'. Did you mean 'trades'?"),
+        (
+            ["recipe=trade"],
+            "recipe=trade: there is no recipe, calibrator or preset called 'trade'. Did you mean 'trades'?",
+        ),
         (["recipe=trades,,mixup"], "recipe=trades,,mixup leaves a name empty: give one, or write recipe=plain."),
         (["recipe="], "recipe= leaves a name empty: give one, or write recipe=plain."),
         (["calibration="], "calibration= leaves a name empty: give one, or write calibration=none."),
@@ -120,7 +123,7 @@ def test_no_file_ends_in_anything_but_mistakes(text: str) -> None:
     ("values", "line"),
     [
         ({"recipe": 3}, "recipe=3"),
-        ({"recipe": [3]}, "there is no recipe or calibrator called '3'"),
+        ({"recipe": [3]}, "there is no recipe, calibrator or preset called '3'"),
         ({"trainer": {"max_epochs": 2.5}}, "trainer.max_epochs=2.5 is not an integer."),
         ({"trainer": {"max_epochs": True}}, "trainer.max_epochs=True is not an integer."),
         ({"trainer": None}, "trainer=none: trainer is a group."),
