@@ -32,7 +32,7 @@ class Built:
 
     def __init__(self, config: Config, objects: Objects) -> None:
         self.config = config
-        self.splits = objects.data or make("data", config.data).load(config.seed)
+        self.splits = objects.data or _splits(config)
         with _seeded(config.seed, "model"):
             self.model = _model(config, objects, self.splits)
         recipes = {alias: objects.recipes.get(alias) or make("recipe", entry) for alias, entry in config.recipe.items()}
@@ -96,6 +96,7 @@ class Built:
     def _refuse_settings(self) -> None:
         """What a config cannot know of itself, before anything is written."""
         check_strategy(self.config.strategy, self.config.trainer.precision)
+        self._refuse_devices()
         chosen = self.config.selection
         if chosen and chosen not in self._choices:
             raise UserError(
@@ -109,10 +110,39 @@ class Built:
             )
         self.data.train_dataloader()  # refuses a split smaller than a batch
 
+    def _refuse_devices(self) -> None:
+        """GPUs that this machine does not have."""
+        if self.accelerator != "cuda":
+            return
+        wanted, found = self.config.trainer.devices, torch.cuda.device_count()
+        if not found:
+            raise UserError(
+                "trainer.accelerator=cuda: PyTorch sees no GPU on this machine; set trainer.accelerator=cpu"
+            )
+        if wanted > found:
+            raise UserError(
+                f"trainer.devices={wanted} on a machine with {found} GPU{'s' * (found > 1)}: one rank needs one each; "
+                f"set trainer.devices={found}, or trainer.accelerator=cpu"
+            )
+
 
 def make(kind: str, entry: Entry) -> Any:
     """The object that an entry of the config names."""
     return registry.build(kind, entry.name, **entry.params)
+
+
+def _splits(config: Config) -> Splits:
+    """What the source loads, as its wrappers make it, one after the other."""
+    splits = _checked("data", config.data.name, make("data", config.data).load(config.seed))
+    for alias, entry in config.data.wrappers.items():
+        splits = _checked("wrapper", entry.name, make("wrapper", entry).wrap(splits, key(config.seed, "data", alias)))
+    return splits
+
+
+def _checked(kind: str, name: str, made: Any) -> Splits:
+    if not isinstance(made, Splits):
+        raise UserError(f"the {kind} {name} gives a {type(made).__name__}: it has to give poise.data.dataset.Splits.")
+    return made
 
 
 def _bound(kind: str, entry: Entry) -> Callable[[Any], Any]:

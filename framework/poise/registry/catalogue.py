@@ -10,7 +10,7 @@ from typing import Any
 from poise.errors import UserError, nearest
 from poise.registry.hooks import HOOKS
 from poise.registry.imported import import_object, parameters_of_object, record_of
-from poise.registry.kinds import KINDS, RECIPES_GROUP, Kind, WrongKindError
+from poise.registry.kinds import KINDS, Kind, WrongKindError
 from poise.registry.literals import UnreadableError
 from poise.registry.reader import defined, read_class, read_function
 from poise.registry.record import Record
@@ -141,14 +141,8 @@ def parameters_of(instance: Any) -> dict[str, Any]:
 
 
 def _modules(kind: Kind) -> Iterator[Module]:
-    if kind.folder:
-        try:
-            yield from modules_below(kind.folder)
-        except UserError:
-            if kind.name != "wrapper":
-                raise
-        return
-    for package in sorted({entry.value for entry in entry_points(group=RECIPES_GROUP)}):
+    packages = {entry.value for entry in entry_points(group=kind.group)}
+    for package in [*filter(None, [kind.folder]), *sorted(packages)]:
         yield from modules_below(package)
 
 

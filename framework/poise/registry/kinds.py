@@ -4,11 +4,6 @@ from dataclasses import dataclass
 
 from poise.errors import UserError
 
-RECIPES_GROUP = "poise.recipes"
-
-
-SHAPE = ("num_classes", "input_shape")
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -18,7 +13,8 @@ class Kind:
         name: 'recipe' …, as in code and config.
         plural: as in `poise list recipes`.
         root: "module:Class" that its classes derive from; "" where it is written as a function.
-        folder: package of their files; "" where packages of the entry point group `poise.recipes` hold them.
+        group: entry point group of the packages that hold them, built in or a stranger's.
+        folder: package of those that the core itself has; "" where it has none.
         supplied: arguments that the framework gives, never a config. A function takes the first of them.
         function: written as functions.
         makers: a user's function that makes one will do as well.
@@ -26,6 +22,7 @@ class Kind:
 
     name: str
     plural: str
+    group: str
     root: str = ""
     folder: str = ""
     supplied: tuple[str, ...] = ()
@@ -36,14 +33,34 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("recipe", "recipes", root="poise.recipe:Recipe"),
-        Kind("calibrator", "calibrators", root="poise.calibrator:Calibrator"),
-        Kind("data", "data", root="poise.data.source:DataSource", folder="poise.data.sources", makers=True),
-        Kind("wrapper", "wrappers", root="poise.data.wrapper:Wrapper", folder="poise.data.wrappers"),
-        Kind("model", "models", folder="poise.models", supplied=("num_classes", "input_shape"), function=True),
-        Kind("optimizer", "optimizers", folder="poise.optimizers", supplied=("parameters",), function=True),
-        Kind("schedule", "schedules", folder="poise.schedules", supplied=("progress",), function=True),
-        Kind("evaluator", "evaluators", root="poise.evaluator:Evaluator", folder="poise.evaluation"),
+        Kind("recipe", "recipes", "poise.recipes", root="poise.recipe:Recipe"),
+        Kind("calibrator", "calibrators", "poise.recipes", root="poise.calibrator:Calibrator"),
+        Kind(
+            "data", "data", "poise.data", root="poise.data.source:DataSource", folder="poise.data.sources", makers=True
+        ),
+        Kind("wrapper", "wrappers", "poise.wrappers", root="poise.data.wrapper:Wrapper", folder="poise.data.wrappers"),
+        Kind(
+            "model",
+            "models",
+            "poise.models",
+            folder="poise.models",
+            supplied=("num_classes", "input_shape"),
+            function=True,
+        ),
+        Kind(
+            "optimizer",
+            "optimizers",
+            "poise.optimizers",
+            folder="poise.optimizers",
+            supplied=("parameters",),
+            function=True,
+        ),
+        Kind(
+            "schedule", "schedules", "poise.schedules", folder="poise.schedules", supplied=("progress",), function=True
+        ),
+        Kind(
+            "evaluator", "evaluators", "poise.evaluators", root="poise.evaluator:Evaluator", folder="poise.evaluation"
+        ),
     )
 }
 

@@ -172,7 +172,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (package / "source.py").write_text(
         "from poise.data.source import DataSource\nclass Table(DataSource):\n    valid_range = None\n"
     )
-    kind = Kind("wrapper", "wrappers", root="own_data.base:Wrapper", folder="own_data.all")
+    kind = Kind("wrapper", "wrappers", "own.wrappers", root="own_data.base:Wrapper", folder="own_data.all")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(registry.KINDS, "wrapper", kind)
     monkeypatch.setattr(reader, "ROOTS", reader.ROOTS | {kind.root})

@@ -1,0 +1,19 @@
+"""What is done to data before a run sees them."""
+
+from poise.data.dataset import Splits
+
+
+class Wrapper:
+    """Base of everything that may follow the source in `data=source,wrapper,…`.
+
+    Parameters are constructor arguments, kept under their own names.
+    """
+
+    def wrap(self, splits: Splits, seed: int) -> Splits:
+        """Splits made of others, which stay as they are; depends on them, the parameters and the seed alone.
+
+        Args:
+            splits: the data.
+            seed: keyed by the run's and by the wrapper's alias, so that two of one name draw differently.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say what it does to data: define `wrap`.")

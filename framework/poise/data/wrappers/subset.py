@@ -1,0 +1,29 @@
+"""Less to train on."""
+
+from dataclasses import replace
+
+from poise.data.dataset import Arrays, Splits
+from poise.data.partition import stratified
+from poise.data.wrapper import Wrapper
+
+
+class Subset(Wrapper):
+    """A share of the training split, every class alike; the other splits stay whole.
+
+    Args:
+        fraction: of the training rows, above 0, below 1.
+    """
+
+    def __init__(self, fraction: float) -> None:
+        self.fraction = fraction
+
+    def wrap(self, splits: Splits, seed: int) -> Splits:
+        """The splits with fewer training rows.
+
+        Raises:
+            UserError: a fraction out of range, or one that leaves fewer than two classes.
+        """
+        train = splits.train
+        rows = stratified(train.label, {"subset.fraction": self.fraction}, seed)["subset.fraction"]
+        group = None if train.group is None else train.group[rows]
+        return replace(splits, train=Arrays(train.x[rows], train.label[rows], group))
