@@ -10,6 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from poise.evaluator import Progress, no_progress
+from poise.secrets import redact
 
 log = logging.getLogger("poise")
 
@@ -18,6 +19,7 @@ MEANT = (
     r"The 'train_dataloader' does not have many workers",  # the data are in memory
     r"The 'val_dataloader' does not have many workers",
     r"It is recommended to use `self.log\(.*sync_dist=True\)`",  # validation metrics are computed over all ranks
+    r"The number of training batches \(\d+\) is smaller than the logging interval",  # small data have short epochs
     r".*broadcast_buffers",  # its successor is not in every PyTorch that poise takes
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
@@ -57,6 +59,13 @@ def without_chatter() -> Iterator[None]:
 def say(text: str) -> None:
     """Tell the person who started the run."""
     print(text, flush=True)
+
+
+def warn(text: str) -> None:
+    """Tell the log, and the person who started the run, of what goes wrong meanwhile."""
+    text = redact(text)
+    log.warning(text)
+    print(text, file=sys.stderr, flush=True)
 
 
 def progress_callback(shown: bool) -> list[Callback]:

@@ -221,7 +221,8 @@ class TrainingModule(L.LightningModule):
         self.watch.note(step.global_step, loss, values)
         self._noted = {**self._noted, **values}
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=1)
-        if self._noted and self._is_logged(step):  # a millisecond a name, so not where nobody reads it
+        if self._is_logged(step):  # a millisecond a name, so not where nobody reads it
+            self._noted["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
             self.log_dict({f"train/{name}": value for name, value in self._noted.items()}, batch_size=1)
             self._noted = {}
 

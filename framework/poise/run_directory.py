@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from poise.errors import UserError
+from poise.secrets import redact
 
 LOGGERS = ("poise", "lightning.pytorch", "lightning.fabric", "py.warnings")
 RESUMABLE = (
@@ -111,9 +112,9 @@ def default_path(names: tuple[str, ...]) -> Path:
 
 @contextmanager
 def logged(path: Path) -> Iterator[None]:
-    """Write what the run says to a log file, meanwhile."""
+    """Write what the run says to a log file, meanwhile, secrets left out."""
     handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Redacted("%(asctime)s %(levelname)s %(message)s"))
     levels = {name: logging.getLogger(name).level for name in LOGGERS}
     logging.captureWarnings(True)
     for name in LOGGERS:
@@ -127,6 +128,13 @@ def logged(path: Path) -> Iterator[None]:
             logging.getLogger(name).removeHandler(handler)
         logging.getLogger("poise").setLevel(levels["poise"])
         handler.close()
+
+
+class _Redacted(logging.Formatter):
+    """Lines without secrets, nor are there any in what an exception says."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
 
 def _changes(before: str, after: str) -> list[str]:

@@ -27,6 +27,7 @@ from poise.distributed import Ranks, current_ranks, strategy
 from poise.errors import UserError
 from poise.evaluator import Subject
 from poise.given import OBJECT, Objects, config_of
+from poise.last_words import last_words
 from poise.launching import launch, under_launcher
 from poise.models.classifier import Classifier
 from poise.module import TrainingModule
@@ -36,6 +37,7 @@ from poise.recipe import Recipe
 from poise.report import render
 from poise.run_directory import RunDirectory, default_path, logged
 from poise.tables import write_table
+from poise.tracking.tracker import NoTracker, send_rest, tracked
 from poise.watch import NonFiniteLoss
 
 INTERRUPTED = 130  # exit code, as a shell has it
@@ -81,7 +83,7 @@ def main(config: Config) -> int:
     """Run a config for the command line; returns the exit code."""
     result = run(config)
     if current_ranks().rank == 0 and not (under_launcher() and _several(config)):
-        say(f"Run: {result.path}\nLoad: poise.Predictor.load({str(result.path)!r})")
+        say(last_words(config, result.path))
     return 0
 
 
@@ -99,6 +101,8 @@ def run(config: Config, objects: Objects | None = None) -> Result:
     if directory.finished:
         result = Result(directory.metrics(), directory.path)
         say(f"{directory.path} is finished; its report:\n{render(result.metrics, list(config.calibration))}")
+        if _first():
+            send_rest(config, directory)
         return result
     _refuse_objects(config, objects)
     built = Built(config, objects)
@@ -107,8 +111,11 @@ def run(config: Config, objects: Objects | None = None) -> Result:
         directory.claim(to_yaml(replace(config, resume="auto")))  # what is written continues the run
     if _several(config) and not under_launcher():
         return _run_on_ranks(config, directory)
-    with logged(directory.log) if _first() else nullcontext():
-        return _run_here(built, directory)
+    with (
+        logged(directory.log) if _first() else nullcontext(),
+        tracked(config, directory, first=_first()) as tracker,
+    ):
+        return _run_here(built, directory, tracker)
 
 
 def _refuse_resharding(config: Config, directory: RunDirectory) -> None:
@@ -137,8 +144,8 @@ def _run_on_ranks(config: Config, directory: RunDirectory) -> Result:
     return Result(directory.metrics(), directory.path)
 
 
-def _run_here(built: Built, directory: RunDirectory) -> Result:
-    finished = _fit(built, directory)
+def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker) -> Result:
+    finished = _fit(built, directory, tracker)
     ranks = current_ranks()
     metrics = _after_fit(finished, built, directory, ranks)
     calibrators = _calibrate(finished, built, ranks)
@@ -148,18 +155,19 @@ def _run_here(built: Built, directory: RunDirectory) -> Result:
         table = render(metrics, list(calibrators))
         log.info("report\n%s", table)
         say(table)
+        tracker.report(metrics, table)
         directory.write_report(metrics)
     ranks.barrier()
     return Result(metrics, directory.path)
 
 
-def _fit(built: Built, directory: RunDirectory) -> TrainingModule:
+def _fit(built: Built, directory: RunDirectory, tracker: NoTracker) -> TrainingModule:
     """Train, and return a module with the best epoch's weights that nothing wraps."""
     finished = copy.deepcopy(built.module)
     if built.config.trainer.precision == "64-true":
         finished.double()
     with without_chatter():
-        trainer = _trainer(built, directory)
+        trainer = _trainer(built, directory, tracker)
     resumed = checkpoint.newest(directory.checkpoints)
     path: Path | None = None
     if resumed is not None:
@@ -194,7 +202,7 @@ def _interrupted(directory: RunDirectory) -> str:
     return f"Interrupted. The same command with run_dir={directory.path} continues{at}."
 
 
-def _trainer(built: Built, directory: RunDirectory) -> L.Trainer:
+def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker) -> L.Trainer:
     settings = built.config.trainer
     unused = any(member.unused_parameters for _, member in built.stack.items())
     return L.Trainer(
@@ -218,12 +226,12 @@ def _trainer(built: Built, directory: RunDirectory) -> L.Trainer:
             saving.Saver(directory.checkpoints, built.selection, settings.checkpoint_every),
             *progress_callback(settings.progress),
         ],
-        logger=False,
         enable_progress_bar=settings.progress and sys.stderr.isatty(),
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         inference_mode=False,
+        **tracker.trainer_options(lambda: built.module.global_step),
     )
 
 

@@ -1,12 +1,17 @@
 """What can be said of a config as a whole before anything is built."""
 
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from poise import registry
 from poise.config.draft import Draft
+from poise.config.files import to_mapping
 from poise.config.schema import Config
 from poise.data.blocks import check_sizes
 from poise.errors import UserError
+from poise.secrets import found_in
+from poise.tracking import address
 
 _TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d\d?(:\d\d){0,2}")
 
@@ -28,6 +33,41 @@ def check_slurm(config: Config, draft: Draft) -> None:
     time = config.slurm.time
     if time is not None and not _TIME.fullmatch(time):
         draft.mistake(f"slurm.time={time} is no time limit: write minutes, 30:00, 8:00:00 or 1-12:00:00.")
+
+
+def check_secrets(config: Config, draft: Draft) -> None:
+    """What config.yaml would show to everybody who may read a run is no place for a secret."""
+    for path, value in _texts("", to_mapping(config)):
+        kind = found_in(value)
+        if kind and path == "tracking.uri":
+            draft.mistake(
+                f"tracking.uri holds {kind}, which would be written to config.yaml: "
+                f"set {address.VARIABLE} in the environment and leave tracking.uri out."
+            )
+        elif kind:
+            draft.mistake(f"{path} holds {kind}, which would be written to config.yaml: keep it in a file of its own.")
+
+
+def check_tracking(config: Config, draft: Draft) -> None:
+    """An address that MLflow cannot read is said before anything is trained, and so is the environment's."""
+    given = address.given(config.tracking.uri)
+    if config.tracking.name == "none" or given is None:
+        return
+    if mistake := address.mistake(given):
+        name = "tracking.uri" if config.tracking.uri else address.VARIABLE
+        draft.mistake(f"{name}={given} {mistake}.")
+
+
+def _texts(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
+    """The strings in nested values, by path."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(f"{prefix}.{key}" if prefix else str(key), inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(prefix, inner)
+    elif isinstance(value, str):
+        yield prefix, value
 
 
 def check_threat(config: Config, draft: Draft) -> None:

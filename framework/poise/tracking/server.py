@@ -1,0 +1,164 @@
+"""One MLflow run, made or found again: what is sent to it, in requests of a size that MLflow takes."""
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from poise.secrets import redact
+from poise.tracking import address
+
+Send = Callable[[Sequence[Any]], object]
+
+log = logging.getLogger("poise")
+
+METRICS, PARAMETERS = 1000, 100  # of MLflow, in a request
+KEY_TAG = "poise.key"
+QUIET = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the writer repeats what fails
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+CHATTER = ("mlflow", "alembic", "urllib3", "git")
+
+
+class Server:
+    """A run on a tracking server, or in a database.
+
+    Opening makes what is not there: the database, the experiment, the run.
+
+    Args:
+        uri: of the server or database.
+        experiment: that a new run goes into.
+        key: by which a run is found again that was made but whose id was not heard.
+        run_id: of the run, if it has been made.
+        name: of a new run.
+
+    Raises:
+        Exception: whatever MLflow, the network or the database says; opening again may work.
+    """
+
+    def __init__(self, uri: str, experiment: str, key: str, run_id: str | None, name: str) -> None:
+        for variable, value in QUIET.items():
+            os.environ.setdefault(variable, value)
+        with _alone(uri):
+            from mlflow.tracking import MlflowClient
+
+            for chatty in CHATTER:
+                logging.getLogger(chatty).setLevel(logging.CRITICAL)
+            self.client = MlflowClient(tracking_uri=uri)
+            known = run_id is not None and self.is_alive(run_id)
+            self.run_id = str(run_id) if known else self._made(uri, experiment, key, name)
+        self._rejected: set[str] = set()
+
+    def describe(self, parameters: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Send parameters and tags."""
+        from mlflow.entities import Param, RunTag
+
+        log_batch = partial(self.client.log_batch, self.run_id)
+        self._batches([Param(*item) for item in parameters.items()], PARAMETERS, lambda some: log_batch(params=some))
+        self._batches([RunTag(*item) for item in tags.items()], PARAMETERS, lambda some: log_batch(tags=some))
+
+    def metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Send metrics; what was sent before is stored once, for it has the same time."""
+        from mlflow.entities import Metric
+
+        found = [
+            Metric(name, value, record["time"], record["step"])
+            for record in records
+            for name, value in record["metrics"].items()
+        ]
+        self._batches(found, METRICS, partial(self.client.log_batch, self.run_id))
+
+    def artifact(self, path: Path) -> None:
+        """Send a file."""
+        self.client.log_artifact(self.run_id, str(path))
+
+    def mark(self, status: str, time: int) -> None:
+        """Say what has become of the run."""
+        if status == "RUNNING":
+            self.client.update_run(self.run_id, status=status)
+        else:
+            self.client.set_terminated(self.run_id, status, end_time=time)
+
+    def is_alive(self, run_id: str) -> bool:
+        """Whether the server answers, and has a run, not deleted."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_run(run_id).info.lifecycle_stage == "active"
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
+    def _batches(self, items: Sequence[Any], size: int, send: Send) -> None:
+        for start in range(0, len(items), size):
+            self._send(items[start : start + size], send)
+
+    def _send(self, items: Sequence[Any], send: Send) -> None:
+        """Send all that is taken: what is rejected with others is sent in halves, until it is alone."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            send(items)
+        except MlflowException as error:
+            if error.get_http_status_code() != 400 or not self.is_alive(self.run_id):
+                raise
+            if len(items) == 1:
+                self._reject(items[0].key, str(error))
+                return
+            self._send(items[: len(items) // 2], send)
+            self._send(items[len(items) // 2 :], send)
+
+    def _reject(self, name: str, reason: str) -> None:
+        if name not in self._rejected:
+            log.warning("tracking: %s is rejected and left out: %s", name, reason)
+        self._rejected.add(name)
+
+    def _made(self, uri: str, experiment: str, key: str, name: str) -> str:
+        place = self._experiment(uri, experiment)
+        found = self.client.search_runs([place], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+        made = found[0] if found else self.client.create_run(place, tags={KEY_TAG: key}, run_name=redact(name))
+        return str(made.info.run_id)
+
+    def _experiment(self, uri: str, name: str) -> str:
+        """The experiment's id; another run may make it at the same time."""
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        try:
+            return str(self.client.create_experiment(name, artifact_location=_artifacts(uri)))
+        except MlflowException:
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+
+def _artifacts(uri: str) -> str | None:
+    """Where artifacts go that no server takes: beside an SQLite database, else in the working directory."""
+    if not address.is_database(uri):
+        return None
+    path = address.database(uri)
+    return ((path.parent if path else Path.cwd()) / "mlruns").as_uri()
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Let one process at a time make or migrate an SQLite database: MLflow's migrations fail in each other's way."""
+    path = address.database(uri)
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,200 @@
+"""What is to be tracked, on disk until it is sent: appended by the run, read and crossed off by the writer."""
+
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from poise.secrets import redact
+
+Record = dict[str, Any]  # metrics of a step, the name of an artifact, or a status
+
+LIMIT = 256 * 2**20  # bytes that wait on disk; further metrics are dropped
+CHUNK = 2**20  # bytes that the writer takes at a time
+COMPACT = 2**20  # bytes of a spool that is emptied once all of it is sent
+NAMES = 200  # metrics in a line, so that a line is always shorter than a chunk
+
+
+@dataclass
+class State:
+    """How far the writer has come.
+
+    Args:
+        key: of the run, by which it is found on a server that made it and could not say so.
+        uri: that the run is tracked at, without credentials.
+        run_id: MLflow's; None until it is made.
+        described: whether parameters and tags are sent.
+        sent: bytes of the spool.
+        status: the last that was sent.
+        last: step of each metric up to which it is sent.
+    """
+
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+    uri: str | None = None
+    run_id: str | None = None
+    described: bool = False
+    sent: int = 0
+    status: str | None = None
+    last: dict[str, int] = field(default_factory=dict)
+
+
+class Spool:
+    """Lines that are appended at one end and sent from the other; survives a kill at any moment.
+
+    Args:
+        folder: of the spool, its state and its artifacts; made where it is not there yet.
+        limit: bytes beyond which metrics are dropped.
+    """
+
+    def __init__(self, folder: Path, limit: int = LIMIT) -> None:
+        self.folder, self.limit = folder, limit
+        self.artifacts = folder / "artifacts"
+        self.artifacts.mkdir(parents=True, exist_ok=True)
+        self._path, self._state_path = folder / "spool.jsonl", folder / "state.json"
+        self.state = read_state(folder)
+        self.dropped = 0
+        self._lock = threading.Lock()
+        self._file = self._path.open("ab", buffering=0)
+        self._size = self._mend()
+        self._last = dict(self.state.last)
+        self.status = self.state.status
+        for record in self._waiting():
+            self._note(record, self._last)
+            self.status = record.get("status", self.status)
+
+    @property
+    def last_step(self) -> int:
+        """The greatest step of any metric; 0 where there is none."""
+        return max(self._last.values(), default=0)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait."""
+        return self._size - self.state.sent
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Append those values of a step that a run, stopped and resumed, has not appended before."""
+        new = [(name, value) for name, value in values.items() if step > self._last.get(name, -1)]
+        now = _now()
+        for start in range(0, len(new), NAMES):
+            part = dict(new[start : start + NAMES])
+            if self._size > self.limit or not self._append({"time": now, "step": step, "metrics": part}):
+                self.dropped += len(part)
+        self._last |= dict.fromkeys((name for name, _ in new), step)
+
+    def artifact(self, name: str, text: str) -> None:
+        """Keep a text, without secrets, and append that it is to be sent."""
+        _replace(self.artifacts / name, redact(text))
+        self._append({"artifact": name})
+
+    def mark(self, status: str) -> None:
+        """Append what has become of the run: RUNNING, FINISHED, FAILED or KILLED."""
+        self.status = status
+        self._append({"time": _now(), "status": status})
+
+    def chunk(self) -> tuple[list[Record], int]:
+        """The records that wait, as far as a chunk goes, and where they end."""
+        with self._path.open("rb") as file:
+            file.seek(self.state.sent)
+            data = file.read(CHUNK)
+        whole = data[: data.rfind(b"\n") + 1]
+        return list(_records(whole)), self.state.sent + len(whole)
+
+    def cross_off(self, records: list[Record], end: int) -> None:
+        """Remember that records are sent, up to a position."""
+        for record in records:
+            self._note(record, self.state.last)
+            self.state.status = record.get("status", self.state.status)
+        self.state.sent = end
+        self.save()
+
+    def save(self) -> None:
+        """Write the state, all at once."""
+        _replace(self._state_path, json.dumps(asdict(self.state)))
+
+    def compact(self, least: int = COMPACT) -> None:
+        """Empty a spool of `least` bytes or more of which all is sent."""
+        with self._lock:
+            if least <= self._size == self.state.sent:
+                self._file.truncate(0)  # a kill before the state is saved is seen by `_mend`
+                self._size = self.state.sent = 0
+                self.save()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def _append(self, record: Record) -> bool:
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        with self._lock:
+            try:
+                written = self._file.write(line)
+            except OSError:
+                written = None
+            if written != len(line):  # the disk is full
+                self._file.truncate(self._size)
+                return False
+            self._size += len(line)
+        return True
+
+    def _mend(self) -> int:
+        """Drop a last line that a kill has torn; returns the size of what is whole."""
+        size = self._path.stat().st_size
+        with self._path.open("rb") as file:
+            start = max(0, size - CHUNK)
+            file.seek(start)
+            tail = file.read()
+        if tail and not tail.endswith(b"\n"):
+            size = start + tail.rfind(b"\n") + 1
+            self._file.truncate(size)
+        if self.state.sent > size:
+            self.state.sent = 0
+            self.save()
+        return size
+
+    def _waiting(self) -> Iterator[Record]:
+        with self._path.open("rb") as file:
+            file.seek(self.state.sent)
+            for line in file:
+                yield from _records(line)
+
+    @staticmethod
+    def _note(record: Record, last: dict[str, int]) -> None:
+        for name in record.get("metrics", ()):
+            last[name] = max(last.get(name, -1), record["step"])
+
+
+def read_state(folder: Path) -> State:
+    """What a spool's folder says of how far its writer has come; a fresh state where it says nothing."""
+    try:
+        return State(**json.loads((folder / "state.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return State()
+
+
+def _records(lines: bytes) -> Iterator[Record]:
+    for line in lines.splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:  # a disk's fault: one line is lost, not the spool
+            continue
+        if isinstance(record, dict):
+            yield record
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _now() -> int:
+    return time.time_ns() // 10**6

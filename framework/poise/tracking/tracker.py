@@ -1,0 +1,181 @@
+"""What a run tells the tracker: its numbers while it trains, its report, and how it ended."""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from poise.config import Config
+from poise.console import warn
+from poise.run_directory import RunDirectory
+from poise.secrets import redact
+from poise.tracking import address, facts
+from poise.tracking.curves import Curves
+from poise.tracking.lock import held
+from poise.tracking.server import Server
+from poise.tracking.spool import Spool, read_state
+from poise.tracking.writer import Writer
+
+log = logging.getLogger("poise")
+
+FOLDER = "tracking"
+THEIRS = r"(mlflow|sqlalchemy|alembic|pydantic|requests|urllib3|git)(\..*)?$"  # modules that warn of themselves
+
+
+class NoTracker:
+    """Tracks nothing: what runs have that are not tracked, and ranks other than the first."""
+
+    def trainer_options(self, step: Callable[[], int]) -> dict[str, Any]:
+        """What Lightning's Trainer has to be given.
+
+        Args:
+            step: gives the number of optimiser steps done.
+        """
+        return {"logger": False}
+
+    def report(self, metrics: Mapping[str, float], table: str) -> None:
+        """Track the final metrics, and the table that people read."""
+
+
+class Tracker(NoTracker):
+    """Tracks a run in MLflow. Never raises, and never makes the training wait.
+
+    Args:
+        config: of the run.
+        directory: of the run; the spool lies in it.
+    """
+
+    def __init__(self, config: Config, directory: RunDirectory) -> None:
+        self.config, self.directory = config, directory
+        self.spool = Spool(directory.path / FOLDER)
+        uri = _settled(config, self.spool)
+        name = directory.path.resolve().name
+        connect = partial(_connected, uri, config.tracking.experiment, name, self.spool)
+        self.writer = Writer(self.spool, connect, partial(_described, config, self.spool, Path.cwd()), redact(uri))
+
+    def begin(self) -> None:
+        """Say that the run is running, and start to send."""
+        if not self.directory.finished:
+            self._file(self.directory.config)
+            self.spool.mark("RUNNING")
+        self.writer.start()
+
+    def trainer_options(self, step: Callable[[], int]) -> dict[str, Any]:
+        """A logger that writes into the spool, every so many steps."""
+        return {"logger": Curves(self.spool.metrics, step), "log_every_n_steps": self.config.tracking.every}
+
+    def report(self, metrics: Mapping[str, float], table: str) -> None:
+        """Track the final metrics at the last step. Those of the validation are the best epoch's, named so."""
+        named = {f"best/{name}" if name.startswith("val/") else name: value for name, value in metrics.items()}
+        self.spool.metrics({facts.name_of(name): value for name, value in named.items()}, self.spool.last_step)
+        self.spool.artifact("report.txt", f"{table}\n")
+
+    def end(self, status: str) -> None:
+        """Track how the run ended, send what is left, and say what could not be sent."""
+        if self.spool.status != "FINISHED":
+            for path in (self.directory.report, self.directory.predictor / "predictor.json", self.directory.log):
+                self._file(path)
+            self.spool.mark(status)
+        if not self.writer.finish():
+            warn(
+                f"Tracking at {self.writer.shown}: {self.spool.unsent} bytes of {self.spool.folder} are not sent "
+                f"({self.writer.error or 'it takes too long'}). "
+                f"The same command with run_dir={self.directory.path} sends them."
+            )
+        if self.spool.dropped:
+            warn(f"Tracking dropped {self.spool.dropped} values: {self.spool.folder} was full.")
+        self.spool.close()
+
+    def _file(self, path: Path) -> None:
+        if path.is_file():
+            self.spool.artifact(path.name, path.read_text(encoding="utf-8", errors="replace"))
+
+
+@contextmanager
+def tracked(config: Config, directory: RunDirectory, first: bool) -> Iterator[NoTracker]:
+    """Track what happens meanwhile, and how it ends.
+
+    Args:
+        config: of the run; `tracking=none` tracks nothing.
+        directory: of the run.
+        first: whether this process is rank 0, the only one that tracks.
+    """
+    if config.tracking.name == "none" or not first:
+        yield NoTracker()
+        return
+    with warnings.catch_warnings(), held(directory.path / FOLDER) as mine:
+        warnings.filterwarnings("ignore", module=THEIRS)
+        tracker = _begun(config, directory) if mine else None
+        if tracker is None:
+            yield NoTracker()
+            return
+        try:
+            yield tracker
+        except BaseException as error:
+            _quietly(partial(tracker.end, "FAILED" if isinstance(error, Exception) else "KILLED"))
+            raise
+        _quietly(partial(tracker.end, "FINISHED"))
+
+
+def send_rest(config: Config, directory: RunDirectory) -> None:
+    """Send what a finished run could not."""
+    folder = directory.path / FOLDER
+    if not folder.is_dir() or _is_sent(folder):
+        return
+    with tracked(config, directory, first=True):
+        pass
+
+
+def _is_sent(folder: Path) -> bool:
+    spool = folder / "spool.jsonl"
+    state = read_state(folder)
+    return state.status == "FINISHED" and state.described and spool.is_file() and spool.stat().st_size == state.sent
+
+
+def _begun(config: Config, directory: RunDirectory) -> Tracker | None:
+    found: list[Tracker] = []
+
+    def begin() -> None:
+        tracker = Tracker(config, directory)
+        tracker.begin()
+        found.append(tracker)
+
+    _quietly(begin)
+    return found[0] if found else None
+
+
+def _quietly(act: Callable[[], None]) -> None:
+    """Do it; that it fails is said, and fails nothing else."""
+    try:
+        act()
+    except Exception as error:
+        warn(f"Tracking failed: {type(error).__name__}: {error}")
+
+
+def _settled(config: Config, spool: Spool) -> str:
+    """The address: as given now, else where the run has been tracked so far, else the default."""
+    before, given = spool.state.uri, address.given(config.tracking.uri)
+    uri = address.absolute(given or before or address.DEFAULT, Path.cwd())
+    if before is not None and redact(uri) != before:
+        log.warning("tracking: %s was the address before; a new run starts at %s", before, redact(uri))
+        spool.state.run_id, spool.state.described = None, False
+    spool.state.uri = redact(uri)
+    spool.save()
+    return uri
+
+
+def _connected(uri: str, experiment: str, name: str, spool: Spool) -> Server:
+    return Server(uri, experiment, spool.state.key, spool.state.run_id, name)
+
+
+def _described(config: Config, spool: Spool, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Parameters and tags of a run; git's state and the environment become artifacts."""
+    git = facts.git_state(folder)
+    if git:
+        spool.artifact("git.json", json.dumps(git, indent=2) + "\n")
+    spool.artifact("environment.json", facts.environment())
+    return facts.parameters(config), facts.tags(config) | facts.git_tags(git)

@@ -1,0 +1,157 @@
+"""The one thread that speaks with MLflow: it sends what the spool holds, waits while it cannot, and never raises."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import groupby
+
+from poise.console import warn
+from poise.secrets import redact
+from poise.tracking.server import Server
+from poise.tracking.spool import Record, Spool
+
+log = logging.getLogger("poise")
+
+INTERVAL = 5.0  # seconds between two looks at the spool
+PATIENCE, IMPATIENCE = 30.0, 10.0  # seconds without progress after which an ending run waits no more
+SLOWEST = 30.0  # seconds between two attempts
+ATTEMPTS = 3  # to store an artifact
+
+
+class Writer:
+    """Sends a spool.
+
+    Args:
+        spool: of the run.
+        connect: opens the server and the run.
+        describe: gives the parameters and tags of a new run, and may put artifacts into the spool; called once a run.
+        shown: the server's address as people may read it.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        connect: Callable[[], Server],
+        describe: Callable[[], tuple[dict[str, str], dict[str, str]]],
+        shown: str,
+    ) -> None:
+        self.spool, self.connect, self.describe, self.shown = spool, connect, describe, shown
+        self.error: str | None = None  # of the last attempt
+        self._server: Server | None = None
+        self._attempts = 0  # failed, in a row
+        self._refused: Counter[str] = Counter()
+        self._told = False
+        self._progress = time.monotonic()
+        self._ending, self._given_up = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="poise-tracking", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def finish(self) -> bool:
+        """Wait until all is sent, for as long as there is progress; whether all is."""
+        self._progress = time.monotonic()
+        self._ending.set()
+        patience = IMPATIENCE if self.error else PATIENCE
+        while self._thread.is_alive() and time.monotonic() - self._progress < patience:
+            self._thread.join(0.1)
+        self._given_up.set()
+        return not self._thread.is_alive() and self.spool.unsent == 0
+
+    def _run(self) -> None:
+        while not self._given_up.is_set():
+            ending = self._ending.is_set()
+            if self._sent() and ending:
+                return
+            self._rest(self._pause())
+
+    def _sent(self) -> bool:
+        """Try to send all; whether it is sent."""
+        try:
+            self._send()
+        except Exception as error:
+            self._server = None
+            self._fail(" ".join(f"{type(error).__name__}: {error}".split()))
+            return False
+        self._recover()
+        return True
+
+    def _send(self) -> None:
+        server = self._server or self._open()
+        self._server = server
+        if not self.spool.state.described:
+            server.describe(*self.describe())
+            self.spool.state.described = True
+            self.spool.save()
+        while not self._given_up.is_set():
+            records, end = self.spool.chunk()
+            if end == self.spool.state.sent:
+                break
+            self._deliver(server, records)
+            self.spool.cross_off(records, end)
+            self._progress = time.monotonic()
+        self.spool.compact(*([0] if self._ending.is_set() else []))
+
+    def _open(self) -> Server:
+        server = self.connect()
+        state = self.spool.state
+        if server.run_id != state.run_id:
+            state.run_id, state.described = server.run_id, False
+            self.spool.save()
+        self._progress = time.monotonic()
+        return server
+
+    def _deliver(self, server: Server, records: list[Record]) -> None:
+        for kind, group in groupby(records, _kind):
+            some = list(group)
+            if kind == "metrics":
+                server.metrics(some)
+            for record in some:
+                if kind == "artifact":
+                    self._deliver_artifact(server, record["artifact"])
+                elif kind == "status":
+                    server.mark(record["status"], record["time"])
+                self._progress = time.monotonic()
+
+    def _deliver_artifact(self, server: Server, name: str) -> None:
+        """Send a file. One that cannot be stored, while numbers can, does not hold up what comes after it."""
+        try:
+            server.artifact(self.spool.artifacts / name)
+        except Exception as error:
+            self._refused[name] += 1
+            if self._refused[name] < ATTEMPTS or not server.is_alive(server.run_id):
+                raise
+            log.warning("tracking: the artifact %s cannot be stored and is left out: %s", name, error)
+
+    def _fail(self, error: str) -> None:
+        self._attempts += 1
+        self.error = redact(error)
+        if self._attempts == 2:  # once may be a database that another run has locked
+            self._told = True
+            warn(f"Tracking at {self.shown} fails and is tried again: {_shortened(self.error)}")
+
+    def _recover(self) -> None:
+        self._attempts, self.error = 0, None
+        if self._told:
+            self._told = False
+            warn(f"Tracking at {self.shown} works again.")
+
+    def _pause(self) -> float:
+        if not self._attempts:
+            return INTERVAL
+        return min(2.0 ** (self._attempts - 1), 2.0 if self._ending.is_set() else SLOWEST)
+
+    def _rest(self, seconds: float) -> None:
+        """Wait; that the run ends cuts it short, and of an ending run that nobody waits any more."""
+        (self._given_up if self._ending.is_set() else self._ending).wait(seconds)
+
+
+def _kind(record: Record) -> str:
+    return next((kind for kind in ("metrics", "artifact", "status") if kind in record), "")
+
+
+def _shortened(text: str, length: int = 300) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
