@@ -88,7 +88,8 @@ def explained(
         ConfigErrors: all mistakes, one line each.
     """
     draft = Draft()
-    layer = (from_values if isinstance(given, Mapping) else from_arguments)(given, draft.mistake)  # type: ignore[arg-type]
+    say = draft.mistake
+    layer = from_values(given, say) if isinstance(given, Mapping) else from_arguments(given, say)
     return _with_file(draft, layer, checks), draft.origins
 
 

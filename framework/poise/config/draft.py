@@ -87,8 +87,9 @@ class Draft:
                 del self._given[path]
 
     def mistake(self, text: str) -> None:
-        """Remember a mistake."""
-        self.mistakes.append(text)
+        """Remember a mistake, once."""
+        if text not in self.mistakes:
+            self.mistakes.append(text)
 
     def level(self, path: str) -> int:
         """The layer that gave a path, from 1; 0 where none did."""

@@ -70,6 +70,9 @@ def read_text(text: str, source: str, draft: Draft) -> dict[str, Any]:
         line = f" line {mark.line + 1}:" if mark else ""
         draft.mistake(f"{source}:{line} {getattr(error, 'problem', None) or error}.")
         return {}
+    except RecursionError:
+        draft.mistake(f"{source}: this is nested too deeply for a config.")
+        return {}
     if tree in (None, ""):
         return {}
     if not isinstance(tree, dict):

@@ -148,17 +148,15 @@ def _effective(layers: Sequence[Layer]) -> dict[str, Template]:
 
 def _missing(draft: Draft, template: Template, tree: Tree) -> bool:
     """Whether it refers to what is not there, or to a whole group; that is a mistake."""
-    before = len(draft.mistakes)
     known = dict(_leaves(tree))
-    for path in template.references:
-        if _address(path) in known:
-            continue
+    missing = [path for path in template.references if _address(path) not in known]
+    for path in missing:
         inside = next((leaf for leaf in known if leaf.startswith(f"{path}.")), None)
         if inside is not None:
             draft.mistake(f"{template.said}: {path} is a group. Name one of its values, such as {inside}.")
         else:
             draft.mistake(f"{template.said}: this config has no {path}.{nearest(path, known)}")
-    return len(draft.mistakes) > before
+    return bool(missing)
 
 
 def _leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -211,7 +209,7 @@ def _solved(
         try:
             texts = [_worded(text, words) for text in config["_"][str(place)]]
         except (OmegaConfBaseException, RecursionError):
-            _say_once(draft, f"{template.said}: leads back to itself.")
+            draft.mistake(f"{template.said}: leads back to itself.")
             solved[template] = BROKEN
         else:
             solved[template] = [_as_text(text) for text in texts] if template.listed else texts[0]
@@ -233,8 +231,3 @@ def _as_text(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "true", False: "false"}[value]
     return value if isinstance(value, str) else repr(value)
-
-
-def _say_once(draft: Draft, text: str) -> None:
-    if text not in draft.mistakes:
-        draft.mistake(text)
