@@ -78,31 +78,36 @@ def _named(recipes: Sequence[Recipe]) -> dict[str, Recipe]:
 
 def _brought(named: Mapping[str, Recipe]) -> dict[str, Recipe]:
     """The members that others bring, for one-owner hooks that nobody owns."""
-    taken = {hook for hook in ONE_OWNER for member in named.values() if overrides(member, hook)}
+    taken = {hook for member in named.values() for hook in _owned(member)}
     brought: dict[str, Recipe] = {}
-    bringers: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    bringers: dict[str, str] = {}
     for alias, member in named.items():
         for name, parameters in member.brings.items():
             guest: Any = registry.build("recipe", name, **parameters)
-            owned = {hook for hook in ONE_OWNER if overrides(guest, hook)}
             if name in brought:
-                _refuse_other_parameters(name, alias, parameters, *bringers[name])
-            elif name not in named and not owned & taken:
-                brought[name] = guest
-                bringers[name] = (alias, parameters)
-                taken |= owned
+                rival = bringers[name]
+                if not _owned(member) & _owned(named[rival]):  # else the two exclude each other
+                    _refuse_differences(name, {rival: brought[name], alias: guest})
+            elif name not in named and not _owned(guest) & taken:
+                brought[name], bringers[name] = guest, alias
+                taken |= _owned(guest)
     return brought
 
 
-def _refuse_other_parameters(
-    name: str, alias: str, parameters: Mapping[str, Any], first: str, chosen: Mapping[str, Any]
-) -> None:
-    if dict(parameters) != dict(chosen):
-        raise Refusal(
-            "conflict",
-            f"{first} brings {name} with {dict(chosen)}, and {alias} with {dict(parameters)}: add {name} to the stack "
-            "yourself, with the parameters that are meant",
-        )
+def _owned(member: Recipe) -> set[str]:
+    return {hook for hook in ONE_OWNER if overrides(member, hook)}
+
+
+def _refuse_differences(name: str, guests: Mapping[str, Recipe]) -> None:
+    """Two members that bring one recipe with different parameters: neither can have it its way."""
+    (first, one), (second, other) = ((alias, registry.parameters_of(guest)) for alias, guest in guests.items())
+    for parameter, value in one.items():
+        if value != other[parameter]:
+            raise Refusal(
+                "conflict",
+                f"{first} brings {name} with {parameter}={value}, {second} with {parameter}={other[parameter]}: add "
+                f"{name} to the stack yourself, and set its {parameter}",
+            )
 
 
 def one_replay_count(named: Mapping[str, Recipe]) -> int:

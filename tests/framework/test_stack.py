@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from poise import registry
+from poise.batch import Batch, Outcome
 from poise.errors import UserError
 from poise.recipe import Passes, Recipe, Task
 from poise.rules import REASONS, Refusal
 from poise.stack import RecipeStack
+from poise.step import Step
 from stack_members import (
     ROWS,
     Absolute,
@@ -175,3 +178,21 @@ def test_collectives_add_up_with_the_scaling_and_the_second_evaluation() -> None
     assert RecipeStack([Absolute(weights)]).collectives() == 0
     assert RecipeStack({"a": Weights(weights), "b": Weights(weights), "c": Needs()}).collectives() == 3
     assert RecipeStack([Up(), Added(), Needs()]).collectives() == 1 + 2 * 3 + 2
+
+
+def test_two_that_bring_one_recipe_differently_are_refused() -> None:
+    class Weak(Recipe):
+        brings = {"pgd": {"steps": 1}}
+        needs = frozenset({"attack"})
+
+        def objective(self, batch: Batch, step: Step) -> Outcome:
+            raise NotImplementedError
+
+    class Strong(Recipe):
+        brings = {"pgd": {"steps": 20}}
+
+    message = "weak brings pgd with steps=1, strong with steps=20: add pgd to the stack yourself, and set its steps"
+    refused = refusal({"weak": Weak(), "strong": Strong()})
+    assert (refused.reason, str(refused)) == ("conflict", message)
+    pgd = registry.build("recipe", "pgd", steps=3)
+    assert RecipeStack({"weak": Weak(), "strong": Strong(), "pgd": pgd}).names == ("weak", "strong", "pgd")

@@ -1,6 +1,7 @@
 """Grammar, schema, composition and error messages of a run's config."""
 
 from poise.config.compose import CHECKS as CHECKS
+from poise.config.compose import CHECKS_OF_A_START as CHECKS_OF_A_START
 from poise.config.compose import compose as compose
 from poise.config.compose import from_yaml as from_yaml
 from poise.config.compose import parse as parse
@@ -10,7 +11,6 @@ from poise.config.files import to_mapping as to_mapping
 from poise.config.files import to_yaml as to_yaml
 from poise.config.objects import write_down as write_down
 from poise.config.objects import written as written
-from poise.config.places import check_places as check_places
 from poise.config.schema import Config as Config
 from poise.config.schema import DataConfig as DataConfig
 from poise.config.schema import Entry as Entry

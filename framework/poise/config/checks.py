@@ -70,6 +70,16 @@ def _texts(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
         yield prefix, value
 
 
+def check_no_job(config: Config, draft: Draft) -> None:
+    """What a cluster is asked for means nothing to a run that starts on this machine."""
+    asked = [name for name, value in vars(config.slurm).items() if value is not None]
+    if asked:
+        draft.mistake(
+            f"slurm.{asked[0]} asks a cluster for a job, and this run starts here: leave slurm.* out (trainer.devices "
+            "sets the ranks of this machine)."
+        )
+
+
 def check_threat(config: Config, draft: Draft) -> None:
     """An eps that the data's range does not allow is most likely in the wrong unit.
 

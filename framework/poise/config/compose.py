@@ -5,12 +5,13 @@ from dataclasses import fields, replace
 from typing import Any
 
 from poise import registry
-from poise.config.checks import check_slurm, check_threat, check_trainer
+from poise.config.checks import check_no_job, check_secrets, check_slurm, check_threat, check_tracking, check_trainer
 from poise.config.draft import Draft
 from poise.config.expansion import with_presets
 from poise.config.files import read_file, read_text, to_mapping
 from poise.config.layers import Layer, from_arguments, from_file, from_values
 from poise.config.members import look_up, read_names, read_parameters, refuse_strangers, with_brought
+from poise.config.places import check_places
 from poise.config.references import with_values
 from poise.config.schema import (
     DEFAULT_NAMES,
@@ -25,6 +26,7 @@ from poise.config.stacking import check_stack
 
 Check = Callable[[Config, Draft], None]
 CHECKS: tuple[Check, ...] = (check_stack,)
+CHECKS_OF_A_START: tuple[Check, ...] = (*CHECKS, check_places, check_no_job)
 
 
 def parse(arguments: Sequence[str], checks: Sequence[Check] = CHECKS) -> Config:
@@ -141,6 +143,8 @@ def _config(draft: Draft) -> Config:
     check_trainer(config, draft)
     check_threat(config, draft)
     check_slurm(config, draft)
+    check_tracking(config, draft)
+    check_secrets(config, draft)
     return config
 
 

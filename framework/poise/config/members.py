@@ -108,12 +108,15 @@ def with_brought(draft: Draft, members: Mapping[str, Member]) -> dict[str, Membe
                 everyone[name] = Member(guest, alias, preset)
                 owned |= hooks
             elif guest and name in everyone and name not in members:
-                _refuse_differences(draft, name, everyone[name], Member(guest, alias, preset), ",".join(members))
+                rival = members[everyone[name].brought_by]
+                if not _one_owner_hooks(member.record) & _one_owner_hooks(rival.record):  # else they exclude each other
+                    _refuse_differences(draft, name, everyone[name], Member(guest, alias, preset), ",".join(members))
     return everyone
 
 
 def _refuse_differences(draft: Draft, name: str, one: Member, other: Member, stack: str) -> None:
     """Two members that bring the same recipe with other parameters are a mistake: neither can have it its way."""
+    stack = draft.written.get("recipe", stack)
     first, second = (
         {p.name: member.preset.get(p.name, p.default) for p in member.record.parameters} if member.record else {}
         for member in (one, other)
@@ -160,8 +163,8 @@ def refuse_strangers(
     for alias, path in strangers.items():
         given = draft.take(path)
         where = given.where if given else ""
-        written = [alias for alias, member in members.items() if not member.brought_by]
-        add = f" Add it: {group}={','.join([*written, alias])}"
+        written = ",".join(alias for alias, member in members.items() if not member.brought_by)
+        add = f" Add it: {group}={','.join(filter(None, [draft.written.get(group, written), alias]))}"
         hint = hints.get(alias) or nearest(alias, aliases) or add
         shown = ",".join(aliases) or "nothing"
         wrong = f"{alias!r} is not in {group}={shown}.{hint}"

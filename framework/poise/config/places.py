@@ -26,13 +26,13 @@ def table_file(where: str, name: str) -> Path:
         UserError: there is none.
     """
     path = Path(where)
-    if path.is_dir():
+    if os.path.isdir(path):
         made = sorted(file.stem for file in (path / "tables").glob("*.npy"))
         if name not in made:
             known = ", ".join(made) or "none"
             raise UserError(f"tables.{name}={where}: that run made no such table, only {known}.{nearest(name, made)}")
         return path / "tables" / f"{name}.npy"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"tables.{name}={where}: there is no such file or run.{_nearest_file(path)}")
     return path
 
@@ -46,7 +46,10 @@ def _look_at_run_directory(config: Config) -> Iterable[str]:
     except UserError as error:
         yield f"{error}."
         return
-    standing = next((place for place in (path, *path.absolute().parents) if place.exists()), Path("/"))
+    except OSError as error:
+        yield f"run_dir={path} cannot be used: {error.strerror}."
+        return
+    standing = next((place for place in (path, *path.absolute().parents) if os.path.exists(place)), Path("/"))
     if not standing.is_dir():
         yield f"run_dir={path}: {standing} is a file."
     elif not os.access(standing, os.W_OK | os.X_OK):
@@ -54,6 +57,8 @@ def _look_at_run_directory(config: Config) -> Iterable[str]:
 
 
 def _look_at_data(config: Config) -> Iterable[str]:
+    if not config.data.name:
+        return  # said already, where it was read
     yield from _missing_files("data", "data", config.data)
     for alias, entry in config.data.wrappers.items():
         yield from _missing_files("wrapper", f"data.{alias}", entry)
@@ -63,7 +68,7 @@ def _missing_files(kind: str, address: str, entry: Entry) -> Iterable[str]:
     files: Iterable[str] = registry.find(kind, entry.name).attributes.get("files") or ()
     for name in sorted(files):
         value = entry.params.get(name)
-        if isinstance(value, str) and not Path(value).exists():
+        if isinstance(value, str) and not os.path.exists(value):
             yield f"{address}.{name}={value}: there is no such file.{_nearest_file(Path(value))}"
 
 
@@ -77,7 +82,9 @@ def _look_at_tables(config: Config) -> Iterable[str]:
 
 def _nearest_file(path: Path) -> str:
     """A file beside it of a name like it; or the first directory on the way that is not there."""
-    missing = next((parent for parent in reversed(path.parents) if not parent.exists()), None)
+    missing = next((parent for parent in reversed(path.parents) if not os.path.exists(parent)), None)
     if missing is not None:
         return f" There is no {missing}."
-    return nearest(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else ""
+    if not os.path.isdir(path.parent) or not os.access(path.parent, os.R_OK):
+        return ""
+    return nearest(path.name, os.listdir(path.parent))
