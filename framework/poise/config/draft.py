@@ -52,6 +52,7 @@ class Draft:
     def __init__(self) -> None:
         self.mistakes: list[str] = []
         self.origins: dict[str, str] = {}  # of each value that was read, by path; what is not here is a default
+        self.written: dict[str, str] = {}  # lists of names as they were given, by group
         self._given: dict[str, Given] = {}
         self._levels = 0
 

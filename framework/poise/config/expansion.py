@@ -41,6 +41,7 @@ def with_presets(draft: Draft, layers: Sequence[Layer]) -> list[Layer]:
     for one, other in combinations(found.values(), 2):
         for mistake in _differences(one, other):
             draft.mistake(mistake)
+    draft.written["recipe"] = ",".join(named)
     expanded = [own for item in named for own in _expanded(item, found)]
     counting = replace(
         counting,

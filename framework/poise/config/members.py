@@ -50,6 +50,7 @@ def read_names(
         out = f", or write {group}={nothing}" if nothing else ""
         draft.mistake(f"{group}={given.value}{given.where} leaves a name empty: give one{out}.")
         return {}
+    draft.written[group] = draft.written.get(group) or ",".join(names)  # with presets as their names
     members: dict[str, Member] = {}
     for place, item in enumerate(names):
         name, _, alias = item.partition("@")
@@ -110,13 +111,13 @@ def with_brought(draft: Draft, members: Mapping[str, Member]) -> dict[str, Membe
             elif guest and name in everyone and name not in members:
                 rival = members[everyone[name].brought_by]
                 if not _one_owner_hooks(member.record) & _one_owner_hooks(rival.record):  # else they exclude each other
-                    _refuse_differences(draft, name, everyone[name], Member(guest, alias, preset), ",".join(members))
+                    _refuse_differences(draft, name, everyone[name], Member(guest, alias, preset))
     return everyone
 
 
-def _refuse_differences(draft: Draft, name: str, one: Member, other: Member, stack: str) -> None:
+def _refuse_differences(draft: Draft, name: str, one: Member, other: Member) -> None:
     """Two members that bring the same recipe with other parameters are a mistake: neither can have it its way."""
-    stack = draft.written.get("recipe", stack)
+    stack = draft.written.get("recipe")
     first, second = (
         {p.name: member.preset.get(p.name, p.default) for p in member.record.parameters} if member.record else {}
         for member in (one, other)
@@ -163,8 +164,7 @@ def refuse_strangers(
     for alias, path in strangers.items():
         given = draft.take(path)
         where = given.where if given else ""
-        written = ",".join(alias for alias, member in members.items() if not member.brought_by)
-        add = f" Add it: {group}={','.join(filter(None, [draft.written.get(group, written), alias]))}"
+        add = f" Add it: {group}={','.join(filter(None, [draft.written.get(group), alias]))}"
         hint = hints.get(alias) or nearest(alias, aliases) or add
         shown = ",".join(aliases) or "nothing"
         wrong = f"{alias!r} is not in {group}={shown}.{hint}"

@@ -212,16 +212,13 @@ def _solved(
             draft.mistake(f"{template.said}: leads back to itself.")
             solved[template] = BROKEN
         else:
-            solved[template] = [_as_text(text) for text in texts] if template.listed else texts[0]
+            solved[template] = texts if template.listed else texts[0]
     return solved
 
 
-def _worded(pattern: str, words: Sequence[Any]) -> Any:
-    """What the numbers stand for: a list where a reference to one is the whole value, else text."""
-    values = [words[int(number)] for number in re.findall(r"<(\d+)>", pattern)]
-    if len(values) == 1 and isinstance(values[0], list | tuple):
-        return [_as_text(item) for item in values[0]]
-    return "".join(map(_as_text, values))
+def _worded(pattern: str, words: Sequence[Any]) -> str:
+    """What the numbers stand for, as the command line has it: it is read by the type of where it stands."""
+    return "".join(_as_text(words[int(number)]) for number in re.findall(r"<(\d+)>", pattern))
 
 
 def _as_text(value: Any) -> str:

@@ -1,7 +1,7 @@
 """Whatever is typed or written: a config or mistakes, never a stack trace."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -90,7 +90,7 @@ def mutated(words: Sequence[str], draw: random.Random) -> list[str]:
 
 
 @pytest.fixture
-def ends_well(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[Sequence[str]], int]]:
+def ends_well(capsys: pytest.CaptureFixture[str]) -> Callable[[Sequence[str]], int]:
     """Runs `poise train … --print-config`; returns its exit code once it is known to have ended as it should."""
 
     def run(words: Sequence[str]) -> int:
@@ -105,7 +105,7 @@ def ends_well(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[Sequence
         assert bool(printed.out) == (code == 0), words
         return code
 
-    yield run
+    return run
 
 
 def test_the_good_ones_are_good(ends_well: Callable[[Sequence[str]], int]) -> None:
