@@ -1,6 +1,7 @@
 """The README's Python, run as it stands there but for the number of epochs."""
 
 import re
+import shlex
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,60 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from poise import Batch, Step, fit
+from poise import Batch, Step, fit, registry
+from poise.cli import main
+from poise.config import presets
+from poise.registry.hooks import HOOKS
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def recipe_table() -> str:
+    """The README's table of recipes, as the registry has them."""
+    ours = [r for k in ("recipe", "calibrator") for r in registry.records(k).values() if "poise_recipes" in r.qualified]
+    rows = ["| name | what it does | paper |", "| --- | --- | --- |"]
+    for record in ours:
+        authors, *_, year, arxiv = record.paper.split(", ")
+        rows.append(f"| `{record.name}` | {record.doc.partition(chr(10))[0]} | {authors}, {year}, {arxiv} |")
+    return "\n".join(rows)
+
+
+def test_the_table_of_recipes_is_the_registrys() -> None:
+    section = README.partition("## Recipes\n\n")[2].partition("\n\n")[0]
+    assert section == recipe_table()
+
+
+def test_every_hook_is_in_the_table_of_hooks() -> None:
+    named = set(re.findall(r"`([a-z_]+)\(", README.partition("| hook |")[2].partition("\n\n")[0]))
+    assert named == set(HOOKS)
+
+
+def test_presets_are_named() -> None:
+    named = re.search(r"Presets, settings as published: (.*) \(", README)
+    assert named is not None
+    assert sorted(re.findall(r"`(\w+)`", named[1])) == sorted(presets.names())
+
+
+def commands() -> list[list[str]]:
+    """Every `poise train` of the README, as a shell splits it."""
+    lines = (line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines())
+    parts = (part.strip() for line in lines for part in line.split("&&"))
+    return [shlex.split(part, comments=True)[2:] for part in parts if part.startswith("poise train")]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_composes(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("confidence.py").write_text(BLOCKS[2], encoding="utf-8")
+    registry.refresh()
+    assert main(["train", *words, *([] if "--print-config" in words else ["--print-config"])]) == 0
+    assert not capsys.readouterr().err
+
+
+def test_the_mistakes_it_shows_are_those_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = README.partition("```\n$ poise ")[2].partition("\n```")[0].splitlines()
+    assert main(shown[0].split()) == 2
+    assert capsys.readouterr().err.splitlines() == shown[1:]
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +97,7 @@ def test_a_recipe_of_ones_own_trains_on_top_of_another(monkeypatch: pytest.Monke
     Path("confidence.py").write_text(BLOCKS[2], encoding="utf-8")
     monkeypatch.syspath_prepend(str(Path.cwd()))
     recipe = {"name": "trades,confidence:ConfidencePenalty", "ConfidencePenalty": {"strength": 0.05}}
-    result = fit(recipe, trainer={"max_epochs": 1, "progress": False}, evaluation="clean")
+    result = fit(recipe, trainer={"max_epochs": 1, "progress": False}, evaluation="clean", tracking="none")
     assert "ConfidencePenalty" in (result.path / "config.yaml").read_text()
     assert "train/ConfidencePenalty" in (result.path / "log.txt").read_text()
 

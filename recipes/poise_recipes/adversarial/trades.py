@@ -11,10 +11,11 @@ from poise.step import Step
 
 
 class Trades(Recipe):
-    """ℓ = CE(f(x), t) + β·KL(p(x) ‖ p(x')), per example [B]; x' maximises the same KL inside the threat.
+    """Trade accuracy for a smooth decision around each input: ℓ = CE(f(x), t) + β·KL(p(x) ‖ p(x')).
 
-    Inputs [B, *input], targets [B, C] (soft ones too: only the cross-entropy sees them). The gradient goes through
-    both arguments of the KL. The attack brought is `pgd` with the normal start: at x itself the KL has no gradient.
+    The loss is per example [B], for inputs [B, *input] and targets [B, C] (soft ones too: only the cross-entropy sees
+    them); x' maximises the same KL inside the threat. The gradient goes through both arguments of the KL. The attack
+    brought is `pgd` with the normal start: at x itself the KL has no gradient.
 
     Source: Zhang et al., Theoretically Principled Trade-off between Robustness and Accuracy, 2019, arXiv 1901.08573,
     equation 5 with β = 1/λ. Departures from the authors' code: the clean batch is passed once for both terms and

@@ -33,9 +33,7 @@ class TemperatureScaling(Calibrator):
         UserError: unless 0 < lowest < highest, both finite.
     """
 
-    paper: ClassVar[str] = (
-        "Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599"
-    )
+    paper = "Guo et al., On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599"
     default: ClassVar[bool] = True
     temperature: Tensor
     hit_bound: Tensor

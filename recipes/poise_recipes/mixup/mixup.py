@@ -12,7 +12,7 @@ from poise.step import Step
 
 
 class Mixup(Recipe):
-    """x ← λ·x + (1-λ)·x_partner and t ← λ·t + (1-λ)·t_partner, with λ ~ Beta(α, α) for each row.
+    """Train between examples: x ← λ·x + (1-λ)·x_partner, and targets t alike, with λ ~ Beta(α, α) for each row.
 
     Inputs [B, *input], targets [B, C]; rows are paired inside their block, each with another.
 
