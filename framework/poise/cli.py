@@ -2,11 +2,13 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from poise import __version__
 from poise.errors import UserError, nearest
+
+Command = Callable[[list[str]], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,15 +47,37 @@ def _explained(error: BaseException) -> tuple[str, int]:
 def _run(words: list[str]) -> int:
     command, rest = (words[0], words[1:]) if words else ("--help", [])
     if command in ("-h", "--help", "help"):
-        return _help("poise")
+        return _help(rest)
     if command == "--version":
         return _say(f"poise {__version__}")
     if command not in COMMANDS:
-        raise UserError(f"There is no command {command!r}: {', '.join(COMMANDS)}.{nearest(command, COMMANDS)}")
-    return _help(command) if {"-h", "--help"} & set(rest) else COMMANDS[command](rest)
+        raise UserError(_no_command(command))
+    if {"-h", "--help"} & set(rest):
+        return _help([command])
+    _refuse_options(command, rest)
+    return COMMANDS[command](rest)
 
 
-def _help(topic: str) -> int:
+def _no_command(word: str) -> str:
+    if word.startswith("-"):
+        known = ("--help", "--version", "--debug")
+        return f"poise has no option {word!r}: {', '.join(known)}.{nearest(word, known)}"
+    if "=" in word:
+        return f"There is no command {word!r}. Did you mean 'poise train {word}'?"
+    return f"There is no command {word!r}: {', '.join(COMMANDS)}.{nearest(word, COMMANDS)}"
+
+
+def _refuse_options(command: str, words: Sequence[str]) -> None:
+    known = (*OPTIONS.get(command, ()), "--help", "--debug")
+    for word in words:
+        if word.startswith("-") and word not in known:
+            raise UserError(f"poise {command} has no option {word!r}: {', '.join(known)}.{nearest(word, known)}")
+
+
+def _help(topics: Sequence[str]) -> int:
+    topic = topics[0] if topics else "poise"
+    if topic not in ("poise", *COMMANDS):
+        raise UserError(_no_command(topic))
     return _say((Path(__file__).parent / "help" / f"{topic}.txt").read_text(encoding="utf-8").rstrip())
 
 
@@ -63,9 +87,12 @@ def _say(text: str) -> int:
 
 
 def _train(arguments: list[str]) -> int:
-    from poise.config import parse
+    from poise.config import CHECKS, CHECKS_OF_A_START, explain, parse
+    from poise.launching import under_launcher
 
-    config = parse(arguments)
+    if "--print-config" in arguments:
+        return _say(explain([word for word in arguments if word != "--print-config"]))
+    config = parse(arguments, CHECKS if under_launcher() else CHECKS_OF_A_START)
     from poise import train
 
     return train.main(config)
@@ -77,4 +104,23 @@ def _list(words: list[str]) -> int:
     return _say(show(words))
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": _train, "list": _list}
+def _ui(arguments: list[str]) -> int:
+    from poise import ui
+
+    return ui.main(arguments)
+
+
+def _completion(words: list[str]) -> int:
+    """The script of a shell. It asks with a line's `words`, each ended by a line break, what the last may become."""
+    from poise.completion.line import candidates, script
+
+    match words:
+        case ["words", line]:
+            return _say("\n".join(candidates(line.removesuffix("\n").split("\n")[1:])))
+        case [shell]:
+            return _say(script(shell).rstrip())
+    raise UserError("poise completion takes one shell: bash, zsh or fish.")
+
+
+COMMANDS: Mapping[str, Command] = {"train": _train, "list": _list, "ui": _ui, "completion": _completion}
+OPTIONS: Mapping[str, tuple[str, ...]] = {"train": ("--print-config",)}

@@ -1,21 +1,23 @@
-"""What `poise list` shows."""
+"""What `poise list` shows: tables of what has a name."""
 
 import sys
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
+from poise.config import presets
+from poise.details import in_full, preset_in_full
 from poise.errors import UserError, nearest
-from poise.registry import KINDS, REQUIRED, Kind, Parameter, Record, records
+from poise.registry import KINDS, Kind, Record, WrongKindError, records, resolve
+from poise.written import assignment
 
-WIDE = 160
+PRESETS = ("preset", "presets")
+ENDLESS = 10**5  # columns of a line that nobody wraps
 
 
 def show(words: Sequence[str]) -> str:
-    """A table of everything of a kind, of all kinds, or one thing in full.
+    """Tables of everything, a table of one kind, or one thing in full.
 
     Args:
-        words: nothing, a kind, or a name.
+        words: nothing, a kind, a name, or a user's own package.module:Class.
 
     Raises:
         UserError: there is no such kind or name, or more than one word.
@@ -23,87 +25,92 @@ def show(words: Sequence[str]) -> str:
     if len(words) > 1:
         raise UserError(f"poise list takes one kind or name, not {' '.join(words)!r}.")
     if not words:
-        return "\n\n".join(_titled(kind) for kind in KINDS.values() if records(kind.name))
+        return "\n\n".join(_everything())
     word = words[0]
     for kind in KINDS.values():
         if word in (kind.plural, kind.name):
-            return _table(kind)
-    found = [records(kind)[word] for kind in KINDS if word in records(kind)]
+            return _table(kind) if records(kind.name) else f"There are no {kind.plural} yet."
+    if word in PRESETS:
+        return _preset_table()
+    return "\n\n".join(_found(word))
+
+
+def names() -> list[str]:
+    """Every word that `poise list` knows."""
+    return [*plurals(), PRESETS[1], *(name for kind in KINDS for name in records(kind)), *presets.names()]
+
+
+def plurals() -> list[str]:
+    """The kinds of which there is something, as in `poise list recipes`."""
+    return [kind.plural for kind in KINDS.values() if records(kind.name)]
+
+
+def _everything() -> Iterator[str]:
+    yield from (_table(kind) for kind in KINDS.values() if records(kind.name))
+    yield _preset_table()
+
+
+def _found(word: str) -> list[str]:
+    """All that is called so, in full: a name may be of two kinds."""
+    if ":" in word:
+        return [in_full(_own(word))]
+    found = [in_full(records(kind)[word]) for kind in KINDS if word in records(kind)]
+    if word in presets.names():
+        found.append(preset_in_full(word))
     if not found:
-        known = [kind.plural for kind in KINDS.values()] + [name for kind in KINDS for name in records(kind)]
-        raise UserError(f"There is no kind or name {word!r}.{nearest(word, known)} `poise list` shows all.")
-    return "\n\n".join(map(_in_full, found))
+        raise UserError(f"There is no kind or name {word!r}.{nearest(word, names())} `poise list` shows all.")
+    return found
 
 
-def _titled(kind: Kind) -> str:
-    return f"{kind.plural}\n{textwrap.indent(_table(kind), '  ')}"
+def _own(word: str) -> Record:
+    """The record of a user's own class or function, whichever kind it is of: functions tell by what they are given."""
+    refusal: UserError | None = None
+    for kind in sorted(KINDS.values(), key=lambda kind: not kind.function):
+        try:
+            record = resolve(kind.name, word)
+        except WrongKindError as error:
+            refusal = refusal or error
+            continue
+        if not kind.supplied or record.supplied:
+            return record
+    raise refusal or UserError(f"{word} is nothing that poise knows a use for.")
 
 
 def _table(kind: Kind) -> str:
     found = list(records(kind.name).values())
-    if not found:
-        return f"no {kind.plural} yet"
-    about = "paper" if any(record.paper for record in found) else "what it is"
-    rows = [(r.name, ", ".join(map(_assignment, r.parameters)), r.paper or _first_line(r)) for r in found]
-    return _rendered(("name", "parameters", about), rows)
+    columns = {"parameters": [", ".join(map(assignment, r.parameters)) for r in found]}
+    columns["hooks"] = [", ".join(r.hooks) for r in found]
+    columns["paper"] = [_cited(r) for r in found]
+    if not any(columns["paper"]):
+        columns["what it is"] = [r.doc.partition("\n")[0] for r in found]
+    shown = {title: cells for title, cells in columns.items() if any(cells)}
+    return _rendered({kind.plural: [record.name for record in found], **shown})
 
 
-def _first_line(record: Record) -> str:
-    return record.doc.partition("\n")[0]
+def _preset_table() -> str:
+    found = list(presets.names())
+    return _rendered({PRESETS[1]: found, "what it is": [presets.about(name) for name in found]})
 
 
-def _assignment(parameter: Parameter) -> str:
-    return f"{parameter.name}{'' if parameter.default is REQUIRED else '=' + _shown(parameter.default)}"
+def _cited(record: Record) -> str:
+    """Authors, year and arXiv id of a paper; its title stands where the thing is shown in full."""
+    parts = record.paper.split(", ")
+    return ", ".join([parts[0], *parts[-2:]]) if len(parts) > 3 else record.paper
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ",".join(map(_shown, value))
-    return {None: "none", True: "true", False: "false"}.get(value, str(value)) if _is_word(value) else str(value)
-
-
-def _is_word(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
-
-
-def _rendered(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns that wrap to the terminal's width; a fixed, wide one where the output is no terminal."""
+def _rendered(columns: Mapping[str, Sequence[str]]) -> str:
+    """Columns wrapped to the terminal's width; one line for each thing where a program reads."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else WIDE, color_system=None)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in header:
-        table.add_column(title, no_wrap=title == "name")
-    for row in rows:
-        table.add_row(*map(Text, row))
+    console = Console(width=None if sys.stdout.isatty() else ENDLESS, highlight=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for place, (title, cells) in enumerate(columns.items()):
+        longest = max((len(word) for cell in cells for word in cell.split()), default=0)
+        table.add_column(title, no_wrap=not place, style="" if place else "cyan", min_width=longest, overflow="fold")
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, cells))
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
-
-
-def _in_full(record: Record) -> str:
-    return "\n".join(_sections(record))
-
-
-def _sections(record: Record) -> Iterator[str]:
-    yield f"{record.name}: {record.kind}, {record.qualified}"
-    if record.paper:
-        yield record.paper
-    yield f"\n{record.doc}\n"
-    for parameter in record.parameters:
-        yield f"{_address(record)}{_assignment(parameter)}"
-    if record.hooks:
-        yield f"hooks: {', '.join(record.hooks)}"
-    for name in ("provides", "needs", "after", "conflicts"):
-        if capabilities := record.attributes.get(name):
-            yield f"{name}: {', '.join(sorted(capabilities))}"
-    if record.brings:
-        yield f"brings: {', '.join(record.brings)}"
-
-
-def _address(record: Record) -> str:
-    group = {"calibrator": "calibration", "evaluator": "evaluation", "wrapper": "data"}.get(record.kind, record.kind)
-    named = record.kind in ("recipe", "calibrator", "evaluator", "wrapper")
-    return f"{group}.{record.name}." if named else f"{group}."

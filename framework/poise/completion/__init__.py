@@ -1,0 +1,1 @@
+"""What may stand next on a command line, and the scripts that ask for it at each Tab."""
