@@ -39,14 +39,16 @@ def _guests(config: Config) -> Iterator[str]:
 def _lines(
     tree: Mapping[str, Any], origins: Mapping[str, str], above: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, str]]:
-    """Each line, and where its value comes from: "" for the head of a group."""
+    """Each line, and where its value comes from: "" where it has none, as the head of a group."""
     indent = "  " * len(above)
     for key, value in tree.items():
         path = (*above, key)
         named = scalar(key)
         head = f"{indent}{named}:" if len(named) <= LONG else f"{indent}? {named}\n{indent}:"
-        if isinstance(value, Mapping) and value:
+        if not isinstance(value, Mapping):
+            yield f"{head} {scalar(value)}", " ".join(origins.get(".".join(path), "default").split())
+        elif value:
             yield head, ""
             yield from _lines(value, origins, path)
         else:
-            yield f"{head} {scalar(value)}", " ".join(origins.get(".".join(path), "default").split())
+            yield f"{head} {{}}", ""

@@ -1,10 +1,7 @@
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from poise import registry
 from poise.config import Config, ConfigErrors, Entry, compose, from_yaml, parse, to_yaml
@@ -112,18 +109,6 @@ def test_python_says_the_same_in_its_own_types(tmp_path: Path) -> None:
     assert compose(given) == parse(said)
     assert compose({"recipe": ["trades"]}) == compose({"recipe": "trades"}) == parse(["recipe=trades"])
     assert compose({"recipe": []}) == compose({"recipe": {}}) == parse(["recipe=plain"]) == parse([])
-
-
-ARGUMENTS = ["recipe=trades,mixup@m", "recipe.m.alpha=2", "recipe.pgd.steps=3", "optimizer=adamw"]
-ARGUMENTS += ["optimizer.lr=0.5", "data.val=0.2", "data=digits", "trainer.devices=2", "threat.eps=0.5", "threat=l2"]
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.randoms(use_true_random=False))
-def test_the_order_of_arguments_never_matters(order: random.Random) -> None:
-    shuffled = order.sample(ARGUMENTS, len(ARGUMENTS))
-    assert parse(shuffled) == parse(ARGUMENTS)
-    assert to_yaml(parse(shuffled)) == to_yaml(parse(ARGUMENTS))
 
 
 def test_the_command_line_lies_over_the_file(tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ def origins(text: str) -> dict[str, str]:
     for line in text.splitlines():
         key, _, rest = line.strip().partition(":")
         above = [*above[: (len(line) - len(line.lstrip())) // 2], key]
-        if rest:
+        if rest.strip() not in ("", "{}"):
             found[".".join(above)] = rest.rpartition("  # ")[2]
     return found
 
 
 def paths(tree: object, prefix: str = "") -> list[str]:
-    if isinstance(tree, dict) and (tree or not prefix):
+    if isinstance(tree, dict):
         return [path for key, value in tree.items() for path in paths(value, f"{prefix}{key}.")]
     return [prefix.removesuffix(".")]
 
@@ -32,10 +32,8 @@ def paths(tree: object, prefix: str = "") -> list[str]:
 def test_each_value_says_where_it_comes_from(tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     file.write_text("optimizer: {lr: 0.5}\ntrainer: {max_epochs: 3, batch_size: 64}\nseed: ${slurm.gpus}\n")
-    found = origins(explain([*GIVEN, f"config={file}", "trainer.batch_size=32"]))
-    assert found == dict.fromkeys(
-        paths(to_mapping(parse([*GIVEN, f"config={file}", "trainer.batch_size=32"]))), "default"
-    ) | {
+    given = [*GIVEN, f"config={file}", "trainer.batch_size=32"]
+    assert origins(explain(given)) == dict.fromkeys(paths(to_mapping(parse(given))), "default") | {
         "recipe.name": "command line, preset trades_cifar10, pgd brought by trades",
         "recipe.trades.beta": "command line",
         **{f"recipe.pgd.{name}": "preset trades_cifar10" for name in ("steps", "step_size", "start", "mode")},

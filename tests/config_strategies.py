@@ -1,0 +1,129 @@
+"""Configs drawn at random: every kind of value that a schema or a registered thing has."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from hypothesis import strategies as st
+
+from poise import registry
+from poise.config.schema import SlurmConfig, TrackingConfig, TrainerConfig
+from poise.registry import Record
+
+TEXTS = st.one_of(st.text(max_size=8), st.text("${}\\'\"#:,.@ =-~a0", max_size=8)).filter(lambda text: text != "none")
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+RECORDS = {kind: list(registry.records(kind).values()) for kind in registry.KINDS}
+
+
+def of_type(hint: Any) -> st.SearchStrategy[Any]:
+    if get_origin(hint) is Literal:
+        return st.sampled_from(get_args(hint))
+    if get_origin(hint) is list:
+        return st.lists(of_type(get_args(hint)[0]), max_size=4)
+    if hint in (int, float, str, bool):
+        return {int: st.integers(), float: FLOATS, str: TEXTS, bool: st.booleans()}[hint]
+    return st.one_of([st.none() if kind is type(None) else of_type(kind) for kind in get_args(hint)])
+
+
+def parameters(record: Record) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(
+        {p.name: of_type(p.type) for p in record.parameters if p.required},
+        optional={p.name: of_type(p.type) for p in record.parameters if not p.required},
+    )
+
+
+@st.composite
+def members(draw: st.DrawFn, group: str, kind: str) -> dict[str, Any]:
+    chosen = draw(st.lists(st.sampled_from(RECORDS[kind]), max_size=3))
+    aliases = draw(st.lists(st.from_regex(r"[a-z]{3,8}_[0-9]", fullmatch=True), min_size=3, max_size=3, unique=True))
+    members = dict(zip(aliases, chosen, strict=False))
+    names = [f"{record.name}@{alias}" for alias, record in members.items()]
+    return {group: {"name": names} | {alias: draw(parameters(record)) for alias, record in members.items()}}
+
+
+@st.composite
+def single(draw: st.DrawFn, group: str) -> dict[str, Any]:
+    record = draw(st.sampled_from(RECORDS[group]))
+    return {group: {"name": record.name} | draw(parameters(record))}
+
+
+@st.composite
+def data(draw: st.DrawFn) -> dict[str, Any]:
+    """A source, its parameters, and up to two wrappers."""
+    source = draw(st.sampled_from(RECORDS["data"]))
+    wrapped = draw(members("data", "wrapper"))["data"]
+    names = [source.name, *wrapped.pop("name")[:2]]
+    aliases = [name.partition("@")[2] for name in names[1:]]
+    return {"data": {"name": names, **draw(parameters(source)), **{alias: wrapped[alias] for alias in aliases}}}
+
+
+def field(item: Field[Any], hint: Any) -> st.SearchStrategy[Any]:
+    """A value that a field of the schema allows."""
+    strategy = of_type(hint)
+    least, above = (item.metadata.get(name, float("-inf")) for name in ("least", "above"))
+    return strategy.map(
+        lambda value: abs(value) + 1 if _number(value) and not (value >= least and value > above) else value
+    )
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def group(cls: type, **others: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Some fields of a group; `others` instead of what their types allow."""
+    hints = get_type_hints(cls)
+    strategies = {item.name: others.get(item.name, field(item, hints[item.name])) for item in fields(cls)}
+    return st.fixed_dictionaries({}, optional={name: strategies[name] for name in strategies})
+
+
+TIMES = st.sampled_from([None, "30", "30:00", "8:00:00", "1-12:00:00"])
+URIS = st.sampled_from([None, "sqlite:///my.db", "http://tracker:5000"])
+SIZES = st.sampled_from(
+    [{}, {"batch_size": 64, "devices": 2, "accumulate": 4, "block": 8}, {"batch_size": 50, "block": None}]
+)
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> dict[str, Any]:
+    """A whole run: nested, in Python's own types. Members that are drawn at random often contradict each other."""
+    values = draw(members("recipe", "recipe")) | draw(members("evaluation", "evaluator")) | draw(data())
+    values |= draw(members("calibration", "calibrator"))
+    for name in ("model", "optimizer", "schedule"):
+        values |= draw(single(name))
+    none: st.SearchStrategy[None] = st.none()
+    sizes = dict.fromkeys(("batch_size", "devices", "accumulate", "block"), none)
+    trainer = draw(group(TrainerConfig, **sizes))
+    values["trainer"] = {name: value for name, value in trainer.items() if name not in sizes} | draw(SIZES)
+    values["tracking"] = draw(group(TrackingConfig, uri=URIS))
+    values["slurm"] = draw(group(SlurmConfig, time=TIMES, gpus=none))
+    values["threat"] = {"name": "l2", "eps": draw(st.none() | st.floats(0, 100))}
+    values["tables"] = draw(st.dictionaries(st.from_regex(r"[a-z]+", fullmatch=True), TEXTS, max_size=2))
+    values["strategy"] = draw(st.sampled_from(["auto", "ddp", "deepspeed_zero1"]))
+    values["resume"] = draw(st.sampled_from(["auto", "never"]))
+    values["seed"] = draw(st.integers(0, 2**63))
+    return values | {"run_dir": draw(st.none() | TEXTS), "selection": draw(st.none() | TEXTS)}
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values by path."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def typed(value: Any) -> str:
+    """A value as a user types it."""
+    if isinstance(value, list):
+        return ",".join(map(typed, value))
+    return (
+        {None: "none", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    )
+
+
+def arguments(values: Mapping[str, Any]) -> list[str]:
+    """The command line of a run. An empty list of names is its word for none."""
+    words = {"recipe.name": "plain", "calibration.name": "none", "evaluation.name": "none"}
+    return [f"{path}={words.get(path, '') if value == [] else typed(value)}" for path, value in flat(values)]
