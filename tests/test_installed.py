@@ -67,7 +67,11 @@ def elsewhere(tmp_path: Path) -> Path:
     for name in ("framework/__init__.py", "framework/poise/__init__.py", "recipes/__init__.py", "launch/local.sh"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("raise SystemExit('somebody else is here')\n")
-    for name in ("recipes/poise_recipes/adversarial/trades.py", "configs/trades_cifar10.yaml", "configs/other.yaml"):
+    for name in (
+        "recipes/poise_recipes/adversarial/trades.py",
+        "configs/trades_cifar10.yaml",
+        "configs/somebodys.yaml",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("somebody: else\n")
     return tmp_path
@@ -115,7 +119,7 @@ def test_the_command_from_any_directory(beside_torchtune: Path, elsewhere: Path)
     assert [line.split()[0] for line in shown.splitlines()[1:]] == presets.names()
     shown = run(command, "list", cwd=elsewhere)
     assert "group_dro" in shown
-    assert "other" not in shown.split()
+    assert "somebodys" not in shown
     assert "complete -F _poise poise" in run(command, "completion", "bash", cwd=elsewhere)
     config = run(command, "train", "--print-config", "recipe=trades_cifar10", cwd=elsewhere)
     assert "preset trades_cifar10" in config
