@@ -14,3 +14,14 @@ def test_the_table_of_steps_is_printed() -> None:
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")][2:]
     assert [row[0].split(" ")[0] for row in rows] == ["plain"] * 3 + ["TRADES-10"] * 2
     assert all(float(row[2]) > 0 for row in rows)
+
+
+def test_the_table_of_commands_is_printed() -> None:
+    program = Path(__file__).with_name("commands.py")
+    done = subprocess.run(
+        [sys.executable, str(program), "--turns=1"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")][2:]
+    assert [row[0].split(" ")[1] for row in rows][:3] == ["--version`", "--help`", "help"]
+    assert all(float(row[1]) > 0 for row in rows)
