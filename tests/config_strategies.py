@@ -34,7 +34,8 @@ def parameters(record: Record) -> st.SearchStrategy[dict[str, Any]]:
 
 @st.composite
 def members(draw: st.DrawFn, group: str, kind: str) -> dict[str, Any]:
-    chosen = draw(st.lists(st.sampled_from(RECORDS[kind]), max_size=3))
+    drawn = draw(st.lists(st.sampled_from(RECORDS[kind]), max_size=3))
+    chosen = [record for record in drawn if not record.brings or record is next(r for r in drawn if r.brings)]
     aliases = draw(st.lists(st.from_regex(r"[a-z]{3,8}_[0-9]", fullmatch=True), min_size=3, max_size=3, unique=True))
     members = dict(zip(aliases, chosen, strict=False))
     names = [f"{record.name}@{alias}" for alias, record in members.items()]

@@ -52,7 +52,7 @@ def config_of(recipe: Any, data: Any, model: Any, groups: Mapping[str, Any]) -> 
     named = {alias: item for alias, item in members.items() if alias not in loose and not _calibrates(item)}
     # a stack with members that no config can name is left to RecipeStack, which knows them
     checks = [check for check in CHECKS_OF_A_START if not (loose and check is check_stack)]
-    config = compose({**settings, "recipe": _group(named)}, checks)
+    config = compose({**settings, "recipe": _group(named) | _others(recipe, members)}, checks)
     why = "; ".join(loose.values())
     if loose:
         config = replace(config, recipe=_in_order(config.recipe, members, loose))
@@ -148,14 +148,29 @@ def _calibration(members: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[
     return {"calibration": _group(objects)}
 
 
+def _others(recipe: Any, members: Mapping[str, Any]) -> dict[str, Any]:
+    """What a mapping says of recipes that it does not name: those that a preset or a member brings."""
+    if not isinstance(recipe, Mapping) or "name" not in recipe:
+        return {}
+    return {alias: params for alias, params in recipe.items() if alias not in {*members, "name"}}
+
+
 def _in_order(entries: Mapping[str, Entry], members: Mapping[str, Any], loose: Mapping[str, str]) -> dict[str, Entry]:
-    """The entries of a composed config with those of unwritable objects in their places."""
-    ordered = {
-        alias: Entry(f"{OBJECT}:{type(item).__name__}") if alias in loose else entries[alias]
-        for alias, item in members.items()
-        if alias in loose or alias in entries
-    }
-    return ordered | {alias: entry for alias, entry in entries.items() if alias not in ordered}
+    """The entries of a composed config with those of unwritable objects in their places.
+
+    What a member brings and what stands in the place of a preset follows it.
+    """
+    ordered: dict[str, Entry] = {}
+    waiting = dict(entries)
+    for alias, item in members.items():
+        if alias in loose:
+            ordered[alias] = Entry(f"{OBJECT}:{type(item).__name__}")
+            continue
+        ordered |= {alias: waiting.pop(alias)} if alias in waiting else {}
+        while waiting and next(iter(waiting)) not in members:
+            name = next(iter(waiting))
+            ordered[name] = waiting.pop(name)
+    return ordered | waiting
 
 
 def _calibrates(item: Any) -> bool:

@@ -90,6 +90,25 @@ def test_members_that_are_brought_may_be_given_too() -> None:
     assert objects.recipes["pgd"].steps == 3
 
 
+def test_what_a_mapping_says_of_recipes_that_are_brought_counts() -> None:
+    config, _ = given({"name": "trades", "pgd": {"steps": 3}})
+    assert config.recipe["pgd"].params["steps"] == 3
+    assert config.recipe["pgd"].params["start"] == "normal"
+    with pytest.raises(UserError, match="'pdg' is not in recipe=trades,pgd. Did you mean 'pgd'"):
+        given({"name": "trades", "pdg": {"steps": 3}})
+
+
+def test_presets_stand_among_objects() -> None:
+    class Local(Mixup): ...
+
+    config, _ = given({"name": "trades_cifar10,mixup", "trades": {"beta": 3.0}})
+    assert config == compose({"recipe": "trades_cifar10,mixup", "recipe.trades.beta": 3.0})
+    config, _ = given([Local(), "trades_cifar10", "mixup"])
+    assert [entry.name for entry in config.recipe.values()] == ["object:Local", "trades", "pgd", "mixup"]
+    config, _ = given(["trades_cifar10", Local(), "mixup"])
+    assert [entry.name for entry in config.recipe.values()] == ["trades", "pgd", "object:Local", "mixup"]
+
+
 def test_two_of_one_name_need_aliases() -> None:
     with pytest.raises(UserError, match="two recipes are called mixup: give a mapping"):
         given([Mixup(), Mixup(alpha=2.0)])

@@ -130,13 +130,13 @@ class Draft:
                 found[item.name] = self.value(path, hints[item.name], item.default, item.metadata)
         return found
 
-    def parameters(self, prefix: str, record: Record, preset: Mapping[str, Any]) -> dict[str, Any]:
-        """All parameters of a thing, from `prefix.parameter`, else from `preset`, else its own defaults."""
+    def parameters(self, prefix: str, record: Record, brought_with: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters of a thing, from `prefix.parameter`, else from `brought_with`, else its own defaults."""
         self._take_empty(prefix)
         found: dict[str, Any] = {}
         for parameter in record.parameters:
             path = f"{prefix}.{parameter.name}"
-            default = preset.get(parameter.name, parameter.default)
+            default = brought_with.get(parameter.name, parameter.default)
             if parameter.type is None:
                 if self.take(path) is not None or parameter.required:
                     self.mistake(
@@ -145,7 +145,7 @@ class Draft:
                     )
             elif path in self._given:
                 found[parameter.name] = self.value(path, parameter.type, default)
-            elif parameter.required and parameter.name not in preset:
+            elif parameter.required and parameter.name not in brought_with:
                 self.mistake(f"{path} is missing: {record.address} needs it ({expected(parameter.type)}).")
             elif default is not UNWRITABLE:
                 found[parameter.name] = _own(default, parameter.type)

@@ -21,12 +21,12 @@ class Member:
     Args:
         record: what it is; None where there is no such thing.
         brought_by: the member that brought it.
-        preset: parameters it was brought with.
+        brought_with: parameters that member gives it.
     """
 
     record: Record | None
     brought_by: str = ""
-    preset: Mapping[str, Any] = field(default_factory=dict)
+    brought_with: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_names(
@@ -102,16 +102,16 @@ def with_brought(draft: Draft, members: Mapping[str, Member]) -> dict[str, Membe
     everyone: dict[str, Member] = {}
     for alias, member in members.items():
         everyone[alias] = member
-        for name, preset in (member.record.brings if member.record else {}).items():
+        for name, parameters in (member.record.brings if member.record else {}).items():
             guest = look_up(draft, f"recipe={alias}, which brings {name}", ["recipe"], name)
             hooks = _one_owner_hooks(guest)
             if guest and name not in members and name not in everyone and not hooks & owned:
-                everyone[name] = Member(guest, alias, preset)
+                everyone[name] = Member(guest, alias, parameters)
                 owned |= hooks
             elif guest and name in everyone and name not in members:
                 rival = members[everyone[name].brought_by]
                 if not _one_owner_hooks(member.record) & _one_owner_hooks(rival.record):  # else they exclude each other
-                    _refuse_differences(draft, name, everyone[name], Member(guest, alias, preset))
+                    _refuse_differences(draft, name, everyone[name], Member(guest, alias, parameters))
     return everyone
 
 
@@ -119,7 +119,7 @@ def _refuse_differences(draft: Draft, name: str, one: Member, other: Member) -> 
     """Two members that bring the same recipe with other parameters are a mistake: neither can have it its way."""
     stack = draft.written.get("recipe")
     first, second = (
-        {p.name: member.preset.get(p.name, p.default) for p in member.record.parameters} if member.record else {}
+        {p.name: member.brought_with.get(p.name, p.default) for p in member.record.parameters} if member.record else {}
         for member in (one, other)
     )
     for parameter, value in first.items():
@@ -143,8 +143,8 @@ def read_parameters(draft: Draft, group: str, members: Mapping[str, Member]) -> 
         if member.record is None:
             draft.ignore(prefix)
             continue
-        params = draft.parameters(prefix, member.record, member.preset)
-        for name in member.preset:
+        params = draft.parameters(prefix, member.record, member.brought_with)
+        for name in member.brought_with:
             draft.origins.setdefault(f"{prefix}.{name}", f"brought by {member.brought_by}")
         draft.refuse_unknown(prefix, alias, [p.name for p in member.record.parameters])
         entries[alias] = Entry(member.record.name, params, member.brought_by)
