@@ -10,7 +10,6 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from poise.evaluator import Progress, no_progress
-from poise.secrets import redact
 
 log = logging.getLogger("poise")
 
@@ -59,13 +58,6 @@ def without_chatter() -> Iterator[None]:
 def say(text: str) -> None:
     """Tell the person who started the run."""
     print(text, flush=True)
-
-
-def warn(text: str) -> None:
-    """Tell the log, and the person who started the run, of what goes wrong meanwhile."""
-    text = redact(text)
-    log.warning(text)
-    print(text, file=sys.stderr, flush=True)
 
 
 def progress_callback(shown: bool) -> list[Callback]:

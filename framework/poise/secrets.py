@@ -12,7 +12,7 @@ SECRET_WORDS = {"TOKEN", "PASSWORD", "PASSWD", "SECRET", "CREDENTIAL", "CREDENTI
 _PARAMETERS = "access_token|auth_token|token|api_?key|key|password|passwd|pwd|secret|signature|sig"
 _SHAPES = {
     "a password in an address": r"(?<=://)[^/?#\s'\"]*:[^/?#\s'\"]*@|(?<=http://)[^/?#\s'\"]+@|(?<=https://)[^/?#\s'\"]+@",
-    "a token in an address": rf"(?<=[?&])(?:[\w.-]*[_.-])?(?:{_PARAMETERS})=[^&#\s'\"]+",
+    "a token in an address": rf"(?P<kept>[?&](?i:(?:[\w.-]*[_.-])?(?:{_PARAMETERS})=))[^&#\s'\"]+",
     "a GitHub token": r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,})",
     "a GitLab token": r"(?<![A-Za-z0-9])glpat-[\w-]{16,}",
     "a Hugging Face token": r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{16,}",
@@ -30,8 +30,8 @@ def redact(text: str) -> str:
     """The text with every secret in it replaced by `***`."""
     for _, value in _of_environment():
         text = text.replace(value, HIDDEN)
-    for kind, pattern in _PATTERNS.items():
-        text = pattern.sub(_replacement(kind), text)
+    for pattern in _PATTERNS.values():
+        text = pattern.sub(_hidden, text)
     return text
 
 
@@ -48,8 +48,8 @@ def _has(pattern: re.Pattern[str], text: str) -> bool:
     return any(HIDDEN not in match[0] for match in pattern.finditer(text))
 
 
-def _replacement(kind: str) -> str:
-    return f"{HIDDEN}@" if kind == "a password in an address" else HIDDEN
+def _hidden(match: re.Match[str]) -> str:
+    return f"{match.groupdict().get('kept', '')}{HIDDEN}{'@' if match[0].endswith('@') else ''}"
 
 
 def _of_environment() -> Iterator[tuple[str, str]]:

@@ -223,15 +223,17 @@ def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker) -> L.Tra
         sync_batchnorm=settings.sync_batchnorm,
         callbacks=[
             EpochLog(),
+            *tracker.callbacks(),
             saving.Saver(directory.checkpoints, built.selection, settings.checkpoint_every),
             *progress_callback(settings.progress),
         ],
+        logger=False,
+        log_every_n_steps=tracker.every,
         enable_progress_bar=settings.progress and sys.stderr.isatty(),
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         inference_mode=False,
-        **tracker.trainer_options(lambda: built.module.global_step),
     )
 
 

@@ -306,6 +306,7 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
         "trainer.batch_size": 256,
         "trainer.checkpoint_every": 1,
         "trainer.progress": "false",
+        "tracking": "none",
     }
     command = [sys.executable, "-m", "poise", "train", *(f"{name}={value}" for name, value in settings.items())]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

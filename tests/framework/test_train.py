@@ -36,6 +36,7 @@ def trades(tmp_path_factory: pytest.TempPathFactory) -> Result:
         data="digits",
         model="small_cnn",
         trainer=SHORT,
+        tracking="none",
         run_dir=str(tmp_path_factory.mktemp("runs") / "trades"),
     )
 
@@ -162,6 +163,7 @@ def test_data_come_from_a_file(tmp_path: Path) -> None:
 
 def test_groups_with_a_spurious_colour_are_trained_and_reported(tmp_path: Path) -> None:
     options: Any = {"data": "colored_digits", "model": "small_cnn", "trainer": SHORT, "evaluation": "clean"}
+    options |= {"tracking": "none"}
     result = fit("group_dro", run_dir=str(tmp_path / "run"), **options)
     groups = [f"test/accuracy/group/{name}" for name in ("y=0,red", "y=0,green", "y=1,red", "y=1,green")]
     assert result.metrics["test/worst_group_accuracy"] == min(result.metrics[name] for name in groups)
@@ -343,7 +345,7 @@ def test_synchronised_batch_norm_is_refused_where_torch_has_none(tmp_path: Path)
 
 
 def test_several_devices_train_in_processes_of_their_own(tmp_path: Path) -> None:
-    options: Any = {"data": "digits", "model": "small_bn_cnn", "evaluation": "clean"}
+    options: Any = {"data": "digits", "model": "small_bn_cnn", "evaluation": "clean", "tracking": "none"}
     trainer = {**SHORT, "max_epochs": 1, "devices": 2}
     result = fit("mixup", trainer=trainer, run_dir=str(tmp_path / "run"), resume="never", **options)
     assert json.loads((tmp_path / "run" / "report.json").read_text()) == result.metrics

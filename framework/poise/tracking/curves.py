@@ -1,44 +1,47 @@
-"""A Lightning logger that passes training curves on."""
+"""Training curves: what a run logs, every so many steps and after each validation."""
 
-from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
+import lightning as L
+from lightning.pytorch.callbacks import Callback
 
 from poise.tracking.facts import name_of
 
 
-class Curves(Logger):
-    """Gives what Lightning logs to a function.
+class Curves(Callback):
+    """Gives what the module logs to a function.
+
+    A callback that comes before the one that saves, and no logger: Lightning calls loggers after it has saved, so a
+    run killed in between would go on behind a step that nobody has noted.
 
     Args:
-        write: takes values by name, and a step.
-        step: gives the number of optimiser steps done: Lightning counts its own from 0, and anew after some stops.
+        write: takes values by name, and the number of optimiser steps done.
+        every: optimiser steps between two points.
     """
 
-    def __init__(self, write: Callable[[Mapping[str, float], int], None], step: Callable[[], int]) -> None:
-        super().__init__()
-        self._write, self._step = write, step
+    def __init__(self, write: Callable[[Mapping[str, float], int], None], every: int) -> None:
+        self._write, self._every = write, every
+        self._written = 0
         self._names: dict[str, str] = {}
 
-    @property
-    def name(self) -> str:
-        """Of the logger, for Lightning."""
-        return "poise"
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Pass on the values of a step that is due; once, where several micro-batches make it."""
+        step = trainer.global_step
+        if step % self._every == 0 and step != self._written:
+            self._written = step
+            self._pass_on(trainer, "train/")
 
-    @property
-    def version(self) -> str:
-        """None is needed: a run's directory says which run it is."""
-        return ""
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Pass on the values of the whole split."""
+        self._pass_on(trainer, "val/")
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Pass values on."""
-        names = self._names
-        for name in metrics:
-            if name not in names:
-                names[name] = name_of(name)
-        self._write({names[name]: float(value) for name, value in metrics.items()}, self._step())
+    def _pass_on(self, trainer: L.Trainer, prefix: str) -> None:
+        logged = trainer.callback_metrics
+        values = {self._name(name): float(value) for name, value in logged.items() if name.startswith(prefix)}
+        self._write(values | {"epoch": float(trainer.current_epoch)}, trainer.global_step)
 
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *arguments: Any, **named: Any) -> None:
-        """A run's parameters are those of its config."""
+    def _name(self, name: str) -> str:
+        if name not in self._names:
+            self._names[name] = name_of(name)
+        return self._names[name]

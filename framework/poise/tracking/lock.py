@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from poise.console import warn
+from poise.tracking.notices import warn
 
 log = logging.getLogger("poise")
 

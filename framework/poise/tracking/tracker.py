@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from poise.config import Config
-from poise.console import warn
 from poise.run_directory import RunDirectory
 from poise.secrets import redact
 from poise.tracking import address, facts
-from poise.tracking.curves import Curves
 from poise.tracking.lock import held
+from poise.tracking.notices import warn
 from poise.tracking.server import Server
 from poise.tracking.spool import Spool, read_state
 from poise.tracking.writer import Writer
+
+if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
 
 log = logging.getLogger("poise")
 
@@ -29,13 +31,11 @@ THEIRS = r"(mlflow|sqlalchemy|alembic|pydantic|requests|urllib3|git)(\..*)?$"  #
 class NoTracker:
     """Tracks nothing: what runs have that are not tracked, and ranks other than the first."""
 
-    def trainer_options(self, step: Callable[[], int]) -> dict[str, Any]:
-        """What Lightning's Trainer has to be given.
+    every: int | None = None  # optimiser steps between two points of a curve; None where there are no curves
 
-        Args:
-            step: gives the number of optimiser steps done.
-        """
-        return {"logger": False}
+    def callbacks(self) -> "list[Callback]":
+        """What the trainer has to call, before it saves."""
+        return []
 
     def report(self, metrics: Mapping[str, float], table: str) -> None:
         """Track the final metrics, and the table that people read."""
@@ -50,7 +50,7 @@ class Tracker(NoTracker):
     """
 
     def __init__(self, config: Config, directory: RunDirectory) -> None:
-        self.config, self.directory = config, directory
+        self.config, self.directory, self.every = config, directory, config.tracking.every
         self.spool = Spool(directory.path / FOLDER)
         uri = _settled(config, self.spool)
         name = directory.path.resolve().name
@@ -64,9 +64,11 @@ class Tracker(NoTracker):
             self.spool.mark("RUNNING")
         self.writer.start()
 
-    def trainer_options(self, step: Callable[[], int]) -> dict[str, Any]:
-        """A logger that writes into the spool, every so many steps."""
-        return {"logger": Curves(self.spool.metrics, step), "log_every_n_steps": self.config.tracking.every}
+    def callbacks(self) -> "list[Callback]":
+        """One that writes curves into the spool."""
+        from poise.tracking.curves import Curves
+
+        return [Curves(self.spool.metrics, self.config.tracking.every)]
 
     def report(self, metrics: Mapping[str, float], table: str) -> None:
         """Track the final metrics at the last step. Those of the validation are the best epoch's, named so."""

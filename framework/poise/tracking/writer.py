@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import groupby
 
-from poise.console import warn
 from poise.secrets import redact
+from poise.tracking.notices import warn
 from poise.tracking.server import Server
 from poise.tracking.spool import Record, Spool
 
@@ -66,7 +66,8 @@ class Writer:
             ending = self._ending.is_set()
             if self._sent() and ending:
                 return
-            self._rest(self._pause())
+            # that the run ends cuts a rest short, and of an ending run, that nobody waits any more
+            (self._given_up if ending else self._ending).wait(self._pause())
 
     def _sent(self) -> bool:
         """Try to send all; whether it is sent."""
@@ -143,10 +144,6 @@ class Writer:
         if not self._attempts:
             return INTERVAL
         return min(2.0 ** (self._attempts - 1), 2.0 if self._ending.is_set() else SLOWEST)
-
-    def _rest(self, seconds: float) -> None:
-        """Wait; that the run ends cuts it short, and of an ending run that nobody waits any more."""
-        (self._given_up if self._ending.is_set() else self._ending).wait(seconds)
 
 
 def _kind(record: Record) -> str:

@@ -1,0 +1,146 @@
+"""The spool: nothing twice, nothing torn, nothing without bound."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poise.tracking import spool as module
+from poise.tracking.spool import Record, Spool
+
+
+def drain(spool: Spool) -> list[Record]:
+    """All that waits, crossed off."""
+    found: list[Record] = []
+    while True:
+        records, end = spool.chunk()
+        if end == spool.state.sent:
+            return found
+        found += records
+        spool.cross_off(records, end)
+
+
+def test_what_is_appended_comes_out_in_order_and_once(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.mark("RUNNING")
+    spool.metrics({"a": 1.0, "b": float("nan")}, 1)
+    spool.artifact("report.txt", "accuracy")
+    first, second, third = drain(spool)
+    assert first["status"] == "RUNNING"
+    assert (second["step"], second["metrics"]["a"]) == (1, 1.0)
+    assert third == {"artifact": "report.txt"}
+    assert (tmp_path / "artifacts" / "report.txt").read_text() == "accuracy"
+    assert drain(spool) == []
+    assert spool.unsent == 0
+    spool.close()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.booleans(), st.booleans()), max_size=30))
+def test_a_step_is_spooled_once_however_often_a_run_stops_and_sends(
+    tmp_path_factory: pytest.TempPathFactory, calls: list[tuple[str, int, bool, bool]]
+) -> None:
+    folder = tmp_path_factory.mktemp("spool")
+    spool, found, last = Spool(folder), list[Record](), dict[str, int]()
+    expected = []
+    for name, step, sends, stops in calls:
+        spool.metrics({name: 0.0}, step)
+        if step > last.get(name, -1):
+            expected.append((name, step))
+            last[name] = step
+        if sends:
+            found += drain(spool)
+            spool.compact(0)
+        if stops:
+            spool.close()
+            spool = Spool(folder)
+    found += drain(spool)
+    spool.close()
+    assert [(next(iter(record["metrics"])), record["step"]) for record in found] == expected
+
+
+def test_a_line_that_a_kill_has_torn_is_dropped_and_its_step_taken_again(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.metrics({"a": 1.0}, 1)
+    spool.metrics({"a": 2.0}, 2)
+    spool.close()
+    path = tmp_path / "spool.jsonl"
+    path.write_bytes(path.read_bytes()[:-5])
+    spool = Spool(tmp_path)
+    spool.metrics({"a": 3.0}, 2)
+    assert [record["metrics"]["a"] for record in drain(spool)] == [1.0, 3.0]
+    spool.close()
+
+
+def test_a_kill_between_emptying_and_remembering_it_loses_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.metrics({"a": 1.0}, 1)
+    drain(spool)
+    spool.close()
+    (tmp_path / "spool.jsonl").write_bytes(b"")
+    spool = Spool(tmp_path)
+    spool.metrics({"a": 2.0}, 2)
+    assert [record["step"] for record in drain(spool)] == [2]
+    spool.close()
+
+
+def test_a_line_spoilt_by_the_disk_is_skipped(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.metrics({"a": 1.0}, 1)
+    spool.close()
+    path = tmp_path / "spool.jsonl"
+    path.write_bytes(b"\0\0\0\n[]\n" + path.read_bytes())
+    spool = Spool(tmp_path)
+    assert [record["step"] for record in drain(spool)] == [1]
+    spool.close()
+
+
+def test_a_full_spool_drops_metrics_and_nothing_else(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, limit=500)
+    for step in range(50):
+        spool.metrics({"a": 0.0}, step)
+    spool.artifact("report.txt", "")
+    spool.mark("FINISHED")
+    kept = drain(spool)
+    assert spool.dropped == 50 - sum("metrics" in record for record in kept) > 0
+    assert [record for record in kept if "metrics" not in record][-1]["status"] == "FINISHED"
+    spool.compact(0)
+    spool.metrics({"a": 0.0}, 100)
+    assert len(drain(spool)) == 1
+    spool.close()
+
+
+def test_the_writer_takes_a_chunk_at_a_time_of_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 40_000)
+    spool = Spool(tmp_path)
+    for step in range(10):
+        spool.metrics({f"{'name' * 10}{i}": 0.5 for i in range(450)}, step)
+    records, _ = spool.chunk()
+    assert 1 <= len(records) < 30
+    values = sum(len(record["metrics"]) for record in drain(spool))
+    assert values == 4500
+    spool.close()
+
+
+def test_a_spool_is_emptied_once_it_is_sent_and_large(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.metrics({"a": 0.0}, 1)
+    drain(spool)
+    spool.compact(10_000)
+    assert (tmp_path / "spool.jsonl").stat().st_size > 0
+    spool.metrics({"a": 0.0}, 2)
+    spool.compact(0)
+    assert spool.unsent > 0
+    drain(spool)
+    spool.compact(0)
+    assert (tmp_path / "spool.jsonl").stat().st_size == spool.unsent == 0
+    spool.close()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"strange": 1}'])
+def test_a_spoilt_state_starts_afresh(tmp_path: Path, text: str) -> None:
+    (tmp_path / "state.json").write_text(text)
+    spool = Spool(tmp_path)
+    assert (spool.state.sent, spool.state.run_id) == (0, None)
+    spool.close()

@@ -1,0 +1,47 @@
+"""A run without its training, which takes seconds to import: `worker.py FOLDER FIRST LAST PAUSE path=value …`.
+
+Tracks a loss for the steps FIRST to LAST, PAUSE seconds apart, then a report. What SAID holds is logged and raised.
+"""
+
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from poise.config import parse, to_yaml
+from poise.run_directory import RunDirectory, logged
+from poise.tracking.tracker import Tracker, send_rest, tracked
+
+log = logging.getLogger("poise")
+
+
+def speak(text: str) -> None:
+    log.warning("said %s", text)
+    warnings.warn(text, stacklevel=1)
+    try:
+        raise OSError(text)
+    except OSError:
+        log.exception("it failed")
+
+
+def main(folder: str, first: str, last: str, pause: str, *settings: str) -> None:
+    config = parse([f"run_dir={folder}", *settings])
+    directory = RunDirectory(Path(folder))
+    if directory.finished:
+        send_rest(config, directory)
+        return
+    directory.claim(to_yaml(config))
+    with logged(directory.log), tracked(config, directory, first=True) as tracker:
+        speak(os.environ.get("SAID", ""))
+        assert isinstance(tracker, Tracker)
+        for step in range(int(first), int(last) + 1):
+            tracker.spool.metrics({"train/loss": 1 / step, "train/lr": 0.1}, step)
+            time.sleep(float(pause))
+        tracker.report({"test/accuracy": 0.5}, "accuracy 0.5")
+        directory.write_report({"test/accuracy": 0.5})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
