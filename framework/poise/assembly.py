@@ -9,8 +9,8 @@ from torch import nn
 from poise import registry
 from poise.errors import UserError
 from poise.recipe import Recipe
-from poise.registry.hooks import HOOKS, ONE_OWNER
-from poise.rules import Declaration, Refusal, contradictions, order
+from poise.registry.hooks import HOOKS
+from poise.rules import Declaration, Refusal, contradictions, disagreements, guests, order
 
 
 def assembled(recipes: Any) -> dict[str, Recipe]:
@@ -37,7 +37,7 @@ def declarations(members: Mapping[str, Recipe]) -> dict[str, Declaration]:
 
 def _declaration(member: Recipe) -> Declaration:
     hooks = frozenset(hook for hook in HOOKS if overrides(member, hook))
-    return Declaration(hooks, member.provides, member.needs, member.after, member.conflicts)
+    return Declaration(hooks, member.provides, member.needs, member.after, member.conflicts, member.brings)
 
 
 def _check_aliases(named: Iterable[str]) -> None:
@@ -77,37 +77,11 @@ def _named(recipes: Sequence[Recipe]) -> dict[str, Recipe]:
 
 
 def _brought(named: Mapping[str, Recipe]) -> dict[str, Recipe]:
-    """The members that others bring, for one-owner hooks that nobody owns."""
-    taken = {hook for member in named.values() for hook in _owned(member)}
-    brought: dict[str, Recipe] = {}
-    bringers: dict[str, str] = {}
-    for alias, member in named.items():
-        for name, parameters in member.brings.items():
-            guest: Any = registry.build("recipe", name, **parameters)
-            if name in brought:
-                rival = bringers[name]
-                if not _owned(member) & _owned(named[rival]):  # else the two exclude each other
-                    _refuse_differences(name, {rival: brought[name], alias: guest})
-            elif name not in named and not _owned(guest) & taken:
-                brought[name], bringers[name] = guest, alias
-                taken |= _owned(guest)
-    return brought
-
-
-def _owned(member: Recipe) -> set[str]:
-    return {hook for hook in ONE_OWNER if overrides(member, hook)}
-
-
-def _refuse_differences(name: str, guests: Mapping[str, Recipe]) -> None:
-    """Two members that bring one recipe with different parameters: neither can have it its way."""
-    (first, one), (second, other) = ((alias, registry.parameters_of(guest)) for alias, guest in guests.items())
-    for parameter, value in one.items():
-        if value != other[parameter]:
-            raise Refusal(
-                "conflict",
-                f"{first} brings {name} with {parameter}={value}, {second} with {parameter}={other[parameter]}: add "
-                f"{name} to the stack yourself, and set its {parameter}",
-            )
+    """The members that others bring."""
+    declared = declarations(named)
+    for refusal in disagreements(declared):
+        raise refusal
+    return {name: registry.build("recipe", name, **guest.parameters) for name, guest in guests(declared).items()}
 
 
 def one_replay_count(named: Mapping[str, Recipe]) -> int:

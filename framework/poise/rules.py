@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from itertools import combinations
+from typing import Any, Literal, get_args
 
 from poise import registry
 from poise.errors import UserError
@@ -53,6 +54,8 @@ class Declaration:
     Args:
         hooks: those it has of its own.
         provides, needs, after, conflicts: capabilities, as of Recipe.
+        brings: as of Recipe.
+        settled: whether this is all; a class that decides a capability for each instance leaves it open.
     """
 
     hooks: frozenset[str]
@@ -60,17 +63,78 @@ class Declaration:
     needs: frozenset[str]
     after: frozenset[str]
     conflicts: frozenset[str]
+    brings: Mapping[str, Mapping[str, Any]]
+    settled: bool = True
+
+    @property
+    def owned(self) -> frozenset[str]:
+        """The one-owner hooks among its own."""
+        return self.hooks & frozenset(ONE_OWNER)
 
 
 Members = Mapping[str, Declaration]
 
 
-def declaration_of(record: Record) -> Declaration | None:
-    """What a record declares; None where its class decides a capability for each instance."""
+def declaration_of(record: Record) -> Declaration:
+    """What a record declares."""
     names = ("provides", "needs", "after", "conflicts")
-    if not all(isinstance(record.attributes.get(name), frozenset) for name in names):
-        return None
-    return Declaration(frozenset(record.hooks), *(record.attributes[name] for name in names))
+    settled = all(isinstance(record.attributes.get(name), frozenset) for name in names)
+    capabilities = {name: frozenset(record.attributes.get(name) or ()) for name in names}
+    return Declaration(frozenset(record.hooks), **capabilities, brings=record.brings, settled=settled)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A member that others bring.
+
+    Args:
+        wishes: the parameters that each of them brings it with, by its alias, the first one's first.
+    """
+
+    wishes: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def bringer(self) -> str:
+        """The first member that brings it."""
+        return next(iter(self.wishes))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What it is brought with: where two disagree, as the first one wishes."""
+        return {name: value for wish in reversed(list(self.wishes.values())) for name, value in wish.items()}
+
+
+def guests(members: Members) -> dict[str, Guest]:
+    """Whom the members bring, for one-owner hooks that nobody owns.
+
+    Raises:
+        UserError: a recipe that does not exist.
+    """
+    taken = set[str]().union(*(member.owned for member in members.values()))
+    found: dict[str, Guest] = {}
+    for alias, member in members.items():
+        for name, wish in member.brings.items():
+            owned = declaration_of(registry.find("recipe", name)).owned
+            if name in found:
+                found[name] = Guest({**found[name].wishes, alias: wish})
+            elif name not in members and not owned & taken:
+                found[name] = Guest({alias: wish})
+                taken |= owned
+    return found
+
+
+def disagreements(members: Members) -> Iterator[Refusal]:
+    """Members that bring one recipe with different parameters: neither can have it its way."""
+    for name, guest in guests(members).items():
+        for (first, one), (second, other) in combinations(guest.wishes.items(), 2):
+            if members[first].owned & members[second].owned:
+                continue  # they exclude each other anyway
+            for parameter in [parameter for parameter in one if other.get(parameter, one[parameter]) != one[parameter]]:
+                yield Refusal(
+                    "conflict",
+                    f"{first} brings {name} with {parameter}={one[parameter]}, {second} with {parameter}="
+                    f"{other[parameter]}: add {name} to the stack yourself, and set its {parameter}",
+                )
 
 
 def order(members: Members) -> list[str]:

@@ -191,8 +191,13 @@ def test_two_that_bring_one_recipe_differently_are_refused() -> None:
     class Strong(Recipe):
         brings = {"pgd": {"steps": 20}}
 
+    class AnyAttack(Recipe):
+        brings = {"pgd": {}}
+
     message = "weak brings pgd with steps=1, strong with steps=20: add pgd to the stack yourself, and set its steps"
     refused = refusal({"weak": Weak(), "strong": Strong()})
     assert (refused.reason, str(refused)) == ("conflict", message)
+    either = RecipeStack({"weak": Weak(), "any": AnyAttack()})
+    assert registry.parameters_of(either.members["pgd"])["steps"] == 1
     pgd = registry.build("recipe", "pgd", steps=3)
     assert RecipeStack({"weak": Weak(), "strong": Strong(), "pgd": pgd}).names == ("weak", "strong", "pgd")

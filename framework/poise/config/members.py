@@ -1,17 +1,17 @@
 """Lists of named things: which they are, whom they bring, and their parameters."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from poise import registry
 from poise.config import presets
 from poise.config.draft import Draft, Given
-from poise.config.layers import items, shown
+from poise.config.layers import items
 from poise.config.schema import Entry
 from poise.errors import UserError, nearest
 from poise.registry import Record
-from poise.registry.hooks import ONE_OWNER
+from poise.rules import Guest, declaration_of, guests
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,21 @@ class Member:
 
     Args:
         record: what it is; None where there is no such thing.
-        brought_by: the member that brought it.
-        brought_with: parameters that member gives it.
+        guest: how other members bring it; None where the user names it.
     """
 
     record: Record | None
-    brought_by: str = ""
-    brought_with: Mapping[str, Any] = field(default_factory=dict)
+    guest: Guest | None = None
+
+    @property
+    def brought_by(self) -> str:
+        """The member that brings it, first of several; "" where the user names it."""
+        return self.guest.bringer if self.guest else ""
+
+    @property
+    def brought_with(self) -> dict[str, Any]:
+        """Parameters that others give it."""
+        return self.guest.parameters if self.guest else {}
 
 
 def read_names(
@@ -98,41 +106,19 @@ def _resolve(draft: Draft, what: str, kinds: Sequence[str], name: str) -> Record
 
 def with_brought(draft: Draft, members: Mapping[str, Member]) -> dict[str, Member]:
     """The members, each followed by those it brings for one-owner hooks that nobody owns."""
-    owned = {hook for member in members.values() for hook in _one_owner_hooks(member.record)}
+    declared = {alias: declaration_of(member.record) for alias, member in members.items() if member.record}
+    try:
+        brought = guests(declared)
+    except UserError as error:
+        draft.mistake(f"recipe={draft.written.get('recipe')} brings a recipe that is not there: {error}")
+        return dict(members)
     everyone: dict[str, Member] = {}
     for alias, member in members.items():
         everyone[alias] = member
-        for name, parameters in (member.record.brings if member.record else {}).items():
-            guest = look_up(draft, f"recipe={alias}, which brings {name}", ["recipe"], name)
-            hooks = _one_owner_hooks(guest)
-            if guest and name not in members and name not in everyone and not hooks & owned:
-                everyone[name] = Member(guest, alias, parameters)
-                owned |= hooks
-            elif guest and name in everyone and name not in members:
-                rival = members[everyone[name].brought_by]
-                if not _one_owner_hooks(member.record) & _one_owner_hooks(rival.record):  # else they exclude each other
-                    _refuse_differences(draft, name, everyone[name], Member(guest, alias, parameters))
+        for name, guest in brought.items():
+            if guest.bringer == alias:
+                everyone[name] = Member(registry.find("recipe", name), guest)
     return everyone
-
-
-def _refuse_differences(draft: Draft, name: str, one: Member, other: Member) -> None:
-    """Two members that bring the same recipe with other parameters are a mistake: neither can have it its way."""
-    stack = draft.written.get("recipe")
-    first, second = (
-        {p.name: member.brought_with.get(p.name, p.default) for p in member.record.parameters} if member.record else {}
-        for member in (one, other)
-    )
-    for parameter, value in first.items():
-        if value != second[parameter]:
-            draft.mistake(
-                f"recipe={stack}: {one.brought_by} brings {name} with {parameter}={shown(value)}, {other.brought_by} "
-                f"with {parameter}={shown(second[parameter])}. Name it yourself, recipe={stack},{name}, and set its "
-                f"{parameter}."
-            )
-
-
-def _one_owner_hooks(record: Record | None) -> set[str]:
-    return set(record.hooks) & set(ONE_OWNER) if record else set()
 
 
 def read_parameters(draft: Draft, group: str, members: Mapping[str, Member]) -> dict[str, Entry]:
@@ -144,8 +130,9 @@ def read_parameters(draft: Draft, group: str, members: Mapping[str, Member]) -> 
             draft.ignore(prefix)
             continue
         params = draft.parameters(prefix, member.record, member.brought_with)
-        for name in member.brought_with:
-            draft.origins.setdefault(f"{prefix}.{name}", f"brought by {member.brought_by}")
+        for bringer, wish in (member.guest.wishes if member.guest else {}).items():
+            for name in wish:
+                draft.origins.setdefault(f"{prefix}.{name}", f"brought by {bringer}")
         draft.refuse_unknown(prefix, alias, [p.name for p in member.record.parameters])
         entries[alias] = Entry(member.record.name, params, member.brought_by)
     return entries

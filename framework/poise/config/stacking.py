@@ -8,11 +8,11 @@ from poise.config.files import item
 from poise.config.schema import Config
 from poise.rules import (
     RUN_PROVIDES,
-    Declaration,
     Members,
     Refusal,
     contradictions,
     declaration_of,
+    disagreements,
     order,
     unmet_needs,
     void_attacks,
@@ -25,19 +25,15 @@ def check_stack(config: Config, draft: Draft) -> None:
     What depends on the data (groups, streams …) is left to the run, as is a stack of which a member decides a
     capability for each instance.
     """
-    found = {alias: _declaration(entry.name) for alias, entry in config.recipe.items()}
-    declared = {alias: declaration for alias, declaration in found.items() if declaration is not None}
-    if len(declared) == len(found):
+    members = {a: declaration_of(registry.find("recipe", entry.name)) for a, entry in config.recipe.items()}
+    if all(member.settled for member in members.values()):
         stack = ",".join(item(alias, entry) for alias, entry in config.recipe.items() if not entry.brought_by)
-        for refusal in _refusals(declared, config):
+        for refusal in _refusals(members, config):
             draft.mistake(f"recipe={stack}: {refusal}.")
 
 
-def _declaration(name: str) -> Declaration | None:
-    return declaration_of(registry.find("recipe", name))
-
-
 def _refusals(members: Members, config: Config) -> Iterator[Refusal]:
+    yield from disagreements({a: member for a, member in members.items() if not config.recipe[a].brought_by})
     try:
         order(members)
     except Refusal as refusal:

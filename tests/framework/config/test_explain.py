@@ -8,6 +8,7 @@ import pytest
 
 from poise.cli import main
 from poise.config import ConfigErrors, explain, from_yaml, parse, to_mapping
+from poise.config.compose import explained
 
 GIVEN = ["recipe=trades_cifar10,mixup,temperature_scaling", "recipe.trades.beta=3", "slurm.gpus=2", "tables.a=x # y"]
 
@@ -143,8 +144,11 @@ def test_two_that_bring_the_same_recipe_differently_are_a_mistake(
     with pytest.raises(ConfigErrors) as raised:
         parse(["recipe=bringers:One,bringers:Two"])
     assert raised.value.mistakes[0] == (
-        "recipe=bringers:One,bringers:Two: One brings pgd with steps=3, Two with steps=4. Name it yourself, "
-        "recipe=bringers:One,bringers:Two,pgd, and set its steps."
+        "recipe=bringers:One,bringers:Two: One brings pgd with steps=3, Two with steps=4: add pgd to the stack "
+        "yourself, and set its steps."
     )
     assert parse(["recipe=bringers:One,bringers:Two,pgd"], ()).recipe["pgd"].params["steps"] == 10
-    assert parse(["recipe=bringers:One,bringers:Same"], ()).recipe["pgd"].params["steps"] == 3
+    both = parse(["recipe=bringers:One,bringers:Same"], ()).recipe["pgd"]
+    assert (both.params["steps"], both.brought_by) == (3, "One")
+    _, origins = explained(["recipe=bringers:One,bringers:Same"], ())
+    assert (origins["recipe.pgd.steps"], origins["recipe.pgd.mode"]) == ("brought by One", "brought by Same")
