@@ -81,11 +81,12 @@ def test_what_else_a_cut_may_leave(project: Project, left: str) -> None:
     if left == "no python":
         project.python.unlink()
     if left == "a package without its record":
-        (half,) = venv.glob("lib/python3*/site-packages/poise-*.dist-info")
-        (half / "RECORD").unlink()
+        (packages,) = venv.glob("lib/python3*/site-packages")
+        (packages / "half-1.0.dist-info").mkdir()
     done = project.run("launch/local.sh", "seed=1")
     assert (done.returncode, done.stdout) == (0, "poise train seed=1\n"), done.stderr
     assert f"making {venv}" in done.stderr
+    assert "cannot be mended" not in done.stderr
 
 
 def test_an_environment_that_no_longer_imports_is_made_anew(project: Project) -> None:
@@ -110,7 +111,8 @@ def test_a_checkout_that_was_moved_or_copied(project: Project, tmp_path: Path, c
         project.root.rename(moved)
     done = project.run("launch/local.sh", "seed=1", cwd=moved)
     assert (done.returncode, done.stdout) == (0, "poise train seed=1\n"), done.stderr
-    assert str(moved) in (moved / ".venv" / "bin" / "poise").read_text()
+    for name in ("pip", "poise"):
+        assert str(moved) in (moved / ".venv" / "bin" / name).read_text()
     if copied:
         assert (project.root / ".venv" / "bin" / "poise").read_bytes() == before
 
