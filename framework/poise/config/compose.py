@@ -239,9 +239,12 @@ def _data(draft: Draft) -> DataConfig:
     if source is None or source.record is None:
         draft.ignore("data")
         return DataConfig("", wrappers=wrappers)
+    own = [p.name for p in source.record.parameters]
+    for alias in set(own) & set(wrappers):
+        draft.mistake(f"data=…@{alias}: {alias} is a parameter of {source.record.name}. Take another alias.")
     params = draft.parameters("data", source.record, {})
     draft.ignore("data", below_level=level)
-    known = [*(p.name for p in source.record.parameters), *wrappers]
+    known = [*own, *wrappers]
     draft.refuse_unknown("data", source.record.address, known)
     return DataConfig(source.record.name, params, wrappers=wrappers)
 

@@ -54,6 +54,9 @@ def read_names(
     names = items(given.value)
     if nothing and names == [nothing]:
         return {}
+    if nothing and {"plain", "none"} & set(names):
+        draft.mistake(f"{group}={given.value}{given.where}: {group}={nothing}, alone, is what means none of them.")
+        return {}
     if not isinstance(given.value, str | list | tuple) or "" in names:
         out = f", or write {group}={nothing}" if nothing else ""
         draft.mistake(f"{group}={given.value}{given.where} leaves a name empty: give one{out}.")
