@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import EntryPoints, entry_points
+from importlib.metadata import entry_points
 from typing import Any
 
 from poise.errors import UserError, nearest
@@ -148,7 +148,7 @@ def _modules(kind: Kind) -> Iterator[Module]:
 
 
 @cache
-def _installed() -> EntryPoints:
+def _installed() -> Any:
     """The entry points of everything installed, read once: it takes as long as all else."""
     return entry_points()
 

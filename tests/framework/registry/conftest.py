@@ -3,7 +3,7 @@
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Puts a package under the entry point group of recipes, beside the installed ones."""
     found = [EntryPoint("poise", "poise_recipes", "poise.recipes")]
-    monkeypatch.setattr(catalogue, "entry_points", lambda group: found)
+    monkeypatch.setattr(catalogue, "entry_points", lambda: EntryPoints(found))
 
     def add(package: str) -> None:
         found.append(EntryPoint("other", package, "poise.recipes"))
