@@ -5,13 +5,16 @@ import sys
 from pathlib import Path
 
 
-def test_the_table_of_steps_is_printed() -> None:
-    program = Path(__file__).with_name("steps.py")
-    done = subprocess.run(
-        [sys.executable, str(program), "--turns=1"], capture_output=True, text=True, timeout=300, check=False
-    )
+def table(program: str) -> list[list[str]]:
+    """The lines of the tables that a benchmark prints."""
+    command = [sys.executable, str(Path(__file__).with_name(program)), "--turns=1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")][2:]
+    return [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")]
+
+
+def test_the_table_of_steps_is_printed() -> None:
+    rows = table("steps.py")[2:]
     assert [row[0].split(" ")[0] for row in rows] == ["plain"] * 3 + ["TRADES-10"] * 2
     assert all(float(row[2]) > 0 for row in rows)
 
@@ -25,3 +28,10 @@ def test_the_table_of_commands_is_printed() -> None:
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")][2:]
     assert [row[0].split(" ")[1] for row in rows][:3] == ["--version`", "--help`", "help"]
     assert all(float(row[1]) > 0 for row in rows)
+
+
+def test_the_table_of_tracking_is_printed() -> None:
+    rows = table("tracking.py")
+    assert float(rows[2][2]) > 0
+    assert [row[0] for row in rows[5:]] == ["10", "1"]
+    assert all(float(row[1]) >= 0 for row in rows[5:])
