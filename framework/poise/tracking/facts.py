@@ -12,11 +12,13 @@ from typing import Any
 
 from poise.config import Config, to_mapping
 from poise.secrets import redact
+from poise.written import as_text
 
 GIT_SECONDS = 10
 NAME_LENGTH = 250  # of MLflow, as the other two
 PARAMETER_LENGTH = 6000
 TAG_LENGTH = 8000
+DESCRIPTION = "mlflow.note.content"
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]", re.ASCII)
 
 
@@ -28,7 +30,7 @@ def name_of(text: str) -> str:
 def parameters(config: Config) -> dict[str, str]:
     """Every value of a config by its path, as the command line writes it."""
     leaves = _leaves("", to_mapping(config))
-    return {name_of(path): redact(_written(value))[:PARAMETER_LENGTH] for path, value in leaves}
+    return {name_of(path): redact(as_text(value))[:PARAMETER_LENGTH] for path, value in leaves}
 
 
 def tags(config: Config) -> dict[str, str]:
@@ -45,12 +47,23 @@ def tags(config: Config) -> dict[str, str]:
     return {name: redact(value)[:TAG_LENGTH] for name, value in found.items()}
 
 
+def run_name(config: Config, directory: str) -> str:
+    """The directory's name; where that is a date and the stack, the stack first: MLflow cuts names short."""
+    own = re.fullmatch(r"(\d{4}-\d\d-\d\d-\d{6})-.*", directory)
+    return f"{','.join(config.recipe) or 'plain'} {own[1]}" if own else directory
+
+
+def description(table: str) -> str:
+    """The report as MLflow shows it above a run's numbers: Markdown, in letters of one width."""
+    return f"```\n{table[: TAG_LENGTH - 10]}\n```"
+
+
 def git_tags(state: Mapping[str, Any]) -> dict[str, str]:
     """The tags by which MLflow knows a commit."""
     names = {"commit": "mlflow.source.git.commit", "branch": "mlflow.source.git.branch"}
     names["remote"] = "mlflow.source.git.repoURL"
     found = {tag: str(state[key])[:TAG_LENGTH] for key, tag in names.items() if state.get(key)}
-    return found | ({"git.dirty": _written(bool(state["changed"]))} if state else {})
+    return found | ({"git.dirty": as_text(bool(state["changed"]))} if state else {})
 
 
 def git_state(folder: Path) -> dict[str, Any]:
@@ -83,16 +96,6 @@ def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _leaves(f"{prefix}.{key}" if prefix else str(key), inner)
     else:
         yield prefix, value
-
-
-def _written(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return ",".join(map(_written, value))
-    return str(value)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

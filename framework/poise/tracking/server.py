@@ -38,12 +38,13 @@ class Server:
         key: by which a run is found again that was made but whose id was not heard.
         run_id: of the run, if it has been made.
         name: of a new run.
+        started: when a new run began, in milliseconds.
 
     Raises:
         Exception: whatever MLflow, the network or the database says; opening again may work.
     """
 
-    def __init__(self, uri: str, experiment: str, key: str, run_id: str | None, name: str) -> None:
+    def __init__(self, uri: str, experiment: str, key: str, run_id: str | None, name: str, started: int) -> None:
         for variable, value in QUIET.items():
             os.environ.setdefault(variable, value)
         with _alone(uri):
@@ -53,7 +54,7 @@ class Server:
                 logging.getLogger(chatty).setLevel(logging.CRITICAL)
             self.client = MlflowClient(tracking_uri=uri)
             known = run_id is not None and self.is_alive(run_id)
-            self.run_id = str(run_id) if known else self._made(uri, experiment, key, name)
+            self.run_id = str(run_id) if known else self._made(self._experiment(uri, experiment), key, name, started)
         self._rejected: set[str] = set()
 
     def describe(self, parameters: Mapping[str, str], tags: Mapping[str, str]) -> None:
@@ -121,10 +122,11 @@ class Server:
             log.warning("tracking: %s is rejected and left out: %s", name, reason)
         self._rejected.add(name)
 
-    def _made(self, uri: str, experiment: str, key: str, name: str) -> str:
-        place = self._experiment(uri, experiment)
+    def _made(self, place: str, key: str, name: str, started: int) -> str:
         found = self.client.search_runs([place], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
-        made = found[0] if found else self.client.create_run(place, tags={KEY_TAG: key}, run_name=redact(name))
+        if found:
+            return str(found[0].info.run_id)
+        made = self.client.create_run(place, start_time=started, tags={KEY_TAG: key}, run_name=redact(name))
         return str(made.info.run_id)
 
     def _experiment(self, uri: str, name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from poise.secrets import redact
 
-Record = dict[str, Any]  # metrics of a step, the name of an artifact, or a status
+Record = dict[str, Any]  # metrics of a step, tags, the name of an artifact, or a status
 
 LIMIT = 256 * 2**20  # bytes that wait on disk; further metrics are dropped
 CHUNK = 2**20  # bytes that the writer takes at a time
@@ -26,6 +26,7 @@ class State:
 
     Args:
         key: of the run, by which it is found on a server that made it and could not say so.
+        started: when the run did, in milliseconds: it is made on the server later.
         uri: that the run is tracked at, without credentials.
         run_id: MLflow's; None until it is made.
         described: whether parameters and tags are sent.
@@ -35,6 +36,7 @@ class State:
     """
 
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
+    started: int = field(default_factory=lambda: _now())
     uri: str | None = None
     run_id: str | None = None
     described: bool = False
@@ -68,11 +70,6 @@ class Spool:
             self.status = record.get("status", self.status)
 
     @property
-    def last_step(self) -> int:
-        """The greatest step of any metric; 0 where there is none."""
-        return max(self._last.values(), default=0)
-
-    @property
     def unsent(self) -> int:
         """Bytes that wait."""
         return self._size - self.state.sent
@@ -91,6 +88,10 @@ class Spool:
         """Keep a text, without secrets, and append that it is to be sent."""
         _replace(self.artifacts / name, redact(text))
         self._append({"artifact": name})
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Append tags, without secrets."""
+        self._append({"tags": {name: redact(value) for name, value in values.items()}})
 
     def mark(self, status: str) -> None:
         """Append what has become of the run: RUNNING, FINISHED, FAILED or KILLED."""

@@ -53,7 +53,7 @@ class Tracker(NoTracker):
         self.config, self.directory, self.every = config, directory, config.tracking.every
         self.spool = Spool(directory.path / FOLDER)
         uri = _settled(config, self.spool)
-        name = directory.path.resolve().name
+        name = facts.run_name(config, directory.path.resolve().name)
         connect = partial(_connected, uri, config.tracking.experiment, name, self.spool)
         self.writer = Writer(self.spool, connect, partial(_described, config, self.spool, Path.cwd()), redact(uri))
 
@@ -71,9 +71,14 @@ class Tracker(NoTracker):
         return [Curves(self.spool.metrics, self.config.tracking.every)]
 
     def report(self, metrics: Mapping[str, float], table: str) -> None:
-        """Track the final metrics at the last step. Those of the validation are the best epoch's, named so."""
+        """Track the final metrics, and the table as the run's description.
+
+        At step 0, for what has no later one MLflow draws as bars, run beside run. Those of the validation are the best
+        epoch's, named so.
+        """
         named = {f"best/{name}" if name.startswith("val/") else name: value for name, value in metrics.items()}
-        self.spool.metrics({facts.name_of(name): value for name, value in named.items()}, self.spool.last_step)
+        self.spool.metrics({facts.name_of(name): value for name, value in named.items()}, step=0)
+        self.spool.tags({facts.DESCRIPTION: facts.description(table)})
         self.spool.artifact("report.txt", f"{table}\n")
 
     def end(self, status: str) -> None:
@@ -171,7 +176,7 @@ def _settled(config: Config, spool: Spool) -> str:
 
 
 def _connected(uri: str, experiment: str, name: str, spool: Spool) -> Server:
-    return Server(uri, experiment, spool.state.key, spool.state.run_id, name)
+    return Server(uri, experiment, spool.state.key, spool.state.run_id, name, spool.state.started)
 
 
 def _described(config: Config, spool: Spool, folder: Path) -> tuple[dict[str, str], dict[str, str]]:

@@ -113,6 +113,8 @@ class Writer:
             for record in some:
                 if kind == "artifact":
                     self._deliver_artifact(server, record["artifact"])
+                elif kind == "tags":
+                    server.describe({}, record["tags"])
                 elif kind == "status":
                     server.mark(record["status"], record["time"])
                 self._progress = time.monotonic()
@@ -147,7 +149,7 @@ class Writer:
 
 
 def _kind(record: Record) -> str:
-    return next((kind for kind in ("metrics", "artifact", "status") if kind in record), "")
+    return next((kind for kind in ("metrics", "tags", "artifact", "status") if kind in record), "")
 
 
 def _shortened(text: str, length: int = 300) -> str:

@@ -12,9 +12,10 @@ from mlflow.tracking import MlflowClient
 from tracked_runs import statuses, steps, stored_twice
 
 from poise.batch import Batch, Outcome
-from poise.config import from_yaml, to_mapping
+from poise.config import from_yaml, parse, to_mapping
 from poise.recipe import Recipe
 from poise.step import Step
+from poise.tracking import facts
 from poise.tracking.spool import read_state
 from poise.train import Result, run
 from small_runs import small_fit
@@ -62,7 +63,7 @@ def test_parameters_are_flat_and_complete(finished: tuple[Path, Result]) -> None
         assert {f"{group}.{name}" for name in leaves[group]} <= set(params)
 
 
-def test_curves_have_their_steps_and_the_report_the_last(finished: tuple[Path, Result]) -> None:
+def test_curves_have_their_steps_and_the_report_none(finished: tuple[Path, Result]) -> None:
     folder, result = finished
     client, found = tracked(folder)
     database = folder / "mlflow.db"
@@ -73,8 +74,15 @@ def test_curves_have_their_steps_and_the_report_the_last(finished: tuple[Path, R
     for name, value in result.metrics.items():
         stored = f"best/{name}" if name.startswith("val/") else name
         assert found.data.metrics[stored] == pytest.approx(value)
-        assert steps(database, stored) == [8]
+        assert steps(database, stored) == [0]
     assert stored_twice(database) == []
+
+
+def test_a_run_is_called_as_its_directory_or_by_its_stack() -> None:
+    config = parse(["recipe=trades"])
+    assert facts.run_name(config, "mine") == "mine"
+    assert facts.run_name(config, "2026-01-02-030405-trades-pgd") == "trades,pgd 2026-01-02-030405"
+    assert facts.run_name(parse([]), "2026-01-02-030405-plain") == "plain 2026-01-02-030405"
 
 
 def test_tags_sort_runs_and_say_what_the_code_was(finished: tuple[Path, Result]) -> None:
@@ -93,7 +101,8 @@ def test_tags_sort_runs_and_say_what_the_code_was(finished: tuple[Path, Result])
     assert tags["mlflow.source.git.branch"] == "topic"
     assert tags["git.dirty"] == "true"
     assert found.info.status == "FINISHED"
-    assert found.info.end_time is not None
+    assert found.info.start_time < found.info.end_time
+    assert "│ accuracy" in tags["mlflow.note.content"]
 
 
 def test_files_that_tell_of_a_run_are_artifacts(finished: tuple[Path, Result], tmp_path: Path) -> None:

@@ -24,7 +24,11 @@ def _their_warnings() -> Iterator[None]:
 
 def send(folder: Path, spool: Spool, description: tuple[dict[str, str], dict[str, str]] = ({}, {})) -> bool:
     uri, state = f"sqlite:///{folder / 'mlflow.db'}", spool.state
-    writer = Writer(spool, lambda: Server(uri, "e", state.key, state.run_id, "r"), lambda: description, "the database")
+
+    def connect() -> Server:
+        return Server(uri, "e", state.key, state.run_id, "r", state.started)
+
+    writer = Writer(spool, connect, lambda: description, "the database")
     writer.start()
     return writer.finish()
 
@@ -79,7 +83,7 @@ def test_a_run_that_somebody_deleted_is_made_anew(tmp_path: Path) -> None:
     spool.metrics({"a": 1.0}, 1)
     assert send(tmp_path, spool, ({"p": "1"}, {}))
     first = str(spool.state.run_id)
-    delete = partial(Server(f"sqlite:///{tmp_path / 'mlflow.db'}", "e", "", first, "r").client.delete_run, first)
+    delete = partial(Server(f"sqlite:///{tmp_path / 'mlflow.db'}", "e", "", first, "r", 0).client.delete_run, first)
     delete()
     spool.metrics({"a": 2.0}, 2)
     assert send(tmp_path, spool, ({"p": "1"}, {}))
