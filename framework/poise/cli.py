@@ -7,6 +7,7 @@ from pathlib import Path
 
 from poise import __version__
 from poise.errors import UserError, nearest
+from poise.secrets import redact
 
 Command = Callable[[list[str]], int]
 
@@ -37,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _explained(error: BaseException) -> tuple[str, int]:
     if isinstance(error, UserError):
-        return str(error), 2
+        return redact(str(error)), 2
     if isinstance(error, KeyboardInterrupt):
         return str(error) or "Interrupted.", 130
-    text = " ".join(str(error).split())
+    text = redact(" ".join(str(error).split()))
     return f"The run failed: {type(error).__name__}: {text} (--debug shows where.)", 1
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from poise import registry
 from poise.calibrator import Calibrator
-from poise.config import CHECKS_OF_A_START, Config, DataConfig, Entry, check_stack, compose, written
+from poise.config import CHECKS_OF_A_START, Config, DataConfig, Entry, check_places, check_stack, compose, written
 from poise.data.dataset import Splits
 from poise.data.source import DataSource
 from poise.errors import UserError
@@ -50,8 +50,10 @@ def config_of(recipe: Any, data: Any, model: Any, groups: Mapping[str, Any]) -> 
             name, params = written(value)
             settings[group] = {"name": name, **params}
     named = {alias: item for alias, item in members.items() if alias not in loose and not _calibrates(item)}
-    # a stack with members that no config can name is left to RecipeStack, which knows them
-    checks = [check for check in CHECKS_OF_A_START if not (loose and check is check_stack)]
+    # what only a config without objects can be asked, the run asks again once they are in
+    blind = {check_stack} if loose else set()
+    blind |= {check_places} if loose or isinstance(model, nn.Module) or isinstance(data, Splits) else set()
+    checks = [check for check in CHECKS_OF_A_START if check not in blind]
     config = compose({**settings, "recipe": _group(named) | _others(recipe, members)}, checks)
     why = "; ".join(loose.values())
     if loose:

@@ -19,6 +19,7 @@ from poise.errors import UserError, nearest
 from poise.tracking import address
 
 HOST = "127.0.0.1"
+PAGE = "#/experiments?workflowType=machine_learning"  # MLflow opens on language models' traces otherwise
 PATHS = ("tracking.uri", "port")
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL = 0.05
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     _check_free(port)
     with _ended_by_signals(), contextlib.suppress(KeyboardInterrupt), _server(uri, port) as (process, output):
         _await(process, output, uri, port)
-        print(f"The runs in {_shown(uri)}: http://{HOST}:{port} (Ctrl-C ends this)", flush=True)
+        print(f"The runs in {_shown(uri)}: http://{HOST}:{port}/{PAGE} (Ctrl-C ends this)", flush=True)
         process.wait()
         raise UserError(f"The MLflow UI ended by itself: {_reason(output)}")
     return 0

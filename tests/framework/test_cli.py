@@ -70,6 +70,7 @@ def raising(error: BaseException) -> Callable[[], int]:
     [
         (UserError("data.path=x: there is no such file."), 2, "data.path=x: there is no such file."),
         (ZeroDivisionError("a\nb"), 1, "The run failed: ZeroDivisionError: a b (--debug shows where.)"),
+        (OSError("https://me:hunter22@host"), 1, "The run failed: OSError: https://***@host (--debug shows where.)"),
         (KeyboardInterrupt(), 130, "Interrupted."),
     ],
 )

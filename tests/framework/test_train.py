@@ -18,7 +18,6 @@ from poise import Batch, Outcome, Predictor, Recipe, Result, Step, Task, checkpo
 from poise.config import from_yaml
 from poise.data.dataset import Arrays
 from poise.errors import UserError
-from poise.rules import Refusal
 from poise.train import run
 from poise.watch import NonFiniteLoss
 from poise_recipes import GroupDRO, Mixup, ProjectionHead, TemperatureScaling, Trades
@@ -281,7 +280,7 @@ def test_a_table_of_one_run_is_read_by_the_next(tmp_path: Path) -> None:
     uses = Uses()
     small_fit(tmp_path / "second", [uses], tables={"errors": str(first.path)})
     assert np.array_equal(uses.errors.numpy(), table)
-    with pytest.raises(Refusal, match=r"Uses needs `table:errors`: give tables\.errors=<file or run>"):
+    with pytest.raises(UserError, match=r"Uses needs `table:errors`: give tables\.errors=<file or run>"):
         small_fit(tmp_path / "third", [Uses()])
     with pytest.raises(UserError, match="made no such table"):
         small_fit(tmp_path / "third", [Uses()], tables={"errors": str(tmp_path / "second")})

@@ -104,7 +104,9 @@ def served(home: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     line = process.stdout.readline()
     below = _group(process.pid)
     try:
-        assert re.fullmatch(rf"The runs in sqlite:///.*/mlflow\.db: http://127\.0\.0\.1:{port} \(Ctrl-C.*\)\n", line)
+        assert re.fullmatch(
+            rf"The runs in sqlite:///.*/mlflow\.db: http://127\.0\.0\.1:{port}/\S+ \(Ctrl-C.*\)\n", line
+        )
         yield process, port
     finally:
         if process.poll() is None:

@@ -11,6 +11,7 @@ from poise.config.files import to_mapping as to_mapping
 from poise.config.files import to_yaml as to_yaml
 from poise.config.objects import write_down as write_down
 from poise.config.objects import written as written
+from poise.config.places import check_places as check_places
 from poise.config.schema import Config as Config
 from poise.config.schema import DataConfig as DataConfig
 from poise.config.schema import Entry as Entry
