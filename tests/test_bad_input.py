@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from poise.cli import main
 from poise.config import to_yaml
@@ -146,6 +147,12 @@ def test_a_directory_without_permission_is_said(outside: Path) -> None:
         f"run_dir={closed}/run cannot be written: no permission in {closed}.",
     ]
     assert (done.returncode, done.stderr.splitlines()[1:]) == (2, lines)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_said(said: Said) -> None:
+    (line,) = said("train", "trainer.accelerator=cuda", "tracking=none")
+    assert line == "trainer.accelerator=cuda: PyTorch sees no GPU here; set trainer.accelerator=cpu"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from poise.config.schema import (
 from poise.config.stacking import check_stack
 
 Check = Callable[[Config, Draft], None]
+ALWAYS: tuple[Check, ...] = (check_trainer, check_threat, check_slurm, check_tracking, check_secrets)
 CHECKS: tuple[Check, ...] = (check_stack,)
 CHECKS_OF_A_START: tuple[Check, ...] = (*CHECKS, check_places, check_no_job)
 
@@ -34,7 +35,7 @@ def parse(arguments: Sequence[str], checks: Sequence[Check] = CHECKS) -> Config:
 
     Args:
         arguments: as on the command line.
-        checks: further looks at the whole config, whose mistakes are said with all others.
+        checks: further looks at the whole config than `ALWAYS`, whose mistakes are said with all others.
 
     Raises:
         ConfigErrors: all mistakes, one line each.
@@ -107,7 +108,7 @@ def _composed(draft: Draft, layers: Sequence[Layer], checks: Sequence[Check]) ->
     for layer in with_values(draft, with_presets(draft, layers), _tree):
         draft.add(layer)
     config = _config(draft)
-    for check in checks:
+    for check in (*ALWAYS, *checks):
         check(config, draft)
     draft.finish()
     return config
@@ -140,11 +141,6 @@ def _config(draft: Draft) -> Config:
         **draft.fields(Config, only=SCALARS),
     )
     draft.refuse_rest(list(_paths(to_mapping(config))))
-    check_trainer(config, draft)
-    check_threat(config, draft)
-    check_slurm(config, draft)
-    check_tracking(config, draft)
-    check_secrets(config, draft)
     return config
 
 
