@@ -118,9 +118,11 @@ make_venv() {
 }
 
 install() {
-    say "installing poise${extra:+[$extra]} and what it needs (once; PyTorch is large)"
+    local quiet=(--quiet --progress-bar off)
+    [ ! -t 2 ] || quiet=() # somebody watches: what pip fetches, with its bars
+    say "installing poise${extra:+[$extra]} and what it needs (once, minutes; PyTorch is large)"
     rm -f "$stamp"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --progress-bar off \
+    "$venv/bin/python" -m pip install ${quiet[@]+"${quiet[@]}"} --disable-pip-version-check \
         --editable "$root${extra:+[$extra]}" </dev/null >&2 &&
         "$venv/bin/python" -c 'import lightning, poise, torch' >&2
 }

@@ -152,7 +152,7 @@ def test_a_directory_without_permission_is_said(outside: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_said(said: Said) -> None:
     (line,) = said("train", "trainer.accelerator=cuda", "tracking=none")
-    assert line == "trainer.accelerator=cuda: PyTorch sees no GPU here; set trainer.accelerator=cpu"
+    assert line == "trainer.accelerator=cuda: PyTorch sees no GPU on this machine; set trainer.accelerator=cpu"
 
 
 @pytest.mark.parametrize(
