@@ -33,7 +33,7 @@ def test_the_first_call_sets_up_and_the_second_does_nothing(project: Project) ->
     assert (done.returncode, done.stdout) == (0, "poise train recipe=trades seed=1\n"), done.stderr
     assert [line.partition(" with")[0] for line in done.stderr.splitlines()] == [
         f"poise: making {project.root}/.venv",
-        "poise: installing poise and what it needs (once; PyTorch is large)",
+        "poise: installing poise and what it needs (once, minutes; PyTorch is large)",
     ]
     again = project.run("launch/local.sh", "recipe=trades")
     assert (again.returncode, again.stdout, again.stderr) == (0, "poise train recipe=trades\n", "")
