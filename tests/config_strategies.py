@@ -1,8 +1,8 @@
 """Configs drawn at random: every kind of value that a schema or a registered thing has."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import fields
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
@@ -16,6 +16,8 @@ RECORDS = {kind: list(registry.records(kind).values()) for kind in registry.KIND
 
 
 def of_type(hint: Any) -> st.SearchStrategy[Any]:
+    if get_origin(hint) is Annotated:
+        return bounded(*get_args(hint))
     if get_origin(hint) is Literal:
         return st.sampled_from(get_args(hint))
     if get_origin(hint) is list:
@@ -23,6 +25,17 @@ def of_type(hint: Any) -> st.SearchStrategy[Any]:
     if hint in (int, float, str, bool):
         return {int: st.integers(), float: FLOATS, str: TEXTS, bool: st.booleans()}[hint]
     return st.one_of([st.none() if kind is type(None) else of_type(kind) for kind in get_args(hint)])
+
+
+def bounded(kind: type, *bounds: Any) -> st.SearchStrategy[Any]:
+    limits = {
+        name: getattr(bound, name) for bound in bounds for name in ("ge", "gt", "le", "lt") if hasattr(bound, name)
+    }
+    low, high = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
+    if kind is int:
+        return st.integers(low, high)
+    inside = {"exclude_min": "gt" in limits, "exclude_max": "lt" in limits}
+    return st.floats(low, high, allow_nan=False, allow_infinity=False, **inside)
 
 
 def parameters(record: Record) -> st.SearchStrategy[dict[str, Any]]:
@@ -58,23 +71,10 @@ def data(draw: st.DrawFn) -> dict[str, Any]:
     return {"data": {"name": names, **draw(parameters(source)), **{alias: wrapped[alias] for alias in aliases}}}
 
 
-def field(item: Field[Any], hint: Any) -> st.SearchStrategy[Any]:
-    """A value that a field of the schema allows."""
-    strategy = of_type(hint)
-    least, above = (item.metadata.get(name, float("-inf")) for name in ("least", "above"))
-    return strategy.map(
-        lambda value: abs(value) + 1 if _number(value) and not (value >= least and value > above) else value
-    )
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def group(cls: type, **others: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Some fields of a group; `others` instead of what their types allow."""
-    hints = get_type_hints(cls)
-    strategies = {item.name: others.get(item.name, field(item, hints[item.name])) for item in fields(cls)}
+    hints = get_type_hints(cls, include_extras=True)
+    strategies = {item.name: others.get(item.name, of_type(hints[item.name])) for item in fields(cls)}
     return st.fixed_dictionaries({}, optional={name: strategies[name] for name in strategies})
 
 

@@ -7,9 +7,11 @@ from typing import Any
 from torch import nn
 
 from poise import registry
+from poise.config.values import convert
 from poise.errors import UserError
 from poise.recipe import Recipe
 from poise.registry.hooks import HOOKS
+from poise.registry.imported import parameters_of_object
 from poise.rules import Declaration, Refusal, contradictions, disagreements, guests, order
 
 
@@ -24,6 +26,8 @@ def assembled(recipes: Any) -> dict[str, Recipe]:
     named = dict(recipes) if isinstance(recipes, Mapping) else _named(recipes)
     named |= _brought(named)
     _check_aliases(named)
+    for name, member in named.items():
+        _check_numbers(name, member)
     ordered = {name: named[name] for name in order(declarations(named))}
     for refusal in contradictions(declarations(ordered)):
         raise refusal
@@ -46,6 +50,18 @@ def _check_aliases(named: Iterable[str]) -> None:
             raise UserError(
                 f"{alias!r} cannot name a recipe: use letters, digits and _, and no name of a container's method"
             )
+
+
+def _check_numbers(name: str, member: Recipe) -> None:
+    """Arguments beyond the bounds that their types name: what a config refuses, an object does not know of itself."""
+    for parameter in parameters_of_object(type(member)):
+        value = getattr(member, parameter.name, parameter.default)
+        if parameter.type is None or not isinstance(value, int | float):
+            continue
+        try:
+            convert(value, parameter.type)
+        except ValueError as error:
+            raise UserError(f"{name}.{parameter.name}={value} {error}") from error
 
 
 def overrides(member: Recipe, hook: str) -> bool:

@@ -78,6 +78,17 @@ class Batch:
         target = target.masked_fill_((label < 0)[:, None], 1 / num_classes)
         return cls(x=x, label=label, target=target, **known)
 
+    @property
+    def attacked(self) -> Float[Tensor, "B *input"]:
+        """What an attack has found.
+
+        Raises:
+            ValueError: none has run.
+        """
+        if self.x_adv is None:
+            raise ValueError("no attack has run: declare needs = frozenset({'attack'}), or call an attack first")
+        return self.x_adv
+
     def replace(self, **changes: Any) -> "Batch":
         """The same batch with other values for the fields named."""
         return replaced(self, **changes)

@@ -8,8 +8,9 @@ import typing
 from collections.abc import Iterator, Mapping
 
 from poise.config import presets
-from poise.config.values import expected
+from poise.config.values import bounds_in_words, expected
 from poise.registry import Parameter, Record, records
+from poise.registry.bounds import unbound
 from poise.written import as_text, assignment
 
 WIDEST = 100
@@ -69,7 +70,7 @@ def _stand_in(parameter: Parameter) -> str:
     """A value for one that has no default; … where only the user can know it."""
     if typing.get_origin(parameter.type) is typing.Literal:
         return as_text(typing.get_args(parameter.type)[0])
-    return {int: "1", float: "0.5", bool: "true"}.get(parameter.type, "…")
+    return {int: "1", float: "0.5", bool: "true"}.get(unbound(parameter.type)[0], "…")
 
 
 def address(record: Record) -> str:
@@ -150,6 +151,7 @@ def _parameters(record: Record, described: Mapping[str, str]) -> Iterator[str]:
 
 def _meaning(parameter: Parameter, about: str) -> str:
     kind = re.sub(r" \(.*?\)", "", expected(parameter.type)) if parameter.type else "of no type that text can say"
+    kind = ", ".join(filter(None, [kind, bounds_in_words(parameter.type)]))
     given = f"{kind}; has to be given" if parameter.required else kind
     return f"{given}: {about}" if about else given
 

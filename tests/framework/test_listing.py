@@ -62,7 +62,7 @@ def test_one_thing_in_full() -> None:
         "Provides   clean",
         "Needs      attack (of pgd",
         "Brings     pgd start=normal, where no other member has its hooks",
-        "  recipe.trades.beta=6.0\n      a number: weight of the KL term.",
+        "  recipe.trades.beta=6.0\n      a number, 0 or more: weight of the KL term.",
         "Example\n  poise train recipe=trades recipe.trades.beta=6.0",
     ):
         assert part in shown
@@ -72,7 +72,7 @@ def test_one_thing_in_full() -> None:
 def test_allowed_values_and_types() -> None:
     shown = show(["pgd"])
     assert "recipe.pgd.start=uniform\n      uniform or normal or none: " in shown
-    assert "recipe.pgd.step_size=none\n      a number or none: of each step" in shown
+    assert "recipe.pgd.step_size=none\n      a number or none, above 0: of each step" in shown
     assert "data.path=…\n      a string; has to be given: of the file." in show(["npz"])
     assert "Given      num_classes and input_shape, by poise" in show(["small_cnn"])
 

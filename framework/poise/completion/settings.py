@@ -109,7 +109,7 @@ def _by_type(hint: Any) -> Setting:
 
 def _words(hint: Any) -> Iterator[str]:
     """The words of a type that has a list of them: Literal, booleans, None."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    if typing.get_origin(hint) in (typing.Union, types.UnionType, typing.Annotated):
         for alternative in typing.get_args(hint):
             yield from _words(alternative)
     elif typing.get_origin(hint) is Literal:

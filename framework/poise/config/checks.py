@@ -20,8 +20,6 @@ def check_trainer(config: Config, draft: Draft) -> None:
     """Batch, devices, micro-batches and blocks have to fit each other."""
     trainer = config.trainer
     sizes = (trainer.batch_size, trainer.devices, trainer.accumulate, trainer.block_size)
-    if min(sizes) < 1:
-        return  # said already, where it was read
     try:
         check_sizes(*sizes)
     except UserError as error:
@@ -86,11 +84,7 @@ def check_threat(config: Config, draft: Draft) -> None:
     Data sources whose range depends on what they read say `valid_range = None`.
     """
     eps, name = config.threat.eps, config.threat.name
-    if eps is None:
-        return
-    if eps < 0:
-        draft.mistake(f"threat.eps={eps:g} is negative: give 0 or more, such as 8/255.")
-    if eps <= 1 or name != "linf" or not config.data.name:
+    if eps is None or eps <= 1 or name != "linf" or not config.data.name:
         return
     valid_range = registry.find("data", config.data.name).attributes.get("valid_range", (0.0, 1.0))
     if valid_range == (0.0, 1.0):

@@ -103,31 +103,25 @@ class Draft:
             self.origins[path] = given.origin
         return given
 
-    def value(self, path: str, hint: Any, default: Any, metadata: Mapping[str, Any] | None = None) -> Any:
+    def value(self, path: str, hint: Any, default: Any) -> Any:
         """A value of a type, or the default where none is given or what is given is a mistake."""
         given = self.take(path)
         if given is None or given.value is BROKEN:
             return default
         try:
-            found = convert(given.value, hint)
+            return convert(given.value, hint)
         except ValueError as error:
             self.mistake(f"{path}={shown(given.value)}{given.where} {error}.{_nearest_choice(given.value, hint)}")
             return default
-        limits = metadata or {}
-        if found is not None and "least" in limits and found < limits["least"]:
-            self.mistake(f"{path}={shown(given.value)}{given.where} has to be {limits['least']} or more.")
-        if found is not None and "above" in limits and found <= limits["above"]:
-            self.mistake(f"{path}={shown(given.value)}{given.where} has to be above {limits['above']:g}.")
-        return found
 
     def fields(self, cls: type, group: str = "", only: Sequence[str] = ()) -> dict[str, Any]:
         """Those fields of a dataclass that are given as `group.field`, by name."""
-        hints = get_type_hints(cls)
+        hints = get_type_hints(cls, include_extras=True)
         found = {}
         for item in fields(cls):
             path = f"{group}.{item.name}" if group else item.name
             if path in self._given and (not only or item.name in only):
-                found[item.name] = self.value(path, hints[item.name], item.default, item.metadata)
+                found[item.name] = self.value(path, hints[item.name], item.default)
         return found
 
     def parameters(self, prefix: str, record: Record, brought_with: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,9 @@ Types and defaults of the parameters of recipes, models, data … stand in their
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt
 
 from poise.data.blocks import default_block
 
@@ -20,12 +22,7 @@ DEFAULT_NAMES: dict[str, Any] = {
 }
 
 
-def _at_least(least: int, default: Any) -> Any:
-    return field(default=default, metadata={"least": least})
-
-
-def _above(bound: float, default: Any) -> Any:
-    return field(default=default, metadata={"above": bound})
+AtLeastOne = Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class ThreatConfig:
     """What an attacker may do. An `eps` of None is 8/255 for linf and 128/255 for l2."""
 
     name: Literal["linf", "l2"] = "linf"
-    eps: float | None = None
+    eps: Annotated[float, Ge(0)] | None = None
 
     def __post_init__(self) -> None:
         if self.eps is None:
@@ -81,17 +78,17 @@ class TrainerConfig:
         progress: whether to show a progress bar.
     """
 
-    max_epochs: int = _at_least(1, 20)
-    batch_size: int = _at_least(1, 128)
-    block: int | None = _at_least(1, None)
+    max_epochs: AtLeastOne = 20
+    batch_size: AtLeastOne = 128
+    block: AtLeastOne | None = None
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
-    devices: int = _at_least(1, 1)
+    devices: AtLeastOne = 1
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    accumulate: int = _at_least(1, 1)
-    max_steps: int | None = _at_least(1, None)
-    gradient_clip: float | None = _above(0.0, None)
+    accumulate: AtLeastOne = 1
+    max_steps: AtLeastOne | None = None
+    gradient_clip: Annotated[float, Gt(0)] | None = None
     sync_batchnorm: bool = False
-    checkpoint_every: int | None = _at_least(1, None)
+    checkpoint_every: AtLeastOne | None = None
     progress: bool = True
 
     @property
@@ -115,7 +112,7 @@ class TrackingConfig:
     name: Literal["mlflow", "none"] = "mlflow"
     uri: str | None = None
     experiment: str = "poise"
-    every: int = _at_least(1, 10)
+    every: AtLeastOne = 10
 
 
 @dataclass(frozen=True)
@@ -131,8 +128,8 @@ class SlurmConfig:
         extra: further options of sbatch, as in a shell.
     """
 
-    nodes: int | None = _at_least(1, None)
-    gpus: int | None = _at_least(1, None)
+    nodes: AtLeastOne | None = None
+    gpus: AtLeastOne | None = None
     time: str | None = None
     account: str | None = None
     partition: str | None = None
@@ -186,7 +183,7 @@ class Config:
     tables: dict[str, str] = field(default_factory=dict)
     strategy: Strategy = "auto"
     selection: str | None = None
-    seed: int = _at_least(0, 0)
+    seed: Annotated[int, Ge(0)] = 0
     run_dir: str | None = None
     resume: Literal["auto", "never"] = "auto"
 

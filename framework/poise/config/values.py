@@ -8,6 +8,8 @@ import typing
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from poise.registry.bounds import Bound, holds, in_words, unbound
+
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _DECIMAL = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _NUMBER = re.compile(rf"({_DECIMAL})(?:/({_DECIMAL}))?")
@@ -26,7 +28,7 @@ def convert(raw: Any, hint: Any) -> Any:
     """A value of the type `hint` from text, or from a Python value of that type.
 
     Raises:
-        ValueError: it is none; the message says what would be.
+        ValueError: it is none, or beyond its bounds; the message says what would be.
     """
     found = _from_text(raw, hint) if isinstance(raw, str) else _from_python(raw, hint)
     if found is _MISMATCH:
@@ -35,7 +37,8 @@ def convert(raw: Any, hint: Any) -> Any:
 
 
 def expected(hint: Any) -> str:
-    """A type in words."""
+    """A type in words, without its bounds."""
+    hint, _ = unbound(hint)
     if typing.get_origin(hint) is Literal:
         return " or ".join(str(choice) for choice in typing.get_args(hint))
     if _is_list(hint):
@@ -46,12 +49,19 @@ def expected(hint: Any) -> str:
     return _WORDS[hint]
 
 
+def bounds_in_words(hint: Any) -> str:
+    """The bounds of a type in words, of a union's or list's items too; "" where there are none."""
+    inner, bounds = unbound(hint)
+    found = [in_words(bounds)] if bounds else [bounds_in_words(part) for part in typing.get_args(inner)]
+    return " or ".join(filter(None, found))
+
+
 def _alternatives(hint: Any) -> list[Any]:
     """The members of a union, those first that few texts belong to, and None last."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         order = (bool, int, float, None, str, types.NoneType)
         plain = {kind: place for place, kind in enumerate(order)}
-        return sorted(typing.get_args(hint), key=lambda kind: plain.get(kind, plain[None]))
+        return sorted(typing.get_args(hint), key=lambda kind: plain.get(unbound(kind)[0], plain[None]))
     return [hint]
 
 
@@ -70,7 +80,16 @@ def _from_text(text: str, hint: Any) -> Any:
     return _MISMATCH
 
 
+def _within(found: Any, bounds: tuple[Bound, ...]) -> Any:
+    if found is not _MISMATCH and not holds(found, bounds):
+        raise ValueError(f"has to be {in_words(bounds)}")
+    return found
+
+
 def _one_from_text(text: str, kind: Any) -> Any:
+    inner, bounds = unbound(kind)
+    if bounds:
+        return _within(_one_from_text(text, inner), bounds)
     if kind is str:
         return text
     if kind is bool:
@@ -105,6 +124,9 @@ def _from_python(raw: Any, hint: Any) -> Any:
 
 
 def _one_from_python(raw: Any, kind: Any) -> Any:
+    inner, bounds = unbound(kind)
+    if bounds:
+        return _within(_one_from_python(raw, inner), bounds)
     if kind is types.NoneType:
         return None if raw is None else _MISMATCH
     if kind is str:

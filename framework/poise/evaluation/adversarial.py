@@ -1,6 +1,9 @@
 """Accuracy under attack."""
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor
 
 from poise.attacks.pgd import PGD
@@ -21,7 +24,12 @@ class Adversarial(Evaluator):
         step_size: of each step, in input units; 2.5·eps/steps if None.
     """
 
-    def __init__(self, steps: int = 20, restarts: int = 1, step_size: float | None = None) -> None:
+    def __init__(
+        self,
+        steps: Annotated[int, Ge(1)] = 20,
+        restarts: Annotated[int, Ge(1)] = 1,
+        step_size: Annotated[float, Gt(0)] | None = None,
+    ) -> None:
         self.steps = steps
         self.restarts = restarts
         self.step_size = step_size

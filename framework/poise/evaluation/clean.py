@@ -1,8 +1,10 @@
 """Accuracy and calibration on inputs as they are."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -19,7 +21,7 @@ class Clean(Evaluator):
         bins: equal-width confidence bins of the ECE.
     """
 
-    def __init__(self, bins: int = 15) -> None:
+    def __init__(self, bins: Annotated[int, Ge(1)] = 15) -> None:
         self.bins = bins
 
     def evaluate(self, subject: Subject) -> dict[str, float]:

@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
+from annotated_types import Ge
 from torch import nn
 
 from poise.errors import UserError
 from poise.models.classifier import Classifier
 
 
-def mlp(num_classes: int, input_shape: Sequence[int], width: int = 128, depth: int = 2) -> Classifier:
+def mlp(
+    num_classes: int, input_shape: Sequence[int], width: Annotated[int, Ge(1)] = 128, depth: Annotated[int, Ge(1)] = 2
+) -> Classifier:
     """Linear layers with ReLU on the flattened input, and one linear layer on top.
 
     Images are centred as `(x - 0.5) / 0.25`; tabular inputs go in as they are.

@@ -1,14 +1,16 @@
 """A convolutional network without batch norm for small images."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
+from annotated_types import Ge
 from torch import nn
 
 from poise.models.classifier import Classifier
 from poise.models.two_blocks import two_blocks
 
 
-def small_cnn(num_classes: int, input_shape: Sequence[int], width: int = 16) -> Classifier:
+def small_cnn(num_classes: int, input_shape: Sequence[int], width: Annotated[int, Ge(1)] = 16) -> Classifier:
     """Four 3x3 convolutions in two blocks, pooled to 2x2, and one linear layer; no batch norm.
 
     Args:

@@ -1,18 +1,19 @@
 """Adam with decoupled weight decay."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Lt
 
 
 def adamw(
     parameters: Iterable[Any],
-    lr: float = 1e-3,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 1e-2,
+    lr: Annotated[float, Ge(0)] = 1e-3,
+    beta1: Annotated[float, Ge(0), Lt(1)] = 0.9,
+    beta2: Annotated[float, Ge(0), Lt(1)] = 0.999,
+    eps: Annotated[float, Ge(0)] = 1e-8,
+    weight_decay: Annotated[float, Ge(0)] = 1e-2,
 ) -> torch.optim.Optimizer:
     """AdamW, Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019, arXiv 1711.05101.
 

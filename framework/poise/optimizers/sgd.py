@@ -1,17 +1,18 @@
 """Stochastic gradient descent."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 
 
 def sgd(
     parameters: Iterable[Any],
-    lr: float = 0.1,
-    momentum: float = 0.9,
+    lr: Annotated[float, Ge(0)] = 0.1,
+    momentum: Annotated[float, Ge(0)] = 0.9,
     nesterov: bool = False,
-    weight_decay: float = 5e-4,
+    weight_decay: Annotated[float, Ge(0)] = 5e-4,
 ) -> torch.optim.Optimizer:
     """SGD with momentum; `weight_decay` is added to the gradient.
 

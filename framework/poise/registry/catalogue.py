@@ -109,7 +109,13 @@ def build(kind: str, name: str, /, **params: Any) -> Any:
             )
     if missing := [p.name for p in record.parameters if p.required and p.name not in given]:
         raise UserError(f"{name} needs a value for {' and '.join(missing)}.")
-    built = load(record)(**given)
+    maker = load(record)
+    try:
+        built = maker(**given)
+    except UserError:
+        raise
+    except ValueError as error:  # what a constructor says of an argument
+        raise UserError(f"{kind} {record.address}: {error}") from error
     root = import_object(KINDS[kind].root) if KINDS[kind].root else object
     if not isinstance(built, root):
         raise WrongKindError(f"{name} makes a {type(built).__name__}, and {kind} has to be a {root.__name__}.")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from poise.errors import UserError, nearest
+from poise.registry.bounds import unbound
 from poise.registry.hooks import HOOKS
 from poise.registry.kinds import Kind, WrongKindError
 from poise.registry.literals import SCALARS
@@ -98,7 +99,7 @@ def _constructors(cls: type) -> Iterator[Any]:
 
 def _hints(function: Any) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
         return {}
 
@@ -118,6 +119,7 @@ def _plain(value: Any) -> bool:
 
 def readable(hint: Any) -> bool:
     """Whether values of a type can be read from text and written down."""
+    hint, _ = unbound(hint)
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return all(map(readable, typing.get_args(hint)))

@@ -3,7 +3,9 @@
 import ast
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from poise.registry.bounds import BOUNDS
 
 SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 _LISTS = ("list", "tuple", "Sequence", "typing.Sequence", "collections.abc.Sequence")
@@ -74,7 +76,7 @@ def _number(node: ast.expr) -> int | float:
 
 
 def annotation(node: ast.expr, imported: Mapping[str, str]) -> Any:
-    """The type an annotation names: numbers, strings, booleans, None, Literal, lists and unions of those.
+    """The type an annotation names: numbers (bounded ones too), strings, booleans, None, Literal, lists, unions.
 
     Args:
         node: the annotation.
@@ -108,6 +110,9 @@ def _generic(name: str, inner: ast.expr, imported: Mapping[str, str]) -> Any:
     if name == "typing.Literal":
         choices = value(inner)
         return Literal[choices if isinstance(choices, tuple) else (choices,)]
+    if name == "typing.Annotated" and isinstance(inner, ast.Tuple):
+        bounds = tuple(_bound(node, imported) for node in inner.elts[1:])
+        return Annotated[annotation(inner.elts[0], imported), *bounds]
     if name == "typing.Optional":
         return annotation(inner, imported) | None
     if name in _LISTS:
@@ -119,4 +124,14 @@ def _generic(name: str, inner: ast.expr, imported: Mapping[str, str]) -> Any:
                     raise UnreadableError(f"`{name}[{ast.unparse(inner)}]` has a fixed length")
         item_type = annotation(inner, imported)
         return tuple[item_type, ...] if name == "tuple" else list[item_type]  # type: ignore[valid-type]
-    raise UnreadableError(f"`{name}[…]` is not Literal or list")
+    raise UnreadableError(f"`{name}[…]` is not Literal, list or Annotated")
+
+
+def _bound(node: ast.expr, imported: Mapping[str, str]) -> Any:
+    """`Ge(0)`, `Gt(0)`, `Le(1)` or `Lt(1)` of annotated_types."""
+    match node:
+        case ast.Call(func=function, args=[limit], keywords=[]):
+            module, _, name = _meant(function, imported).rpartition(".")
+            if module == "annotated_types" and name in BOUNDS:
+                return BOUNDS[name](_number(limit))
+    raise UnreadableError(f"`{ast.unparse(node)}` is no bound of annotated_types: Ge, Gt, Le, Lt")

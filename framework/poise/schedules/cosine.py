@@ -1,11 +1,16 @@
 """A learning rate that falls along half a cosine."""
 
 import math
+from typing import Annotated
+
+from annotated_types import Ge, Le, Lt
 
 from poise.errors import UserError
 
 
-def cosine(progress: float, warmup: float = 0.0, final: float = 0.0) -> float:
+def cosine(
+    progress: float, warmup: Annotated[float, Ge(0), Lt(1)] = 0.0, final: Annotated[float, Ge(0), Le(1)] = 0.0
+) -> float:
     """Factor on the learning rate: a linear rise over `warmup`, then half a cosine from 1 to `final`.
 
     Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, 2017, arXiv 1608.03983 (eq.

@@ -1,9 +1,17 @@
 """A learning rate that drops at milestones."""
 
+from typing import Annotated
+
+from annotated_types import Gt, Le
+
 from poise.errors import UserError
 
 
-def step(progress: float, milestones: list[float] | None = None, gamma: float = 0.1) -> float:
+def step(
+    progress: float,
+    milestones: list[Annotated[float, Gt(0), Le(1)]] | None = None,
+    gamma: Annotated[float, Gt(0)] = 0.1,
+) -> float:
     """Factor on the learning rate: `gamma` to the number of milestones reached.
 
     Args:

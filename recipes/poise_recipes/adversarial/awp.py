@@ -1,8 +1,9 @@
 """Adversarial weight perturbation."""
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from annotated_types import Ge, Le
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
@@ -33,7 +34,7 @@ class AWP(Recipe):
     couples_batch: ClassVar[bool] = True
     collectives: ClassVar[int] = 1
 
-    def __init__(self, gamma: float = 0.005, warmup: float = 0.0) -> None:
+    def __init__(self, gamma: Annotated[float, Ge(0)] = 0.005, warmup: Annotated[float, Ge(0), Le(1)] = 0.0) -> None:
         super().__init__()
         self.gamma = gamma
         self.warmup = warmup

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -38,8 +39,8 @@ class PGD(Recipe):
 
     def __init__(
         self,
-        steps: int = 10,
-        step_size: float | None = None,
+        steps: Annotated[int, Ge(1)] = 10,
+        step_size: Annotated[float, Gt(0)] | None = None,
         start: Literal["uniform", "normal", "none"] = "uniform",
         mode: Literal["eval", "train"] = "eval",
     ) -> None:

@@ -20,7 +20,5 @@ class PGDAT(Recipe):
 
     def objective(self, batch: Batch, step: Step) -> Outcome:
         """The label loss [B] on `x_adv`."""
-        if batch.x_adv is None:
-            raise ValueError("no attack has run: x_adv is None")
-        adv = step.forward(batch.x_adv, batch)
+        adv = step.forward(batch.attacked, batch)
         return Outcome(step.loss(adv.logits, batch), adv=adv)

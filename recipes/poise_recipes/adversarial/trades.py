@@ -1,8 +1,9 @@
 """TRADES: a trade between accuracy and a smooth decision around each input."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 
 from poise.batch import Batch, InnerLoss, Outcome
 from poise.losses import divergence_from, kl_divergence
@@ -31,7 +32,7 @@ class Trades(Recipe):
     needs: ClassVar[frozenset[str]] = frozenset({"attack"})
     brings: ClassVar[dict[str, dict[str, str]]] = {"pgd": {"start": "normal"}}
 
-    def __init__(self, beta: float = 6.0) -> None:
+    def __init__(self, beta: Annotated[float, Ge(0)] = 6.0) -> None:
         super().__init__()
         self.beta = beta
 
@@ -47,9 +48,7 @@ class Trades(Recipe):
 
     def objective(self, batch: Batch, step: Step) -> Outcome:
         """The loss [B], and its two terms for the log."""
-        if batch.x_adv is None:
-            raise ValueError("no attack has run: x_adv is None")
-        clean, adv = step.forward(batch.x, batch), step.forward(batch.x_adv, batch)
+        clean, adv = step.forward(batch.x, batch), step.forward(batch.attacked, batch)
         label_loss = step.loss(clean.logits, batch)
         divergence = kl_divergence(clean.logits, adv.logits)
         terms = {"label_loss": label_loss, "kl": divergence}

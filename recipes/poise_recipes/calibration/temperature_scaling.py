@@ -2,9 +2,10 @@
 
 import logging
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Gt
 from jaxtyping import Float, Int
 from torch import Tensor, inf
 
@@ -38,7 +39,7 @@ class TemperatureScaling(Calibrator):
     temperature: Tensor
     hit_bound: Tensor
 
-    def __init__(self, lowest: float = 0.01, highest: float = 100.0) -> None:
+    def __init__(self, lowest: Annotated[float, Gt(0)] = 0.01, highest: Annotated[float, Gt(0)] = 100.0) -> None:
         super().__init__()
         if not 0 < lowest < highest < math.inf:
             raise UserError(f"lowest={lowest} and highest={highest} of temperature_scaling: 0 < lowest < highest.")

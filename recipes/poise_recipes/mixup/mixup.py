@@ -1,8 +1,9 @@
 """mixup: train between examples."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -28,7 +29,7 @@ class Mixup(Recipe):
     provides: ClassVar[frozenset[str]] = frozenset({"mixed"})
     accepts: ClassVar[frozenset[str]] = frozenset({"image", "tabular"})
 
-    def __init__(self, alpha: float = 1.0) -> None:
+    def __init__(self, alpha: Annotated[float, Ge(0)] = 1.0) -> None:
         super().__init__()
         self.alpha = alpha
 

@@ -1,9 +1,10 @@
 """Train with a projection head, then discard it."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -38,9 +39,9 @@ class ProjectionHead(Recipe):
     def __init__(
         self,
         projection: Literal["mlp", "linear", "reweighting"] = "mlp",
-        width: int = 128,
-        effective_dimensions: float = 20.0,
-        l2: float = 1e-4,
+        width: Annotated[int, Ge(1)] = 128,
+        effective_dimensions: Annotated[float, Gt(1)] = 20.0,
+        l2: Annotated[float, Ge(0)] = 1e-4,
     ) -> None:
         super().__init__()
         self.projection = projection

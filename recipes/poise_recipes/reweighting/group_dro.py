@@ -1,8 +1,9 @@
 """Group distributionally robust optimisation."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
@@ -35,7 +36,7 @@ class GroupDRO(Recipe):
     log_q: Tensor
     margin: Tensor
 
-    def __init__(self, eta: float = 0.01, adjustment: float = 0.0) -> None:
+    def __init__(self, eta: Annotated[float, Ge(0)] = 0.01, adjustment: Annotated[float, Ge(0)] = 0.0) -> None:
         super().__init__()
         self.eta = eta
         self.adjustment = adjustment

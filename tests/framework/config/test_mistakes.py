@@ -64,13 +64,21 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
         (["trainer.max_epochs=0"], "trainer.max_epochs=0 has to be 1 or more."),
         (["trainer.gradient_clip=0"], "trainer.gradient_clip=0 has to be above 0."),
         (["trainer.progress=True"], "trainer.progress=True is not true or false. Did you mean 'true'?"),
+        (["recipe=trades", "recipe.trades.beta=-1"], "recipe.trades.beta=-1 has to be 0 or more."),
+        (["recipe=trades", "recipe.pgd.step_size=0"], "recipe.pgd.step_size=0 has to be above 0."),
+        (
+            ["schedule=step", "schedule.milestones=0.5,1.5"],
+            "schedule.milestones=0.5,1.5 has to be above 0 and at most 1.",
+        ),
+        (["data.val=1"], "data.val=1 has to be above 0 and below 1."),
+        (["evaluation.adversarial.steps=0"], "evaluation.adversarial.steps=0 has to be 1 or more."),
         (["seed=-1"], "seed=-1 has to be 0 or more."),
         (["seed=1", "seed=2"], "seed is given twice: 1 and 2."),
         (["recipe=mixup", "recipe.name=mixup"], "recipe.name is given twice: mixup and mixup."),
         (["strategy=dpp"], "strategy=dpp is not auto or ddp or deepspeed_zero1 or deepspeed_zero2 or deepspeed_zero3."),
         (["threat=linff"], "threat.name=linff is not linf or l2. Did you mean 'linf'?"),
         (["threat.eps=8"], "threat.eps=8 is larger than the whole range 0…1 of the data: eps is in input units."),
-        (["threat.eps=-1/255"], "is negative: give 0 or more, such as 8/255."),
+        (["threat.eps=-1/255"], "threat.eps=-1/255 has to be 0 or more."),
         (
             ["trainer.devices=16", "strategy=ddp"],
             "batch_size=128 over 16 ranks is 8 a rank, not a multiple of block=16. Fits: 1, 2, 4, 8 ranks; "

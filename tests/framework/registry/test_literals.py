@@ -1,13 +1,14 @@
 import ast
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
+from annotated_types import Ge, Gt, Lt
 from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.registry.literals import UnreadableError, annotation, value
 
-IMPORTS = {"Literal": "typing.Literal", "Optional": "typing.Optional", "t": "typing"}
+IMPORTS = {"Literal": "typing.Literal", "Optional": "typing.Optional", "t": "typing", "a": "annotated_types"}
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 LITERALS = st.recursive(
     SCALARS,
@@ -52,6 +53,8 @@ def test_what_has_to_be_run_is_unreadable(text: str) -> None:
         ("'int | str'", int | str),
         ("Literal['a', 'b']", Literal["a", "b"]),
         ("t.Literal[1] | None", Literal[1] | None),
+        ("t.Annotated[float, a.Ge(0), a.Lt(1)]", Annotated[float, Ge(0), Lt(1)]),
+        ("list[t.Annotated[int, a.Gt(-1)]] | None", list[Annotated[int, Gt(-1)]] | None),
         ("list[float]", list[float]),
         ("tuple[int, ...]", tuple[int, ...]),
         ("list[Literal['a']] | None", list[Literal["a"]] | None),

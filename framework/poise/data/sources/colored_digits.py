@@ -1,6 +1,9 @@
 """Digits whose colour goes along with the label, but for a minority."""
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from poise.data.dataset import Arrays, Splits
@@ -35,12 +38,12 @@ class ColoredDigits(DataSource):
 
     def __init__(
         self,
-        correlation: float = 0.9,
-        test_correlation: float = 0.0,
-        label_noise: float = 0.0,
-        val: float = 0.1,
-        calibration: float = 0.1,
-        test: float = 0.2,
+        correlation: Annotated[float, Ge(-1), Le(1)] = 0.9,
+        test_correlation: Annotated[float, Ge(-1), Le(1)] = 0.0,
+        label_noise: Annotated[float, Ge(0), Le(0.5)] = 0.0,
+        val: Annotated[float, Gt(0), Lt(1)] = 0.1,
+        calibration: Annotated[float, Gt(0), Lt(1)] = 0.1,
+        test: Annotated[float, Gt(0), Lt(1)] = 0.2,
     ) -> None:
         for name, value in (("correlation", correlation), ("test_correlation", test_correlation)):
             if not -1.0 <= value <= 1.0:

@@ -1,5 +1,9 @@
 """Handwritten digits that need no download."""
 
+from typing import Annotated
+
+from annotated_types import Gt, Lt
+
 from poise.data.dataset import Arrays, Splits
 from poise.data.glyphs import load_glyphs
 from poise.data.partition import stratified
@@ -18,7 +22,12 @@ class Digits(DataSource):
         test: share that the report is about.
     """
 
-    def __init__(self, val: float = 0.1, calibration: float = 0.1, test: float = 0.2) -> None:
+    def __init__(
+        self,
+        val: Annotated[float, Gt(0), Lt(1)] = 0.1,
+        calibration: Annotated[float, Gt(0), Lt(1)] = 0.1,
+        test: Annotated[float, Gt(0), Lt(1)] = 0.2,
+    ) -> None:
         self.val = val
         self.calibration = calibration
         self.test = test

@@ -1,9 +1,10 @@
 """Anybody's data, as one file of numpy arrays."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from annotated_types import Gt, Lt
 from jaxtyping import Int
 from torch import Tensor
 
@@ -35,7 +36,9 @@ class Npz(DataSource):
     files: ClassVar[frozenset[str]] = frozenset({"path"})
     valid_range: ClassVar[tuple[float, float] | None] = None  # the arrays decide
 
-    def __init__(self, path: str, val: float = 0.1, calibration: float = 0.1) -> None:
+    def __init__(
+        self, path: str, val: Annotated[float, Gt(0), Lt(1)] = 0.1, calibration: Annotated[float, Gt(0), Lt(1)] = 0.1
+    ) -> None:
         self.path = path
         self.val = val
         self.calibration = calibration

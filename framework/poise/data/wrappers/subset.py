@@ -1,6 +1,9 @@
 """Less to train on."""
 
 from dataclasses import replace
+from typing import Annotated
+
+from annotated_types import Gt, Lt
 
 from poise.data.dataset import Arrays, Splits
 from poise.data.partition import stratified
@@ -14,7 +17,7 @@ class Subset(Wrapper):
         fraction: of the training rows, above 0, below 1.
     """
 
-    def __init__(self, fraction: float) -> None:
+    def __init__(self, fraction: Annotated[float, Gt(0), Lt(1)]) -> None:
         self.fraction = fraction
 
     def wrap(self, splits: Splits, seed: int) -> Splits:

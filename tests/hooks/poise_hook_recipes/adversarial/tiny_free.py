@@ -43,9 +43,7 @@ class TinyFree(Recipe):
         return batch.replace(x_adv=step.threat.project(batch.x + self.delta, batch.x).requires_grad_())
 
     def objective(self, batch: Batch, step: Step) -> Outcome:
-        if batch.x_adv is None:
-            raise ValueError("no attack has run: x_adv is None")
-        adv = step.forward(batch.x_adv, batch)
+        adv = step.forward(batch.attacked, batch)
         return Outcome(step.loss(adv.logits, batch), adv=adv)
 
     @torch.no_grad()

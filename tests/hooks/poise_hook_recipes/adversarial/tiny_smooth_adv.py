@@ -32,9 +32,7 @@ class TinySmoothAdv(Recipe):
         return lambda x: soft_cross_entropy(step.model(x + noise), batch.target)
 
     def objective(self, batch: Batch, step: Step) -> Outcome:
-        if batch.x_adv is None:
-            raise ValueError("no attack has run: x_adv is None")
-        adv = step.forward(batch.x_adv + self._noise(batch, step), batch)
+        adv = step.forward(batch.attacked + self._noise(batch, step), batch)
         return Outcome(step.loss(adv.logits, batch), adv=adv)
 
     def _noise(self, batch: Batch, step: Step) -> Float[Tensor, "B *input"]:
