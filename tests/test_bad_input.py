@@ -67,7 +67,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         ("config=absent.yaml", "config=absent.yaml: there is no such file."),
         ("data=npz data.path=absent.npz", "data.path=absent.npz: there is no such file."),
         ("tables.errors=absent.npy recipe=tiny_upweight", "tables.errors=absent.npy: there is no such file or run."),
-        ("recipe=nowhere:Mine", "there is no module 'nowhere'."),
+        ("recipe=nowhere:Mine", "there is no module 'nowhere' on PYTHONPATH or in the working directory."),
         ("recipe=poise.batch:Batch", "poise.batch:Batch is not a recipe: it does not derive from Recipe."),
         (
             "trainer.devices=16",
@@ -191,6 +191,16 @@ def test_a_users_module_fails_with_its_own_error_and_line(said: Said) -> None:
     Path("unfinished_module.py").write_text(f"{head}value = (\n")
     (line,) = said("train", "recipe=unfinished_module:Mine", "tracking=none")
     assert "unfinished_module.py:8: '(' was never closed" in line
+
+
+def test_what_a_constructor_refuses_is_a_mistake(said: Said) -> None:
+    Path("picky_module.py").write_text(
+        "from poise import Recipe\n\n\nclass Picky(Recipe):\n    def __init__(self, odd: int = 2) -> None:\n"
+        "        super().__init__()\n        self.odd = odd\n        if odd % 2 == 0:\n"
+        "            raise ValueError(f'odd={odd} is even')\n"
+    )
+    (line,) = said("train", "recipe=picky_module:Picky", "tracking=none")
+    assert line == "recipe Picky: odd=2 is even"
 
 
 def test_exit_codes_of_processes(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,15 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from contracts import docstrings
 from poise import Batch, Step, fit, registry
 from poise.cli import main
 from poise.config import presets
 from poise.registry.hooks import HOOKS
+from written import hold
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+PATH = Path(__file__).parents[1] / "README.md"
+README = PATH.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -31,8 +36,8 @@ def recipe_table() -> str:
 
 
 def test_the_table_of_recipes_is_the_registrys() -> None:
-    section = README.partition("## Recipes\n\n")[2].partition("\n\n")[0]
-    assert section == recipe_table()
+    before, heading, after = README.partition("## Recipes\n\n")
+    hold(PATH, before + heading + recipe_table() + after[after.index("\n\n") :])
 
 
 def test_every_hook_is_in_the_table_of_hooks() -> None:
@@ -100,6 +105,28 @@ def test_a_recipe_of_ones_own_trains_on_top_of_another(monkeypatch: pytest.Monke
     result = fit(recipe, trainer={"max_epochs": 1, "progress": False}, evaluation="clean", tracking="none")
     assert "ConfidencePenalty" in (result.path / "config.yaml").read_text()
     assert "train/ConfidencePenalty" in (result.path / "log.txt").read_text()
+
+
+def test_a_recipe_with_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("robust.py").write_text(BLOCKS[3], encoding="utf-8")
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    settings = {"trainer": {"max_epochs": 1, "progress": False}, "evaluation": "clean", "tracking": "none"}
+    result = fit("robust:AdversarialTraining,mixup", **settings)
+    assert "train/confidence" in (result.path / "log.txt").read_text()
+    config = (result.path / "config.yaml").read_text()
+    assert "steps: 7" in config
+
+
+def test_a_recipe_of_ones_own_is_as_ours_have_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("confidence.py").write_text(BLOCKS[2], encoding="utf-8")
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    registry.refresh()
+    assert docstrings.missing(registry.find("recipe", "confidence:ConfidencePenalty")) == []
+    place = PATH.parent / "recipes" / "poise_recipes" / "penalties" / "confidence_penalty.py"
+    for words in (["check"], ["format", "--check"]):
+        command = [sys.executable, "-m", "ruff", *words, "--stdin-filename", str(place), "-"]
+        done = subprocess.run(command, input=BLOCKS[2], capture_output=True, text=True, check=False, cwd=PATH.parent)
+        assert done.returncode == 0, done.stdout
 
 
 def test_hooks_by_hand() -> None:

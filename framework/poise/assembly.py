@@ -12,6 +12,7 @@ from poise.errors import UserError
 from poise.recipe import Recipe
 from poise.registry.hooks import HOOKS
 from poise.registry.imported import parameters_of_object
+from poise.registry.record import CAPABILITIES, check_names
 from poise.rules import Declaration, Refusal, contradictions, disagreements, guests, order
 
 
@@ -24,10 +25,12 @@ def assembled(recipes: Any) -> dict[str, Recipe]:
     """
     _refuse_others(recipes.values() if isinstance(recipes, Mapping) else recipes)
     named = dict(recipes) if isinstance(recipes, Mapping) else _named(recipes)
-    named |= _brought(named)
-    _check_aliases(named)
     for name, member in named.items():
         _check_numbers(name, member)
+        for attribute in CAPABILITIES:
+            check_names(name, attribute, getattr(member, attribute))
+    named |= _brought(named)
+    _check_aliases(named)
     ordered = {name: named[name] for name in order(declarations(named))}
     for refusal in contradictions(declarations(ordered)):
         raise refusal

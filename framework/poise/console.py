@@ -31,7 +31,7 @@ class EpochLog(Callback):
         """Say how the epoch went."""
         if trainer.global_rank:
             return
-        values = "  ".join(f"{name}={float(value):.4f}" for name, value in trainer.callback_metrics.items())
+        values = "  ".join(f"{name}={float(value):.4g}" for name, value in trainer.callback_metrics.items())
         line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}"
         log.info(line)
         if trainer.progress_bar_callback is None:

@@ -78,8 +78,8 @@ Members = Mapping[str, Declaration]
 def declaration_of(record: Record) -> Declaration:
     """What a record declares."""
     names = ("provides", "needs", "after", "conflicts")
-    settled = all(isinstance(record.attributes.get(name), frozenset) for name in names)
-    capabilities = {name: frozenset(record.attributes.get(name) or ()) for name in names}
+    settled = all(name in record.attributes for name in names)
+    capabilities = {name: frozenset(record.attributes.get(name, ())) for name in names}
     return Declaration(frozenset(record.hooks), **capabilities, brings=record.brings, settled=settled)
 
 

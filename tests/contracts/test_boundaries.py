@@ -9,6 +9,7 @@ import pytest
 import poise
 import poise_recipes
 from poise import registry
+from written import hold
 
 FRAMEWORK = Path(poise.__file__).parent
 RECIPES = Path(poise_recipes.__file__).parent
@@ -103,7 +104,8 @@ def test_the_stub_of_the_recipes_is_the_registry() -> None:
     records = [r for kind in ("recipe", "calibrator") for r in registry.records(kind).values()]
     own = {r.qualified.rpartition(":")[2]: r.qualified for r in records if "poise_recipes." in r.qualified}
     own = {name: q for name, q in own.items() if q.startswith("poise_recipes.")}
-    assert exported(RECIPES / "__init__.pyi") == own
+    places = sorted(q.partition(":") for q in own.values())
+    hold(RECIPES / "__init__.pyi", "".join(f"from {module} import {name} as {name}\n" for module, _, name in places))
     for name in own:
         assert getattr(poise_recipes, name).__name__ == name
 

@@ -201,3 +201,19 @@ def test_two_that_bring_one_recipe_differently_are_refused() -> None:
     assert registry.parameters_of(either.members["pgd"])["steps"] == 1
     pgd = registry.build("recipe", "pgd", steps=3)
     assert RecipeStack({"weak": Weak(), "strong": Strong(), "pgd": pgd}).names == ("weak", "strong", "pgd")
+
+
+@pytest.mark.parametrize("wrong", ["attack", ["attack"], ("attack",), {1}])
+def test_capabilities_are_sets_of_names(wrong: Any) -> None:
+    class Mine(Recipe):
+        needs = wrong
+
+    with pytest.raises(UserError, match=r"mine.needs = .*: it has to be a set of names, such as frozenset\(\{'attack'"):
+        RecipeStack({"mine": Mine()})
+
+
+def test_objects_keep_the_bounds_of_their_types() -> None:
+    trades = registry.build("recipe", "trades")
+    trades.beta = -1.0
+    with pytest.raises(UserError, match="trades.beta=-1.0 has to be 0 or more"):
+        RecipeStack([trades])

@@ -53,6 +53,7 @@ class Draft:
         self.mistakes: list[str] = []
         self.origins: dict[str, str] = {}  # of each value that was read, by path; what is not here is a default
         self.written: dict[str, str] = {}  # lists of names as they were given, by group
+        self.unresolved: set[str] = set()  # groups that name something which is not there
         self._given: dict[str, Given] = {}
         self._levels = 0
 

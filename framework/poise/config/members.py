@@ -67,6 +67,8 @@ def read_names(
         name, _, alias = item.partition("@")
         what = f"{group}={item}{given.where}"
         record = look_up(draft, what, (place and rest) or kinds, name)
+        if record is None:
+            draft.unresolved.add(group)
         alias = alias or name.rpartition(":")[2]
         if not alias.isidentifier() or alias == "name":
             draft.mistake(f"{what}: {alias!r} cannot be an alias. Use letters, digits and _.")

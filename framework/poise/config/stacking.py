@@ -23,8 +23,10 @@ def check_stack(config: Config, draft: Draft) -> None:
     """Members that contradict each other, or need what nobody and no run provides.
 
     What depends on the data (groups, streams …) is left to the run, as is a stack of which a member decides a
-    capability for each instance.
+    capability for each instance. Of a stack with a member that is not there nothing more can be said.
     """
+    if "recipe" in draft.unresolved:
+        return
     members = {a: declaration_of(registry.find("recipe", entry.name)) for a, entry in config.recipe.items()}
     if all(member.settled for member in members.values()):
         stack = ",".join(item(alias, entry) for alias, entry in config.recipe.items() if not entry.brought_by)

@@ -31,7 +31,9 @@ def import_object(qualified: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise UserError(f"{qualified}: there is no module {error.name!r}.") from error
+            raise UserError(
+                f"{qualified}: there is no module {error.name!r} on PYTHONPATH or in the working directory."
+            ) from error
         raise _failed(qualified, error) from error
     except Exception as error:
         raise _failed(qualified, error) from error

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from poise.errors import UserError
+
 
 class _Missing:
     """Stands where there is no default, or none that can be written down."""
@@ -14,6 +16,8 @@ class _Missing:
     def __repr__(self) -> str:
         return self._text
 
+
+CAPABILITIES = ("provides", "needs", "after", "conflicts", "accepts", "per_rank")
 
 REQUIRED: Any = _Missing("REQUIRED")
 UNWRITABLE: Any = _Missing("UNWRITABLE")
@@ -64,6 +68,11 @@ class Record:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     supplied: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in CAPABILITIES:
+            if name in self.attributes:
+                check_names(self.address, name, self.attributes[name])
+
     @property
     def address(self) -> str:
         """What its parameters are addressed by where nothing else is said."""
@@ -93,3 +102,13 @@ class Record:
     def parameter(self, name: str) -> Parameter | None:
         """The parameter of that name, or None."""
         return next((p for p in self.parameters if p.name == name), None)
+
+
+def check_names(owner: str, name: str, value: Any) -> None:
+    """Refuse a class attribute that is no set of names.
+
+    Raises:
+        UserError: a string, a list …; with what to write.
+    """
+    if not isinstance(value, frozenset | set) or not all(isinstance(item, str) for item in value):
+        raise UserError(f"{owner}.{name} = {value!r}: it has to be a set of names, such as frozenset({{'attack'}}).")

@@ -51,7 +51,10 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
             "It is a calibrator: calibration.temperature_scaling.…",
         ),
         (["recipe=temperature_scaling", "calibration=none"], "recipe= names the calibrator temperature_scaling"),
-        (["recipe=nowhere.at:All"], "recipe: nowhere.at:All: there is no module 'nowhere'."),
+        (
+            ["recipe=nowhere.at:All"],
+            "nowhere.at:All: there is no module 'nowhere' on PYTHONPATH or in the working directory.",
+        ),
         (["recipe=poise.batch:Batch"], "recipe: poise.batch:Batch is not a recipe: it does not derive from Recipe."),
         (["data=npz"], "data.path is missing: npz needs it (a string)."),
         (["data.vla=0.1"], "data.vla: digits has no parameter 'vla'. Did you mean 'val'?"),
@@ -150,3 +153,7 @@ def test_python_gets_the_same_errors(values: dict[str, Any], line: str) -> None:
     with pytest.raises(ConfigErrors) as raised:
         compose(values)
     assert any(line in found for found in raised.value.mistakes), raised.value
+
+
+def test_of_a_stack_with_a_member_that_is_not_there_no_more_is_said() -> None:
+    assert len(mistakes("recipe=pgd,mart")) == 1
