@@ -1,7 +1,9 @@
 """From recipes to the ordered members of a stack."""
 
+import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
@@ -26,9 +28,7 @@ def assembled(recipes: Any) -> dict[str, Recipe]:
     _refuse_others(recipes.values() if isinstance(recipes, Mapping) else recipes)
     named = dict(recipes) if isinstance(recipes, Mapping) else _named(recipes)
     for name, member in named.items():
-        _check_numbers(name, member)
-        for attribute in CAPABILITIES:
-            check_names(name, attribute, getattr(member, attribute))
+        _check_member(name, member)
     named |= _brought(named)
     _check_aliases(named)
     ordered = {name: named[name] for name in order(declarations(named))}
@@ -53,6 +53,29 @@ def _check_aliases(named: Iterable[str]) -> None:
             raise UserError(
                 f"{alias!r} cannot name a recipe: use letters, digits and _, and no name of a container's method"
             )
+
+
+def _check_member(name: str, member: Recipe) -> None:
+    """What a class may get wrong and Python does not see."""
+    if not hasattr(member, "_modules"):
+        raise UserError(f"{name} does not call super().__init__() in its own __init__: a recipe is a module.")
+    for attribute in CAPABILITIES:
+        check_names(name, attribute, getattr(member, attribute))
+    _check_hooks(name, member)
+    _check_numbers(name, member)
+
+
+def _check_hooks(name: str, member: Recipe) -> None:
+    """A method with a hook's arguments and nearly its name is meant as that hook."""
+    methods = {m: f for cls in type(member).__mro__ if issubclass(cls, Recipe) for m, f in vars(cls).items()}
+    for method, function in methods.items():
+        meant = get_close_matches(method, HOOKS, n=1, cutoff=0.7) if method not in vars(Recipe) else []
+        if meant and inspect.isfunction(function) and _arguments(function) == _arguments(getattr(Recipe, meant[0])):
+            raise UserError(f"{name} has a method {method!r}, which nobody calls. Did you mean {meant[0]!r}?")
+
+
+def _arguments(function: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(function).parameters)
 
 
 def _check_numbers(name: str, member: Recipe) -> None:

@@ -11,11 +11,13 @@ import torch
 from poise import registry
 from poise.assembly import overrides
 from poise.attacks.threat import Threat
+from poise.calibrator import Calibrator
 from poise.config import Config, Entry
 from poise.data.dataset import Splits
 from poise.data.module import DataModule
 from poise.distributed import check_strategy
 from poise.errors import UserError, nearest
+from poise.evaluator import Evaluator
 from poise.given import Objects
 from poise.models.classifier import Classifier
 from poise.models.lookup import build as build_model
@@ -40,6 +42,8 @@ class Built:
         self.threat = Threat(config.threat.name, float(config.threat.eps or 0.0), low, high)
         self.threat.check(torch.empty(1, *self.splits.input_shape))
         self.stack = RecipeStack(recipes)
+        self.calibrators: dict[str, Calibrator] = {a: make("calibrator", e) for a, e in config.calibration.items()}
+        self.evaluators: list[Evaluator] = [make("evaluator", entry) for entry in config.evaluation.values()]
         tables = {name: read_table(where, name) for name, where in config.tables.items()}
         self.module = TrainingModule(
             self.model,

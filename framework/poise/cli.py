@@ -1,13 +1,18 @@
 """The command `poise`."""
 
+import io
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from poise import __version__
 from poise.errors import UserError, nearest
 from poise.secrets import redact
+
+LONGEST = 500  # characters of an error's text
+SITE = "site-packages"
 
 Command = Callable[[list[str]], int]
 
@@ -22,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 a failed run, 2 a mistake in what was given, 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _print_anything()
     debug = "--debug" in words
     try:
         return _run([word for word in words if word != "--debug"])
@@ -36,13 +42,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
 
 
+def _print_anything() -> None:
+    """A terminal that lacks a character shows ? for it: what is printed never ends a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def _explained(error: BaseException) -> tuple[str, int]:
     if isinstance(error, UserError):
         return redact(str(error)), 2
     if isinstance(error, KeyboardInterrupt):
         return str(error) or "Interrupted.", 130
     text = redact(" ".join(str(error).split()))
-    return f"The run failed: {type(error).__name__}: {text} (--debug shows where.)", 1
+    text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return f"The run failed: {type(error).__name__}{_place(error)}: {text} (--debug shows where.)", 1
+
+
+def _place(error: BaseException) -> str:
+    """Where, in code that is not installed: a recipe of one's own, say; "" where there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = str(Path(__file__).parent)
+    own = [f for f in frames if not f.filename.startswith((ours, sys.base_prefix, "<")) and SITE not in f.filename]
+    return f" at {own[-1].filename}:{own[-1].lineno}" if own else ""
 
 
 def _run(words: list[str]) -> int:

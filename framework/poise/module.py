@@ -1,5 +1,6 @@
 """TrainingModule: one training step, told top to bottom, under any Lightning trainer."""
 
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -220,11 +221,15 @@ class TrainingModule(L.LightningModule):
         values = {name: value.detach().mean() for name, value in {**terms, **penalties}.items()}
         self.watch.note(step.global_step, loss, values)
         self._noted = {**self._noted, **values}
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=1)
-        if self._is_logged(step):  # a millisecond a name, so not where nobody reads it
-            self._noted["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
-            self.log_dict({f"train/{name}": value for name, value in self._noted.items()}, batch_size=1)
-            self._noted = {}
+        if not self._is_logged(step):  # a millisecond a name, and a collective: not where nobody reads it
+            self.log("train/loss", loss.detach(), prog_bar=True, batch_size=1)
+            return
+        self._noted["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        shares = {name: torch.as_tensor(value, device=loss.device) for name, value in self._noted.items()}
+        whole = _mean_over_ranks({"loss": loss.detach(), **shares}, step.ranks)
+        for name, value in whole.items():
+            self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=1)
+        self._noted = {}
 
     def _is_logged(self, step: Step) -> bool:
         """Whether loggers get this step's values, or it is the last of its epoch, which reports them."""
@@ -345,6 +350,24 @@ class TrainingModule(L.LightningModule):
     def resume_rank_state(self, own_state: Callable[[Ranks], Mapping[str, Shaped[Tensor, "..."]]]) -> None:
         """Keep what gives a checkpoint's state of this rank, until ranks have met and the common state is loaded."""
         self._own_state = own_state
+
+
+@torch.no_grad()
+def _mean_over_ranks(values: Mapping[str, Tensor], ranks: Ranks) -> Mapping[str, Shaped[Tensor, ""]]:
+    """Values of each rank's share of the batch as those of the whole batch.
+
+    Where ranks have noted different values, as a recipe may that looks at its share, each keeps its own: a log is
+    nothing to wait for forever.
+    """
+    if ranks.size == 1:
+        return values
+    key = zlib.crc32(",".join(values).encode()) % 2**20
+    device = next(iter(values.values())).device
+    mean, square = ranks.mean(torch.tensor([key, key**2], dtype=torch.float64, device=device)).tolist()
+    if mean**2 != square:
+        return values
+    flat = torch.stack([value.double() for value in values.values()])
+    return dict(zip(values, ranks.mean(flat).unbind(), strict=True))
 
 
 def validation_metrics(trainer: L.Trainer) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """A run's directory: what is in it, whose it is, and whether the run is over."""
 
+import fcntl
 import json
 import logging
 import re
@@ -30,6 +31,11 @@ RESUMABLE = (
     "slurm.partition",
     "slurm.extra",
 )
+
+
+AFTER_TRAINING = ("calibration.", "evaluation.")  # nothing that is trained depends on them
+
+log = logging.getLogger("poise")
 
 
 class RunDirectory:
@@ -75,7 +81,7 @@ class RunDirectory:
         if not self.path.is_dir():
             raise UserError(f"run_dir={self.path} is a file")
         if not self.config.exists():
-            if strangers := sorted(p.name for p in self.path.iterdir()):
+            if strangers := sorted(p.name for p in self.path.iterdir() if p.name != "lock"):
                 raise UserError(f"run_dir={self.path} is not a run's: it holds {strangers[0]}; name another directory")
             return
         if not resume:
@@ -86,18 +92,44 @@ class RunDirectory:
                 "continue it as it was, or name another run_dir"
             )
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training here meanwhile; a process that ends lets go, however it ends.
+
+        Raises:
+            UserError: another process trains here, or nothing can be written.
+        """
+        with self._written():
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / "lock").open("a+")
+        with file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process, not of those that it forks
+            except BlockingIOError:
+                raise UserError(
+                    f"run_dir={self.path} is in use: another process trains there; wait for it, or name another run_dir"
+                ) from None
+            except OSError:  # a file system without locks
+                log.info("%s cannot be locked", self.path)
+            yield
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"run_dir={self.path} cannot be written: {error.strerror}") from error
+
     def claim(self, config: str) -> None:
         """Make the directory, where it is not there yet, and write the config into it.
 
         Raises:
             UserError: it cannot be written.
         """
-        try:
+        with self._written():
             self.path.mkdir(parents=True, exist_ok=True)
             self.config.write_text(config)
             self.checkpoints.mkdir(exist_ok=True)
-        except OSError as error:
-            raise UserError(f"run_dir={self.path} cannot be written: {error.strerror}") from error
 
 
 def default_path(names: tuple[str, ...]) -> Path:
@@ -140,8 +172,11 @@ class _Redacted(logging.Formatter):
 def _changes(before: str, after: str) -> list[str]:
     """The keys whose values differ and matter, each with both values."""
     old, new = _flat(before), _flat(after)
-    keys = [key for key in sorted({*old, *new}) if key not in RESUMABLE]
-    return [f"{key} was {old.get(key)}, now {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
+    keys = [key for key in sorted({*old, *new}) if key not in RESUMABLE and not key.startswith(AFTER_TRAINING)]
+    absent = "not there"
+    return [
+        f"{key} was {old.get(key, absent)}, now {new.get(key, absent)}" for key in keys if old.get(key) != new.get(key)
+    ]
 
 
 def _flat(text: str) -> dict[str, str]:

@@ -5,8 +5,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import nn
 
 from poise import checkpoint, saving
 from poise.batch import Predictions
-from poise.build import Built, make
+from poise.build import Built
 from poise.calibrator import Calibrator
 from poise.config import Config, Entry, to_yaml, written
 from poise.console import EpochLog, progress_bar, progress_callback, say, without_chatter
@@ -107,15 +107,36 @@ def run(config: Config, objects: Objects | None = None) -> Result:
     _refuse_objects(config, objects)
     built = Built(config, objects)
     built.admit()
-    if _first():
-        directory.claim(to_yaml(replace(config, resume="auto")))  # what is written continues the run
     if _several(config) and not under_launcher():
+        directory.claim(_continuing(config))
         return _run_on_ranks(config, directory)
-    with (
-        logged(directory.log) if _first() else nullcontext(),
-        tracked(config, directory, first=_first()) as tracker,
-    ):
-        return _run_here(built, directory, tracker)
+    with directory.held() if _first() else nullcontext():
+        if _first():
+            directory.claim(_continuing(config))
+        with (
+            logged(directory.log) if _first() else nullcontext(),
+            tracked(config, directory, first=_first()) as tracker,
+            _failures_logged(),
+        ):
+            return _run_here(built, directory, tracker)
+
+
+def _continuing(config: Config) -> str:
+    """What is written continues the run."""
+    return to_yaml(replace(config, resume="auto"))
+
+
+@contextmanager
+def _failures_logged() -> Iterator[None]:
+    """Write into the log where a run failed: to see it again would take the run once more."""
+    try:
+        yield
+    except UserError as error:
+        log.error("%s", error)
+        raise
+    except Exception:
+        log.exception("the run failed")
+        raise
 
 
 def _refuse_resharding(config: Config, directory: RunDirectory) -> None:
@@ -154,9 +175,9 @@ def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker) -> Resu
         _ship(finished, built, calibrators, directory)
         table = render(metrics, list(calibrators))
         log.info("report\n%s", table)
-        say(table)
         tracker.report(metrics, table)
         directory.write_report(metrics)
+        say(table)
     ranks.barrier()
     return Result(metrics, directory.path)
 
@@ -190,7 +211,7 @@ def _fit(built: Built, directory: RunDirectory, tracker: NoTracker) -> TrainingM
     chosen = saving.best(directory.checkpoints)
     if chosen is None:
         raise RuntimeError("the run ended before its first epoch was validated: train for at least one epoch")
-    log.info("best epoch: %s with %s=%.4f", chosen.facts["epoch"], built.selection, chosen.facts["score"])
+    log.info("best epoch: %s with %s=%.4f", chosen.facts["epoch"] + 1, built.selection, chosen.facts["score"])
     saving.load_weights(chosen, finished)
     finished.metrics = {n: v for n, v in chosen.facts["metrics"].items() if n.startswith("val/")}
     return finished.to(device=trainer.strategy.root_device)
@@ -253,14 +274,12 @@ def _after_fit(finished: TrainingModule, built: Built, directory: RunDirectory, 
 
 def _calibrate(finished: TrainingModule, built: Built, ranks: Ranks) -> dict[str, Calibrator]:
     """Fit each calibrator on the calibration split, which nothing else has seen."""
-    entries = built.config.calibration
-    if not entries:
+    if not built.calibrators:
         return {}
     held_out = predict(finished.model, built.splits.calibration, ranks)
     unlabelled = _unlabelled(finished.model, built.splits, ranks)
     calibrators: dict[str, Calibrator] = {}
-    for alias, entry in entries.items():
-        calibrator: Calibrator = make("calibrator", entry)
+    for alias, calibrator in built.calibrators.items():
         if "unlabelled" in calibrator.needs and unlabelled is None:
             raise UserError(f"{alias} needs unlabelled data: give the data a stream called `unlabelled`")
         calibrators[alias] = calibrator.fit(held_out, unlabelled)
@@ -286,8 +305,8 @@ def _evaluate(
         progress_bar(shown=built.config.trainer.progress and ranks.rank == 0),
     )
     metrics: dict[str, float] = {}
-    for entry in built.config.evaluation.values():
-        metrics |= make("evaluator", entry).evaluate(subject)
+    for evaluator in built.evaluators:
+        metrics |= evaluator.evaluate(subject)
     return metrics
 
 

@@ -10,6 +10,8 @@ import torch
 from poise.assembly import declarations, overrides
 from poise.batch import Batch
 from poise.models.classifier import Classifier
+from poise.registry.hooks import HOOKS
+from poise.returns import check_return
 from poise.rules import Refusal, void_attacks
 from poise.stack import RecipeStack
 from poise.step import Step
@@ -28,7 +30,11 @@ def refuse_unheard(stack: RecipeStack, model: Classifier, batch: Batch, step: St
 
     Raises:
         Refusal: a member's hook is reached by nobody in this stack, or what an attack finds is used by nobody.
+        UserError: a hook returns something else than it has to.
     """
+    for name, member in stack.items():
+        if not (member.brings or member.replays > 1 or any(overrides(member, hook) for hook in HOOKS)):
+            raise Refusal("never called", f"{name} has no hook of its own, so it would change nothing: define one")
     for refusal in void_attacks(declarations(dict(stack.items()))):
         raise refusal
     twin_model, twin_stack = copy.deepcopy((model, stack))
@@ -63,7 +69,9 @@ def _listen(stack: RecipeStack) -> set[tuple[str, str]]:
 
 def _heard(called: set[tuple[str, str]], which: tuple[str, str], original: Callable[..., Any], *arguments: Any) -> Any:
     called.add(which)
-    return original(*arguments)
+    given = original(*arguments)
+    check_return(*which, given, arguments)
+    return given
 
 
 _CALLERS = {"inner": "attack", "criterion": "objective", "adjust": "objective", "transform": "objective"}

@@ -112,6 +112,8 @@ class NeedsStream(Recipe):
 class NeedsTable(Recipe):
     needs = frozenset({"table:errors"})
 
+    def on_epoch_start(self, step: Step) -> None: ...
+
 
 class NeedsPredict(Recipe):
     needs = frozenset({"predict"})
@@ -119,6 +121,8 @@ class NeedsPredict(Recipe):
 
 class NeedsIndex(Recipe):
     needs = frozenset({"index"})
+
+    def on_epoch_start(self, step: Step) -> None: ...
 
 
 class Predicts(Recipe):

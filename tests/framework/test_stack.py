@@ -217,3 +217,25 @@ def test_objects_keep_the_bounds_of_their_types() -> None:
     trades.beta = -1.0
     with pytest.raises(UserError, match="trades.beta=-1.0 has to be 0 or more"):
         RecipeStack([trades])
+
+
+def test_a_hook_with_a_slip_of_the_pen_is_named() -> None:
+    class Mine(Recipe):
+        def penality(self, outcome: Outcome, batch: Batch, step: Step) -> None: ...
+
+    class Helped(Recipe):
+        def weight(self, loss: float) -> float:
+            return loss
+
+    with pytest.raises(UserError, match="mine has a method 'penality', which nobody calls. Did you mean 'penalty'?"):
+        RecipeStack({"mine": Mine()})
+    assert RecipeStack({"mine": Helped()}).names == ("mine",)
+
+
+def test_a_recipe_is_a_module() -> None:
+    class Mine(Recipe):
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(UserError, match=r"mine does not call super\(\).__init__\(\) in its own __init__"):
+        RecipeStack({"mine": Mine()})

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import signal
 import sys
 import types
@@ -209,6 +210,27 @@ def test_every_rank_ends_where_one_has_no_number(pair: Pair, tmp_path: Path) -> 
     for said in pair.run(diverged, str(tmp_path / "run")):
         assert "the loss of step 6 is not finite" in said
         assert "step-00000004" in said
+
+
+class Shares(Recipe):
+    """Notes what differs by rank: the mean of its share."""
+
+    def penalty(self, outcome: Outcome, batch: Batch, step: Step) -> Tensor:
+        step.log("share", batch.x.mean())
+        return outcome.loss.mean() * 0
+
+
+def curves(run_dir: str) -> list[str]:
+    small_fit(run_dir, [Shares()], trainer={"devices": 2, "block": 8, "precision": "64-true", "max_epochs": 1})
+    return re.findall(r"train/share=\S+", (Path(run_dir) / "log.txt").read_text())
+
+
+def test_curves_are_those_of_the_whole_batch(pair: Pair, tmp_path: Path) -> None:
+    ranks = pair.run(curves, str(tmp_path / "two"))
+    settings = {"block": 8, "precision": "64-true", "max_epochs": 1}
+    small_fit(tmp_path / "one", [Shares()], trainer=settings)
+    assert ranks[0] == re.findall(r"train/share=\S+", (tmp_path / "one" / "log.txt").read_text())
+    assert len(ranks[0]) == 1
 
 
 @pytest.mark.parametrize(

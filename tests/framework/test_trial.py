@@ -1,8 +1,11 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from poise.batch import Batch, Outcome
+from poise.errors import UserError
 from poise.models.classifier import Classifier
 from poise.recipe import Recipe
 from poise.rules import Refusal
@@ -69,6 +72,8 @@ class OwnAttack(Recipe):
 
 class NeedsAttack(Recipe):
     needs = frozenset({"attack"})
+
+    def on_epoch_start(self, step: Step) -> None: ...
 
 
 class Undeclared(Recipe):
@@ -161,3 +166,35 @@ def test_the_trial_leaves_no_trace() -> None:
 def test_the_trial_works_without_gradients_around_it() -> None:
     with torch.no_grad():
         tried(RecipeStack([Remembers()]))
+
+
+class Idle(Recipe):
+    pass
+
+
+def test_a_recipe_without_a_hook_is_refused() -> None:
+    with pytest.raises(Refusal, match="idle has no hook of its own, so it would change nothing"):
+        tried(RecipeStack({"idle": Idle()}))
+
+
+def returning(hook: str, given: Any) -> Recipe:
+    """A recipe whose hook returns something."""
+    return type("Mine", (Recipe,), {hook: lambda self, *arguments: given})()
+
+
+@pytest.mark.parametrize(
+    ("hook", "given", "message"),
+    [
+        ("mix", torch.zeros(3), r"mine.mix returned a tensor \[3\]: it has to return a Batch"),
+        ("objective", 3, r"mine.objective returned a int: .* an Outcome with a loss for each example, \[\d+\]"),
+        ("objective", Outcome(torch.zeros(99)), r"mine.objective returned an Outcome with a loss \[99\]: it has to"),
+        ("criterion", torch.zeros(2, 3), r"mine.criterion returned a tensor \[2, 3\]: .* for each example, \[\d+\]"),
+        ("weigh", torch.ones(3), r"mine.weigh returned a tensor \[3\]: .* a weight for each example, \[\d+\], or None"),
+        ("penalty", torch.zeros(7), r"mine.penalty returned a tensor \[7\]: it has to return a scalar tensor, or None"),
+        ("adjust", torch.zeros(1), r"mine.adjust returned a tensor \[1\]: it has to return logits and target, each"),
+        ("transform", None, "mine.transform returned None: it has to return a tensor of"),
+    ],
+)
+def test_what_a_hook_returns_is_looked_at_before_training(hook: str, given: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        tried(RecipeStack({"mine": returning(hook, given)}))
