@@ -8,6 +8,7 @@ set -euo pipefail
 
 say() { printf 'poise: %s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }
+trap 'say "interrupted; the same command goes on"; exit 130' INT
 
 home() { # of this file, whatever links lead to it
     local file=${BASH_SOURCE[0]} link

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from poise.config import presets
 from poise.config.values import bounds_in_words, expected
+from poise.errors import one
 from poise.registry import Parameter, Record, records
 from poise.registry.bounds import unbound
 from poise.written import as_text, assignment
@@ -24,7 +25,7 @@ _SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Note|Notes|Examp
 def in_full(record: Record) -> str:
     """What a thing does, where it is from, how it meets others, its parameters, and a line to type."""
     about, described = _docstring(record.doc)
-    parts = [f"{record.name}: {_article(record.kind)} ({record.qualified})", *map(_wrapped, about)]
+    parts = [f"{record.name}: {one(record.kind)} ({record.qualified})", *filter(None, map(_wrapped, about))]
     parts += filter(None, ["\n".join(_facts(record)), "\n".join(_parameters(record, described))])
     return "\n\n".join([*parts, f"Example\n  {example(record)}"])
 
@@ -77,12 +78,6 @@ def address(record: Record) -> str:
     """What stands before a parameter's name: `recipe.trades.`, `model.`."""
     group = GROUP_OF.get(record.kind, record.kind)
     return f"{group}.{record.address}." if record.kind in IN_LISTS else f"{group}."
-
-
-def _article(kind: str) -> str:
-    if kind == "data":
-        return "data"
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _docstring(doc: str) -> tuple[list[str], dict[str, str]]:

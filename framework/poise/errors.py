@@ -17,3 +17,8 @@ def nearest(word: str, words: Iterable[str]) -> str:
     spelled = {candidate.lower(): candidate for candidate in words}
     match = difflib.get_close_matches(word.lower(), spelled, n=1)
     return f" Did you mean {spelled[match[0]]!r}?" if match else ""
+
+
+def one(noun: str) -> str:
+    """A noun as one of many: `a recipe`, `an int`; `data` is data."""
+    return noun if noun == "data" else f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"

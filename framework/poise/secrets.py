@@ -12,7 +12,7 @@ SECRET_WORDS = {"TOKEN", "PASSWORD", "PASSWD", "SECRET", "CREDENTIAL", "CREDENTI
 _PARAMETERS = "access_token|auth_token|token|api_?key|key|password|passwd|pwd|secret|signature|sig"
 _SHAPES = {
     "a password in an address": r"(?<=://)[^/?#\s'\"]*:[^/?#\s'\"]*@|(?<=http://)[^/?#\s'\"]+@|(?<=https://)[^/?#\s'\"]+@",
-    "a token in an address": rf"(?P<kept>[?&](?i:(?:[\w.-]*[_.-])?(?:{_PARAMETERS})=))[^&#\s'\"]+",
+    "a token in an address": rf"(?P<kept>[?&#](?i:(?:[\w.-]*[_.-])?(?:{_PARAMETERS})=))[^&#\s'\"]+",
     "a GitHub token": r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,})",
     "a GitLab token": r"(?<![A-Za-z0-9])glpat-[\w-]{16,}",
     "a Hugging Face token": r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{16,}",

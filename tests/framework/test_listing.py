@@ -117,6 +117,18 @@ def test_ones_own_things_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "Hooks      penalty" in shown
     assert "recipe.Mine.strength=0.5\n      a number: of it." in shown
     assert shown.endswith("poise train recipe=listed_own:Mine recipe.Mine.strength=0.5")
+
+
+def test_without_a_docstring_nothing_stands_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "listed_bare.py").write_text("from poise import Recipe\n\n\nclass Bare(Recipe):\n    pass\n")
+    assert show(["listed_bare:Bare"]).startswith("listed_bare:Bare: a recipe (listed_bare:Bare)\n\nExample\n")
+
+
+@pytest.mark.parametrize("page", ["poise", "list"])
+def test_help_names_every_kind(page: str) -> None:
+    text = (Path(listing.__file__).parent / "help" / f"{page}.txt").read_text()
+    assert all(plural in text for plural in [*listing.plurals(), "presets"])
     assert "listed_own:net: a model" in show(["listed_own:net"])
     assert "listed_own" not in sys.modules
 

@@ -11,6 +11,7 @@ SECRETS = [
     ("postgresql://me:pa:ss@55@host/db", "pa:ss@55", "a password in an address"),
     ("https://abcdef0123@github.com/me/x.git", "abcdef0123", "a password in an address"),
     ("http://host/?a=1&access_token=abc123&b=2", "abc123", "a token in an address"),
+    ("http://host/#access_token=abc123", "abc123", "a token in an address"),
     ("https://host/?X-Amz-Signature=abc123", "abc123", "a token in an address"),
     ("ghp_" + "a1B2" * 9, "a1B2a1B2", "a GitHub token"),
     ("github_pat_" + "a1_B" * 9, "a1_Ba1_B", "a GitHub token"),

@@ -70,6 +70,17 @@ def test_cut_off_while_the_environment_is_made(project: Project) -> None:
     assert (done.returncode, done.stdout) == (0, "poise train seed=1\n"), done.stderr
 
 
+def test_ctrl_c_says_that_the_same_command_goes_on(project: Project) -> None:
+    (project.root / "wait").touch()
+    process = project.start("launch/local.sh", "seed=1")
+    until(project.root / "building", process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.endswith("poise: interrupted; the same command goes on\n")
+    assert "failed" not in error
+
+
 @pytest.mark.parametrize("left", ["nothing in it", "no python", "a package without its record"])
 def test_what_else_a_cut_may_leave(project: Project, left: str) -> None:
     venv = project.root / ".venv"

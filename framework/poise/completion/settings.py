@@ -1,16 +1,16 @@
 """Every path that a config knows, with what may stand after its equals sign."""
 
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 from poise import registry
 from poise.config import Config, Entry, parse, presets
 from poise.config.draft import Draft
 from poise.config.errors import ConfigErrors
 from poise.config.schema import GROUPS, SCALARS, SINGLE
+from poise.config.values import words
 from poise.errors import UserError
 from poise.registry import Record
 
@@ -104,17 +104,6 @@ def _record(kind: str, name: str) -> Record | None:
 
 
 def _by_type(hint: Any) -> Setting:
-    return Setting(list(_words(hint)))
-
-
-def _words(hint: Any) -> Iterator[str]:
-    """The words of a type that has a list of them: Literal, booleans, None."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType, typing.Annotated):
-        for alternative in typing.get_args(hint):
-            yield from _words(alternative)
-    elif typing.get_origin(hint) is Literal:
-        yield from map(str, typing.get_args(hint))
-    elif hint is bool:
-        yield from ("true", "false")
-    elif hint is types.NoneType:
-        yield "none"
+    """A lone `none` is left out: it would stand as if it were all that a number may be."""
+    found = list(words(hint))
+    return Setting(found if found != ["none"] else [])

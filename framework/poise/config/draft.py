@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from poise.config.errors import ConfigErrors
 from poise.config.layers import Layer, by_alias, items, shown
 from poise.config.schema import DEFAULT_NAMES, LISTS, NAMED, TOP
-from poise.config.values import convert, expected
+from poise.config.values import convert, expected, words
 from poise.errors import nearest
 from poise.registry import UNWRITABLE, Record
 
@@ -18,6 +18,8 @@ class _Broken:
     def __repr__(self) -> str:
         return "${…}"
 
+
+NOTHING = ("null", "~", "nil")  # of other languages
 
 BROKEN: Any = _Broken()
 
@@ -196,5 +198,6 @@ def _own(default: Any, hint: Any) -> Any:
 
 
 def _nearest_choice(value: Any, hint: Any) -> str:
-    choices = map(str, get_args(hint)) if get_origin(hint) is Literal else ("true", "false") if hint is bool else ()
-    return nearest(value, list(choices)) if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    return nearest("none" if value.lower() in NOTHING else value, words(hint))

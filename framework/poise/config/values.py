@@ -5,7 +5,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from poise.registry.bounds import Bound, holds, in_words, unbound
@@ -47,6 +47,17 @@ def expected(hint: Any) -> str:
     if len(alternatives) > 1:
         return " or ".join(map(expected, alternatives))
     return _WORDS[hint]
+
+
+def words(hint: Any) -> Iterator[str]:
+    """The words of a type that has a list of them: Literal, booleans, None."""
+    for kind in _alternatives(unbound(hint)[0]):
+        if typing.get_origin(kind) is Literal:
+            yield from map(str, typing.get_args(kind))
+        elif kind is bool:
+            yield from ("true", "false")
+        elif kind is types.NoneType:
+            yield "none"
 
 
 def bounds_in_words(hint: Any) -> str:

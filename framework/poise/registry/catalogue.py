@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from poise.errors import UserError, nearest
+from poise.errors import UserError, nearest, one
 from poise.registry.hooks import HOOKS
 from poise.registry.imported import import_object, parameters_of_object, record_of
 from poise.registry.kinds import KINDS, Kind, WrongKindError
@@ -118,7 +118,7 @@ def build(kind: str, name: str, /, **params: Any) -> Any:
         raise UserError(f"{kind} {record.address}: {error}") from error
     root = import_object(KINDS[kind].root) if KINDS[kind].root else object
     if not isinstance(built, root):
-        raise WrongKindError(f"{name} makes a {type(built).__name__}, and {kind} has to be a {root.__name__}.")
+        raise WrongKindError(f"{name} makes {one(type(built).__name__)}, and {kind} has to be {one(root.__name__)}.")
     return built
 
 
@@ -196,12 +196,12 @@ def _from_source(kind: Kind, qualified: str) -> Record:
     module, name = place
     if name in module.functions:
         if kind.root and not kind.makers:
-            raise WrongKindError(f"{qualified} is not a {kind.name}: it is a function.")
+            raise WrongKindError(f"{qualified} is not {one(kind.name)}: it is a function.")
         return read_function(kind, qualified, module, name)
     record = read_class(kind, qualified, module, name)
     if record is None:
         raise WrongKindError(
-            f"{qualified} is not a {kind.name}: it does not derive from {kind.root.rpartition(':')[2]}."
+            f"{qualified} is not {one(kind.name)}: it does not derive from {kind.root.rpartition(':')[2]}."
         )
     return record
 

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from poise.errors import UserError, nearest
+from poise.errors import UserError, nearest, one
 from poise.registry.bounds import unbound
 from poise.registry.hooks import HOOKS
 from poise.registry.kinds import Kind, WrongKindError
@@ -61,9 +61,11 @@ def record_of(kind: Kind, name: str, obj: Any) -> Record:
     root = import_object(kind.root) if kind.root else None
     made = kind.makers and inspect.isfunction(obj)
     if root is not None and not made and not (isinstance(obj, type) and issubclass(obj, root)):
-        raise WrongKindError(f"{name} is not a {kind.name}: it does not derive from {root.__name__}.")
+        raise WrongKindError(f"{name} is not {one(kind.name)}: it does not derive from {root.__name__}.")
     if not callable(obj):
-        raise WrongKindError(f"{name} is not a {kind.name}: it is a {type(obj).__name__}, which cannot be called.")
+        raise WrongKindError(
+            f"{name} is not {one(kind.name)}: it is {one(type(obj).__name__)}, which cannot be called."
+        )
     parameters = tuple(parameters_of_object(obj))
     return Record(
         kind=kind.name,

@@ -53,7 +53,8 @@ def mistake(uri: str) -> str | None:
     if name == "databricks" or name in _plugins():
         return None
     if name in SCHEMES:
-        return None if rest.startswith("//") else f"is no address: write {scheme}://…"
+        whole = rest.startswith("//") and (name in DATABASES or rest[2:3] not in "/:?#")  # nothing is in any text
+        return None if whole else f"is no address: write {scheme}://{'…' if name in DATABASES else 'host:port'}"
     if not colon or name == "file":
         return f"is a file or folder, in which MLflow keeps no runs: give {DEFAULT}, or a server as http://…"
     known = [*SCHEMES, *_plugins()]

@@ -50,6 +50,7 @@ def after(line: str) -> set[str]:
         ("train optimizer=adamw optimizer.beta", {"optimizer.beta1=", "optimizer.beta2="}),
         ("train trainer.progress=", {"trainer.progress=true_", "trainer.progress=false_"}),
         ("train strategy=deep", {f"strategy=deepspeed_zero{n}_" for n in (1, 2, 3)}),
+        ("train threat.eps=", set()),
         ("train threat=l", {"threat=linf_", "threat=l2_"}),
         ("train tracking=", {"tracking=mlflow_", "tracking=none_"}),
         ("train ta", {"tables."}),

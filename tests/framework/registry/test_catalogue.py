@@ -264,7 +264,7 @@ def test_data_may_be_made_by_a_users_function(write: Write) -> None:
         """,
     )
     assert registry.build("data", "makers:make", size=4).size == 4
-    with pytest.raises(UserError, match="makers:wrong makes a int, and data has to be a DataSource"):
+    with pytest.raises(UserError, match="makers:wrong makes an int, and data has to be a DataSource"):
         registry.build("data", "makers:wrong")
 
 

@@ -48,7 +48,11 @@ def test_what_mlflow_reads_is_no_mistake(uri: str) -> None:
         ),
         ("mlruns", "tracking.uri=mlruns is a file or folder, in which MLflow keeps no runs: give sqlite:///mlflow.db"),
         ("file:///a", "is a file or folder, in which MLflow keeps no runs"),
-        ("http:a", "tracking.uri=http:a is no address: write http://…"),
+        ("http:a", "tracking.uri=http:a is no address: write http://host:port"),
+        ("http://", "tracking.uri=http:// is no address: write http://host:port"),
+        ("https:///x", "is no address: write https://host:port"),
+        ("http://:5000", "is no address"),
+        ("mysql:a", "is no address: write mysql://…"),
     ],
 )
 def test_what_it_does_not_is_said_before_anything_starts(uri: str, said: str) -> None:
