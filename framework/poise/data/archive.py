@@ -20,13 +20,16 @@ def read_archive(path: str, required: Sequence[str], optional: Sequence[str]) ->
     """The arrays of an .npz file by name.
 
     Raises:
-        UserError: no such file, a damaged or pickled one, arrays that are missing or have unknown names.
+        UserError: no such file, a directory, a damaged or pickled one, arrays that are missing or have unknown names.
     """
     if not Path(path).is_file():
-        raise UserError(f"data.path={path}: there is no such file.")
+        is_there = "this is a directory: give an .npz file" if Path(path).is_dir() else "there is no such file"
+        raise UserError(f"data.path={path}: {is_there}.")
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"data.path={path} is no .npz archive of arrays: write one with numpy.savez.")
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            names = list(getattr(file, "files", ()))
+            names = list(file.files)
             _check_names(path, names, required, optional)
             return {name: file[name] for name in names}
     except UserError:
@@ -37,13 +40,13 @@ def read_archive(path: str, required: Sequence[str], optional: Sequence[str]) ->
 
 def _check_names(path: str, names: list[str], required: Sequence[str], optional: Sequence[str]) -> None:
     missing = [name for name in required if name not in names]
+    known = [*required, *optional]
+    strangers = [name for name in names if name not in known]
     if missing:
         given = ", ".join(names) or "no arrays"
-        raise UserError(f"{path} has no {missing[0]}; it has {given}.{nearest(missing[0], names)}")
-    known = [*required, *optional]
-    for name in names:
-        if name not in known:
-            raise UserError(f"{path}: nothing is known of an array {name!r}.{nearest(name, known)}")
+        raise UserError(f"{path} has no {missing[0]}; it has {given}.{nearest(missing[0], strangers)}")
+    for name in strangers:
+        raise UserError(f"{path}: nothing is known of an array {name!r}.{nearest(name, known)}")
 
 
 def as_inputs(name: str, array: np.ndarray) -> Shaped[Tensor, "N *input"]:

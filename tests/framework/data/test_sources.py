@@ -212,9 +212,14 @@ def _nan() -> np.ndarray:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        (_changed(y_test=None), r"has no y_test; it has x_train, y_train, x_test\. Did you mean 'x_test'"),
+        (_changed(y_test=None), r"has no y_test; it has x_train, y_train, x_test\.$"),
         (_changed(y_tset=np.zeros(3), y_test=None), "Did you mean 'y_tset'"),
         (_changed(g_train=np.zeros(60)), "nothing is known of an array 'g_train'. Did you mean"),
+        (
+            _changed(y_train=np.arange(60) % 4 + 1),
+            r"class 0 has no training example: number classes from 0 without gaps",
+        ),
+        (_changed(y_train=np.arange(60) % 3 * 10), r"class 1 has no training example: .*, or give class_names\.$"),
         (_changed(x_val=np.zeros((2, 8, 8), "uint8")), "has x_val but no y_val"),
         (_changed(y_train=np.arange(59)), r"y_train has shape \(59,\) for 60 inputs"),
         (_changed(group_train=np.arange(59)), r"group_train has shape \(59,\) for 60 inputs"),
@@ -244,19 +249,25 @@ def test_npz_files_that_cannot_be_used(tmp_path: Path, arrays: dict[str, np.ndar
 def test_a_missing_or_damaged_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.path=.*nowhere\.npz: there is no such file"):
         Npz(str(tmp_path / "nowhere.npz")).load(0)
+    with pytest.raises(UserError, match=r"data\.path=.*: this is a directory: give an \.npz file\.$"):
+        Npz(str(tmp_path)).load(0)
     path = Path(_file(tmp_path, **_arrays()))
     whole = path.read_bytes()
     middle = len(whole) // 2
-    for damaged in (whole[:middle], b"", b"text", whole[:middle] + b"\0" * 300 + whole[middle + 300 :]):
+    for damaged in (whole[:middle], b"", b"text"):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match="is not a whole .npz file of plain arrays"):
+        with pytest.raises(UserError, match=r"is no \.npz archive of arrays: write one with numpy\.savez\.$"):
             Npz(str(path)).load(0)
+    path.write_bytes(whole[:middle] + b"\0" * 300 + whole[middle + 300 :])
+    with pytest.raises(UserError, match="is not a whole .npz file of plain arrays"):
+        Npz(str(path)).load(0)
 
 
 def test_a_single_array_and_pickled_objects_are_refused(tmp_path: Path) -> None:
-    single = tmp_path / "one.npy"
-    np.save(single, np.zeros(3))
-    with pytest.raises(UserError, match="is not a whole .npz file of plain arrays"):
+    single = tmp_path / "one.npz"
+    with single.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(UserError, match=r"one\.npz is no \.npz archive of arrays"):
         Npz(str(single)).load(0)
     arrays = _changed(y_train=np.array([{}] * 60, dtype=object))
     with pytest.raises(UserError, match="is not a whole .npz file of plain arrays.*pickle"):

@@ -65,6 +65,8 @@ class Npz(DataSource):
         # before the rows are cut, so that an error names the row in the file
         check_inputs("train", train.x, valid_range)
         check_range_of("train", "label", train.label, 0, num_classes)
+        if not names:
+            _check_gaps(self.path, train.label)
         splits |= self._held_out(splits, seed)
         return Splits(
             train=splits["train"],
@@ -116,3 +118,13 @@ def _count_classes(path: str, label: Int[Tensor, " N"]) -> int:
             "examples: number classes from 0."
         )
     return max(largest + 1, 2)
+
+
+def _check_gaps(path: str, label: Int[Tensor, " N"]) -> None:
+    """Labels that skip a number most likely count from 1, or are no classes."""
+    missing = (torch.bincount(label) == 0).nonzero()
+    if len(missing):
+        raise UserError(
+            f"{path}: class {int(missing[0])} has no training example: number classes from 0 without gaps, "
+            "or give class_names."
+        )
