@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Arrays": "poise.data.dataset",
     "Batch": "poise.batch",
     "Calibrator": "poise.calibrator",
     "Classifier": "poise.models.classifier",
@@ -18,6 +19,7 @@ _HOMES = {
     "RecipeStack": "poise.stack",
     "Refusal": "poise.rules",
     "Result": "poise.train",
+    "Splits": "poise.data.dataset",
     "Step": "poise.step",
     "Task": "poise.recipe",
     "Threat": "poise.attacks.threat",

@@ -3,6 +3,8 @@ from poise.batch import Batch as Batch
 from poise.batch import Outcome as Outcome
 from poise.batch import Predictions as Predictions
 from poise.calibrator import Calibrator as Calibrator
+from poise.data.dataset import Arrays as Arrays
+from poise.data.dataset import Splits as Splits
 from poise.errors import UserError as UserError
 from poise.models.classifier import Classifier as Classifier
 from poise.models.classifier import Output as Output

@@ -40,6 +40,7 @@ def config_of(recipe: Any, data: Any, model: Any, groups: Mapping[str, Any]) -> 
     Raises:
         UserError: a config that cannot be run, with all that is wrong with it.
     """
+    recipe = [recipe] if isinstance(recipe, Recipe | Calibrator) else recipe
     _check_kinds(recipe, data, model)
     members, loose = _members(recipe)
     settings = dict(groups) | _calibration(members, groups)

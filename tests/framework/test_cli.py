@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 import types
@@ -69,8 +70,16 @@ def raising(error: BaseException) -> Callable[[], int]:
     ("error", "code", "line"),
     [
         (UserError("data.path=x: there is no such file."), 2, "data.path=x: there is no such file."),
-        (ZeroDivisionError("a\nb"), 1, "The run failed: ZeroDivisionError: a b (--debug shows where.)"),
-        (OSError("https://me:hunter22@host"), 1, "The run failed: OSError: https://***@host (--debug shows where.)"),
+        (
+            ZeroDivisionError("a\nb"),
+            1,
+            f"The run failed: ZeroDivisionError at {__file__}:LINE: a b (--debug shows where.)",
+        ),
+        (
+            OSError("https://me:hunter22@host"),
+            1,
+            f"The run failed: OSError at {__file__}:LINE: https://***@host (--debug shows where.)",
+        ),
         (KeyboardInterrupt(), 130, "Interrupted."),
     ],
 )
@@ -79,7 +88,7 @@ def test_how_a_run_ends(
 ) -> None:
     train(raising(error))
     assert main(["train"]) == code
-    assert capsys.readouterr().err == f"{line}\n"
+    assert re.sub(r":\d+: ", ":LINE: ", capsys.readouterr().err) == f"{line}\n"
 
 
 def test_debug_shows_the_traceback(train: Any) -> None:
@@ -211,3 +220,15 @@ def test_a_reader_that_goes_away_is_no_failure() -> None:
     )
     done = in_a_process(code=code)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_terminal_that_lacks_a_character_is_no_failure() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "poise", "list", "trades"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "recipe.trades.beta=6.0" in done.stdout

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import signal
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from poise import Batch, Outcome, Predictor, Recipe, Result, Step, Task, checkpoint, fit
-from poise.config import from_yaml
+from poise.config import from_yaml, parse, to_yaml
 from poise.data.dataset import Arrays
 from poise.errors import UserError
+from poise.run_directory import RunDirectory
 from poise.train import run
 from poise.watch import NonFiniteLoss
 from poise_recipes import GroupDRO, Mixup, ProjectionHead, TemperatureScaling, Trades
@@ -401,3 +403,47 @@ def test_a_strategy_that_is_not_installed_is_refused_before_a_rank_starts(
     with pytest.raises(UserError, match="strategy=deepspeed_zero2 needs DeepSpeed, which is not installed: launch/"):
         fit(data="digits", strategy="deepspeed_zero2", trainer={"devices": 2}, run_dir=str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+class FailsLater(Recipe):
+    def on_step_end(self, batch: Batch, step: Step) -> None:
+        if step.global_step == 2:
+            raise KeyError("boo")
+
+
+def test_where_a_run_failed_stands_in_its_log(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="boo"):
+        small_fit(tmp_path / "run", FailsLater())
+    written = (tmp_path / "run" / "log.txt").read_text()
+    assert "the run failed" in written
+    assert re.search(r'test_train.py", line \d+, in on_step_end', written)
+
+
+def test_two_processes_do_not_train_in_one_directory(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    code = (
+        f"import time\nfrom pathlib import Path\nfrom poise.run_directory import RunDirectory\n"
+        f"with RunDirectory(Path({str(path)!r})).held():\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=r"run_dir=.* is in use: another process trains there"):
+            small_fit(path, trainer={"max_epochs": 1})
+        other.kill()
+    assert small_fit(path, trainer={"max_epochs": 1}).path == path
+
+
+def test_a_calibrator_that_cannot_be_made_is_said_before_training(tmp_path: Path) -> None:
+    wrong = {"name": "temperature_scaling", "temperature_scaling": {"lowest": 5.0, "highest": 1.0}}
+    with pytest.raises(UserError, match="0 < lowest < highest"):
+        small_fit(tmp_path / "run", calibration=wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_comes_after_training_may_change_on_resuming(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.claim(to_yaml(parse([])))
+    directory.check(to_yaml(parse(["calibration=none", "evaluation.adversarial.steps=3"])), resume=True)
+    with pytest.raises(UserError, match="seed was 0, now 1"):
+        directory.check(to_yaml(parse(["seed=1"])), resume=True)

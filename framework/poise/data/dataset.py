@@ -67,7 +67,7 @@ class Splits:
         train, val, calibration, test: the four splits; `val` chooses the model, `calibration` fits
             calibrators.
         num_classes: C, 2 or more.
-        class_names: one each.
+        class_names: one each; numbers where none are given.
         group_names: one each where the groups have names.
         valid_range: what inputs may be (uint8 stands for 0…1); None for data without one.
         kind: of the inputs.
@@ -86,7 +86,7 @@ class Splits:
     calibration: Arrays
     test: Arrays
     num_classes: int
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
     group_names: tuple[str, ...] = ()
     valid_range: tuple[float, float] | None = (0.0, 1.0)
     kind: Literal["image", "tabular", "sequence"] = "image"
@@ -95,6 +95,8 @@ class Splits:
     ood: Mapping[str, Arrays] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not self.class_names:
+            object.__setattr__(self, "class_names", tuple(map(str, range(self.num_classes))))
         if self.num_classes < 2 or len(self.class_names) != self.num_classes:
             raise UserError(f"{self.num_classes} classes with {len(self.class_names)} names: give 2 or more, named.")
         labelled = {**self.main, **{f"shifts.{name}": split for name, split in self.shifts.items()}}
