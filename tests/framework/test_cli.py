@@ -59,6 +59,10 @@ def test_every_mistake_is_a_line_and_the_exit_code_2(train: Any, capsys: pytest.
     assert not seen
 
 
+def failed(error: str, text: str) -> str:
+    return f"The run failed: {error} at {__file__}:LINE: {text} (--debug shows where.)"
+
+
 def raising(error: BaseException) -> Callable[[], int]:
     def act() -> int:
         raise error
@@ -73,12 +77,12 @@ def raising(error: BaseException) -> Callable[[], int]:
         (
             ZeroDivisionError("a\nb"),
             1,
-            f"The run failed: ZeroDivisionError at {__file__}:LINE: a b (--debug shows where.)",
+            failed("ZeroDivisionError", "a b"),
         ),
         (
             OSError("https://me:hunter22@host"),
             1,
-            f"The run failed: OSError at {__file__}:LINE: https://***@host (--debug shows where.)",
+            failed("OSError", "https://***@host"),
         ),
         (KeyboardInterrupt(), 130, "Interrupted."),
     ],
