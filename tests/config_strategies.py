@@ -10,7 +10,9 @@ from poise import registry
 from poise.config.schema import SlurmConfig, TrackingConfig, TrainerConfig
 from poise.registry import Record
 
-TEXTS = st.one_of(st.text(max_size=8), st.text("${}\\'\"#:,.@ =-~a0", max_size=8)).filter(lambda text: text != "none")
+TEXTS = st.one_of(st.text(max_size=8), st.text("${}\\'\"#:,.@ =-~a0", max_size=8)).filter(
+    lambda text: text not in ("", "none")
+)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 RECORDS = {kind: list(registry.records(kind).values()) for kind in registry.KINDS}
 

@@ -77,7 +77,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         ("run_dir=/proc/version/a", "run_dir=/proc/version/a: /proc/version is a file."),
         (f"run_dir={'a' * 300}/b", "cannot be used: File name too long."),
         (f"data=npz data.path={'a' * 300}", "there is no such file."),
-        ("tracking=mlfow", "tracking.name=mlfow is not mlflow or none. Did you mean 'mlflow'?"),
+        ("tracking=mlfow", "tracking=mlfow is not mlflow or none. Did you mean 'mlflow'?"),
         ("trainer.max_epochs", "'trainer.max_epochs' is not of the form path=value"),
         ("--print-confg", "poise train has no option '--print-confg'"),
     ],

@@ -19,6 +19,15 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f" Did you mean {spelled[match[0]]!r}?" if match else ""
 
 
+def nearest_path(path: str, paths: Iterable[str]) -> str:
+    """As `nearest`, of paths whose last parts are close: trainer.foo is not taken for trainer.block."""
+    return nearest(path, [other for other in paths if nearest(_last(path), [_last(other)])])
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
 def one(noun: str) -> str:
     """A noun as one of many: `a recipe`, `an int`; `data` is data."""
     return noun if noun == "data" else f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"

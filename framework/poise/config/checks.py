@@ -7,6 +7,7 @@ from typing import Any
 from poise import registry
 from poise.config.draft import Draft
 from poise.config.files import to_mapping
+from poise.config.layers import shown
 from poise.config.schema import Config
 from poise.data.blocks import check_sizes
 from poise.errors import UserError
@@ -30,7 +31,7 @@ def check_slurm(config: Config, draft: Draft) -> None:
     """A time limit that Slurm would read as another one is refused."""
     time = config.slurm.time
     if time is not None and not _TIME.fullmatch(time):
-        draft.mistake(f"slurm.time={time} is no time limit: write minutes, 30:00, 8:00:00 or 1-12:00:00.")
+        draft.mistake(f"slurm.time={shown(time)} is no time limit: write minutes, 30:00, 8:00:00 or 1-12:00:00.")
 
 
 def check_secrets(config: Config, draft: Draft) -> None:
@@ -53,7 +54,7 @@ def check_tracking(config: Config, draft: Draft) -> None:
         return
     if mistake := address.mistake(given):
         name = "tracking.uri" if config.tracking.uri else address.VARIABLE
-        draft.mistake(f"{name}={given} {mistake}.")
+        draft.mistake(f"{name}={shown(given)} {mistake}.")
 
 
 def _texts(prefix: str, value: Any) -> Iterator[tuple[str, str]]:

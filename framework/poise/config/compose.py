@@ -9,7 +9,7 @@ from poise.config.checks import check_no_job, check_secrets, check_slurm, check_
 from poise.config.draft import Draft
 from poise.config.expansion import with_presets
 from poise.config.files import read_file, read_text, to_mapping
-from poise.config.layers import Layer, from_arguments, from_file, from_values
+from poise.config.layers import Layer, from_arguments, from_file, from_values, shown
 from poise.config.members import look_up, read_names, read_parameters, refuse_strangers, with_brought
 from poise.config.places import check_places
 from poise.config.references import with_values
@@ -168,15 +168,15 @@ def _recipes(draft: Draft) -> tuple[dict[str, Entry], dict[str, Entry]]:
     Of `recipe=` and `calibration=` the higher layer decides on calibrators; in one layer they add up.
     """
     level, calibration_level = draft.level("recipe.name"), draft.level("calibration.name")
-    named = read_names(draft, "recipe", ["recipe", "calibrator"], DEFAULT_NAMES["recipe"], nothing="plain")
-    own = read_names(draft, "calibration", ["calibrator"], [], nothing="none")
+    named = read_names(draft, "recipe", ["recipe", "calibrator"], DEFAULT_NAMES["recipe"])
+    own = read_names(draft, "calibration", ["calibrator"], [])
     stray = {alias: m for alias, m in named.items() if m.record and m.record.kind == "calibrator"}
     members = with_brought(draft, {alias: m for alias, m in named.items() if alias not in stray})
 
     if stray and calibration_level == level and not own:
         draft.mistake(f"recipe= names the calibrator {next(iter(stray))}, and calibration=none. Leave one of them out.")
     if not stray and not calibration_level:
-        own = read_names(draft, "calibration", ["calibrator"], _default_calibrators(), nothing="none")
+        own = read_names(draft, "calibration", ["calibrator"], _default_calibrators())
     elif calibration_level < level and stray:
         own = stray
         draft.origins["calibration.name"] = draft.origins["recipe.name"]
@@ -209,7 +209,7 @@ def _unbrought(members: Mapping[str, Any]) -> dict[str, str]:
 
 def _list(draft: Draft, group: str, kind: str) -> dict[str, Entry]:
     level = draft.level(f"{group}.name")
-    members = read_names(draft, group, [kind], DEFAULT_NAMES[group], nothing="none")
+    members = read_names(draft, group, [kind], DEFAULT_NAMES[group])
     entries = read_parameters(draft, group, members)
     refuse_strangers(draft, group, level, members, {})
     return entries
@@ -217,7 +217,7 @@ def _list(draft: Draft, group: str, kind: str) -> dict[str, Entry]:
 
 def _single(draft: Draft, group: str) -> Entry:
     name = draft.value(f"{group}.name", str, DEFAULT_NAMES[group])
-    record = look_up(draft, f"{group}={name}", [group], name)
+    record = look_up(draft, f"{group}={shown(name)}", [group], name)
     if record is None:
         draft.ignore(group)
         return Entry(name)
@@ -246,7 +246,7 @@ def _data(draft: Draft) -> DataConfig:
 
 
 def _tables(draft: Draft) -> dict[str, str]:
-    return {path.partition(".")[2]: draft.value(path, str, "") for path in draft.below("tables")}
+    return {path.partition(".")[2]: draft.setting(path, str, "") for path in draft.below("tables")}
 
 
 def _paths(tree: Mapping[str, Any], prefix: str = "") -> Iterable[str]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
 from poise.config.errors import ConfigErrors
-from poise.config.layers import Layer, by_alias, items, shown
+from poise.config.layers import Layer, by_alias, items, shown, typed
 from poise.config.schema import DEFAULT_NAMES, LISTS, NAMED, TOP
 from poise.config.values import convert, expected, words
-from poise.errors import nearest
+from poise.errors import nearest, nearest_path
 from poise.registry import UNWRITABLE, Record
 
 
@@ -114,8 +114,19 @@ class Draft:
         try:
             return convert(given.value, hint)
         except ValueError as error:
-            self.mistake(f"{path}={shown(given.value)}{given.where} {error}.{_nearest_choice(given.value, hint)}")
+            self.mistake(
+                f"{typed(path)}={shown(given.value)}{given.where} {error}.{_nearest_choice(given.value, hint)}"
+            )
             return default
+
+    def setting(self, path: str, hint: Any, default: Any) -> Any:
+        """A value of the schema's own, where an empty text means nothing."""
+        given = self._given[path]
+        if given.value != "":
+            return self.value(path, hint, default)
+        self.take(path)
+        self.mistake(f"{typed(path)}={given.where} is empty: give a value, or leave it out.")
+        return default
 
     def fields(self, cls: type, group: str = "", only: Sequence[str] = ()) -> dict[str, Any]:
         """Those fields of a dataclass that are given as `group.field`, by name."""
@@ -124,7 +135,7 @@ class Draft:
         for item in fields(cls):
             path = f"{group}.{item.name}" if group else item.name
             if path in self._given and (not only or item.name in only):
-                found[item.name] = self.value(path, hints[item.name], item.default)
+                found[item.name] = self.setting(path, hints[item.name], item.default)
         return found
 
     def parameters(self, prefix: str, record: Record, brought_with: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +169,9 @@ class Draft:
         for path in self.below(prefix):
             given, key = self._given.pop(path), path.removeprefix(f"{prefix}.")
             has = f" It has {', '.join(known)}." if known else " It has none."
-            self.mistake(f"{path}{given.where}: {what} has no parameter {key!r}.{nearest(key, known) or has}")
+            self.mistake(
+                f"{shown(path)}{given.where}: {what} has no parameter {shown(key)!r}.{nearest(key, known) or has}"
+            )
 
     def ignore(self, prefix: str, below_level: int | None = None) -> None:
         """Read and forget what is below a prefix: all, or what layers under `below_level` gave."""
@@ -175,8 +188,8 @@ class Draft:
                     self.mistake(f"{path}={shown(given.value)}{given.where}: {path} is a group. Set what is in it.")
                 continue
             alike = [other for other in known if other.rpartition(".")[2] == path]
-            hint = f" Did you mean {alike[0]!r}?" if alike else nearest(path, [*known, *TOP])
-            self.mistake(f"There is nothing called {path!r} to set{given.where}.{hint}")
+            hint = f" Did you mean {alike[0]!r}?" if alike else nearest_path(path, [*known, *TOP])
+            self.mistake(f"There is nothing called {shown(path)!r} to set{given.where}.{hint}")
         self._given.clear()
 
     def finish(self) -> None:

@@ -70,7 +70,7 @@ def _check_own_recipes(draft: Draft, layer: Layer) -> None:
     """Parameters for a recipe that is neither in the preset's list nor brought by one of it are a slip of the pen."""
     own = by_alias(layer.values.get(_LIST, []))
     for name in set(own.values()) & set(presets.names()):
-        draft.mistake(f"recipe={name} (in {layer.source}): presets do not nest.")
+        draft.mistake(f"recipe={shown(name)} (in {layer.source}): presets do not nest.")
     unheard = Draft()
     records = {alias: look_up(unheard, "", ["recipe", "calibrator"], name) for alias, name in own.items()}
     members = {alias: Member(r) for alias, r in records.items() if r is None or r.kind == "recipe"}
@@ -84,7 +84,9 @@ def _check_own_recipes(draft: Draft, layer: Layer) -> None:
         alias = rest.partition(".")[0]
         if group in known and rest not in ("", "name") and alias not in known[group]:
             hint = nearest(alias, known[group])
-            draft.mistake(f"{path} (in {layer.source}): {alias!r} is not in its recipes or calibrators.{hint}")
+            draft.mistake(
+                f"{shown(path)} (in {layer.source}): {shown(alias)!r} is not in its recipes or calibrators.{hint}"
+            )
 
 
 def _check_item(draft: Draft, item: str, where: str, known: set[str]) -> None:
@@ -92,11 +94,11 @@ def _check_item(draft: Draft, item: str, where: str, known: set[str]) -> None:
     if name not in known:
         return
     if at:
-        draft.mistake(f"recipe={item}{where}: a preset has no alias. Write {name}, or its recipes with aliases.")
+        draft.mistake(f"recipe={shown(item)}{where}: a preset has no alias. Write {name}, or its recipes with aliases.")
     for kind in ("recipe", "calibrator"):
         if name in registry.records(kind):
             other = registry.records(kind)[name].qualified
-            draft.mistake(f"recipe={item}{where}: {name!r} is a preset and {other} too. Rename that {kind}.")
+            draft.mistake(f"recipe={shown(item)}{where}: {name!r} is a preset and {other} too. Rename that {kind}.")
 
 
 def _differences(one: Layer, other: Layer) -> Iterator[str]:

@@ -46,6 +46,9 @@ def scalar(value: Any) -> str:
 
 def read_file(path: str, draft: Draft) -> dict[str, Any]:
     """What a YAML file says; an empty mapping and a mistake where it cannot be read."""
+    if not path:
+        draft.mistake("config= is empty: give a file, or leave it out.")
+        return {}
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")

@@ -36,7 +36,7 @@ def from_arguments(arguments: Sequence[str], mistake: Mistake) -> Layer:
     for argument in arguments:
         path, equals, text = argument.partition("=")
         if not equals or not path:
-            mistake(f"{argument!r} is not of the form path=value, such as trainer.max_epochs=10.")
+            mistake(f"{shown(argument)!r} is not of the form path=value, such as trainer.max_epochs=10.")
         else:
             put(values, path, text, mistake)
     return Layer("given", "", values, "command line")
@@ -76,8 +76,14 @@ def put(values: dict[str, Any], path: str, value: Any, mistake: Mistake, source:
     full = f"{path}.name" if path in NAMED and value != {} else path
     if full in values:
         where = f" in {source}" if source else ""
-        mistake(f"{path} is given twice{where}: {shown(values[full])} and {shown(value)}.")
+        mistake(f"{shown(path)} is given twice{where}: {shown(values[full])} and {shown(value)}.")
     values[full] = value
+
+
+def typed(path: str) -> str:
+    """A path as a user types it: `threat` for threat.name."""
+    group, _, last = path.rpartition(".")
+    return group if last == "name" and group in NAMED else path
 
 
 def items(value: Any) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Any
 from poise import registry
 from poise.config import presets
 from poise.config.draft import Draft, Given
-from poise.config.layers import items
-from poise.config.schema import Entry
-from poise.errors import UserError, nearest
+from poise.config.layers import items, shown
+from poise.config.schema import NOTHING, Entry
+from poise.errors import UserError, nearest, one
 from poise.registry import Record
 from poise.rules import Guest, declaration_of, guests
 
@@ -38,7 +38,7 @@ class Member:
 
 
 def read_names(
-    draft: Draft, group: str, kinds: Sequence[str], default: Any, nothing: str = "", rest: Sequence[str] = ()
+    draft: Draft, group: str, kinds: Sequence[str], default: Any, rest: Sequence[str] = ()
 ) -> dict[str, Member]:
     """The things named in `group=a,b@alias`, by alias, in order.
 
@@ -47,33 +47,34 @@ def read_names(
         group: such as 'recipe'.
         kinds: of the things.
         default: names where none are given.
-        nothing: the word that names none of them.
         rest: kinds of those after the first, if others.
     """
     given = draft.take(f"{group}.name") or Given(default, 0, "")
-    names = items(given.value)
+    names, nothing = items(given.value), NOTHING.get(group, "")
+    said = f"{group}={shown(given.value)}{given.where}"
     if nothing and names == [nothing]:
         return {}
     if nothing and {"plain", "none"} & set(names):
-        draft.mistake(f"{group}={given.value}{given.where}: {group}={nothing}, alone, is what means none of them.")
+        draft.mistake(f"{said}: {group}={nothing}, alone, is what means none of them.")
         return {}
-    if not isinstance(given.value, str | list | tuple) or "" in names:
+    if not isinstance(given.value, str | list | tuple) or not all(item.partition("@")[0] for item in names):
         out = f", or write {group}={nothing}" if nothing else ""
-        draft.mistake(f"{group}={given.value}{given.where} leaves a name empty: give one{out}.")
+        draft.mistake(f"{said} leaves a name empty: give one{out}.")
         return {}
     draft.written[group] = draft.written.get(group) or ",".join(names)  # with presets as their names
     members: dict[str, Member] = {}
     for place, item in enumerate(names):
-        name, _, alias = item.partition("@")
-        what = f"{group}={item}{given.where}"
+        name, at, alias = item.partition("@")
+        what = f"{group}={shown(item)}{given.where}"
         record = look_up(draft, what, (place and rest) or kinds, name)
+        alias = alias if at else name.rpartition(":")[2]
         if record is None:
             draft.unresolved.add(group)
-        alias = alias or name.rpartition(":")[2]
-        if not alias.isidentifier() or alias == "name":
-            draft.mistake(f"{what}: {alias!r} cannot be an alias. Use letters, digits and _.")
+            members.setdefault(alias, Member(None))
+        elif not alias.isidentifier() or alias == "name":
+            draft.mistake(f"{what}: {shown(alias)!r} cannot be an alias. Use letters, digits and _.")
         elif alias in members:
-            draft.mistake(f"{what}: two are called {alias!r}. Name one {name}@another_name.")
+            draft.mistake(f"{what}: two are called {shown(alias)!r}. Name one {shown(name)}@another_name.")
         else:
             members[alias] = Member(record)
     return members
@@ -87,11 +88,15 @@ def look_up(draft: Draft, what: str, kinds: Sequence[str], name: str) -> Record 
     for kind in reversed(kinds):
         known |= registry.records(kind)
     if name not in known:
+        if other := next((kind for kind in registry.KINDS.values() if name in registry.records(kind.name)), None):
+            place = other.place or f"in {other.name}="
+            draft.mistake(f"{what}: {name} is {one(other.name)}: it stands {place}.")
+            return None
         may_be_preset = "recipe" in kinds and "calibrator" in kinds
         asked = "recipe, calibrator or preset" if may_be_preset else " or ".join(kinds)
         alike = [*known, *(presets.names() if may_be_preset else ())]
         own = nearest(name, alike) or " One of your own is written package.module:Class."
-        draft.mistake(f"{what}: there is no {asked} called {name!r}.{own} (`poise list` shows all.)")
+        draft.mistake(f"{what}: there is no {asked} called {shown(name)!r}.{own} (`poise list` shows all.)")
     return known.get(name)
 
 
@@ -105,7 +110,10 @@ def _resolve(draft: Draft, what: str, kinds: Sequence[str], name: str) -> Record
         except UserError as error:
             refusal = error
             break
-    draft.mistake(f"{what.partition('=')[0]}: {refusal}")
+    said = str(refusal)
+    for part in (name, *name.split(":")):
+        said = said.replace(part, shown(part))
+    draft.mistake(f"{what.partition('=')[0]}: {said}")
     return None
 
 
@@ -156,11 +164,22 @@ def refuse_strangers(
     for alias, path in strangers.items():
         given = draft.take(path)
         where = given.where if given else ""
-        add = f" Add it: {group}={','.join(filter(None, [draft.written.get(group), alias]))}"
-        hint = hints.get(alias) or nearest(alias, aliases) or add
-        shown = ",".join(aliases) or "nothing"
-        wrong = f"{alias!r} is not in {group}={shown}.{hint}"
+        add = f" Add it: {group}={','.join(filter(None, [draft.written.get(group), shown(alias)]))}"
+        hint = hints.get(alias) or _meant(path, members) or nearest(alias, aliases) or add
+        listed = ",".join(aliases) or NOTHING[group]
+        wrong = f"{shown(alias)!r} is not in {group}={listed}.{hint}"
         if alias in members:
             wrong = f"{alias} is a member. Set one of its parameters, {path}.<parameter>=<value>."
-        draft.mistake(f"{path}{where}: {wrong}")
+        draft.mistake(f"{shown(path)}{where}: {wrong}")
         draft.ignore(f"{group}.{alias}")
+
+
+def _meant(path: str, members: Mapping[str, Member]) -> str:
+    """What a path most likely means: a parameter without its member, or a member by another name than its alias."""
+    group, first, *rest = path.split(".")
+    for alias, record in ((alias, member.record) for alias, member in members.items() if member.record):
+        if rest and first == record.address:
+            return f" {first} is called {alias!r} here. Did you mean {'.'.join([group, alias, *rest])}?"
+        if not rest and record.parameter(first):
+            return f" Did you mean {group}.{alias}.{first}?"
+    return ""

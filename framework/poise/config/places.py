@@ -74,6 +74,8 @@ def _missing_files(kind: str, address: str, entry: Entry) -> Iterable[str]:
 
 def _look_at_tables(config: Config) -> Iterable[str]:
     for name, where in config.tables.items():
+        if not where:
+            continue  # said already, where it was read
         try:
             table_file(where, name)
         except UserError as error:

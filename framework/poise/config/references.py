@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from poise.config.draft import BROKEN, Draft
-from poise.config.layers import Layer, shown
+from poise.config.layers import Layer, shown, typed
 from poise.config.schema import NAMED
-from poise.errors import nearest
+from poise.errors import nearest_path
 
 _START = re.compile(r"(\$+)\{")
 _PATH = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*)\}", re.ASCII)
@@ -101,7 +101,7 @@ def _read(draft: Draft, layer: Layer) -> Layer:
             plain = ["".join(map(str, text)) for text in texts]
             values[path] = plain if listed else plain[0]
         elif path.partition(".")[0] in NAMED and path.count(".") == 1 and path.endswith(".name"):
-            draft.mistake(f"{path}={shown(value)} (in {layer.source}): a name is written out, without ${{…}}.")
+            draft.mistake(f"{typed(path)}={shown(value)} (in {layer.source}): a name is written out, without ${{…}}.")
         else:
             values[path] = Template(texts, listed, f"{path}={shown(value)} (in {layer.source})")
     return replace(layer, values=values)
@@ -153,9 +153,9 @@ def _missing(draft: Draft, template: Template, tree: Tree) -> bool:
     for path in missing:
         inside = next((leaf for leaf in known if leaf.startswith(f"{path}.")), None)
         if inside is not None:
-            draft.mistake(f"{template.said}: {path} is a group. Name one of its values, such as {inside}.")
+            draft.mistake(f"{template.said}: {shown(path)} is a group. Name one of its values, such as {inside}.")
         else:
-            draft.mistake(f"{template.said}: this config has no {path}.{nearest(path, known)}")
+            draft.mistake(f"{template.said}: this config has no {shown(path)}.{nearest_path(path, known)}")
     return bool(missing)
 
 

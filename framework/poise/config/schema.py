@@ -20,6 +20,7 @@ DEFAULT_NAMES: dict[str, Any] = {
     "schedule": "cosine",
     "evaluation": ["clean", "adversarial"],
 }
+NOTHING = {"recipe": "plain", "calibration": "none", "evaluation": "none"}  # the words that name none of a list
 
 
 AtLeastOne = Annotated[int, Ge(1)]

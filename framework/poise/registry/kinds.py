@@ -18,6 +18,7 @@ class Kind:
         supplied: arguments that the framework gives, never a config. A function takes the first of them.
         function: written as functions.
         makers: a user's function that makes one will do as well.
+        place: where a config names it, for messages; "" is in the group called like the kind.
     """
 
     name: str
@@ -28,17 +29,31 @@ class Kind:
     supplied: tuple[str, ...] = ()
     function: bool = False
     makers: bool = False
+    place: str = ""
 
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("recipe", "recipes", "poise.recipes", root="poise.recipe:Recipe"),
-        Kind("calibrator", "calibrators", "poise.recipes", root="poise.calibrator:Calibrator"),
+        Kind("calibrator", "calibrators", "poise.recipes", root="poise.calibrator:Calibrator", place="in calibration="),
         Kind(
-            "data", "data", "poise.data", root="poise.data.source:DataSource", folder="poise.data.sources", makers=True
+            "data",
+            "data",
+            "poise.data",
+            root="poise.data.source:DataSource",
+            folder="poise.data.sources",
+            makers=True,
+            place="first in data=",
         ),
-        Kind("wrapper", "wrappers", "poise.wrappers", root="poise.data.wrapper:Wrapper", folder="poise.data.wrappers"),
+        Kind(
+            "wrapper",
+            "wrappers",
+            "poise.wrappers",
+            root="poise.data.wrapper:Wrapper",
+            folder="poise.data.wrappers",
+            place="after the source in data=",
+        ),
         Kind(
             "model",
             "models",
@@ -59,7 +74,12 @@ KINDS: dict[str, Kind] = {
             "schedule", "schedules", "poise.schedules", folder="poise.schedules", supplied=("progress",), function=True
         ),
         Kind(
-            "evaluator", "evaluators", "poise.evaluators", root="poise.evaluator:Evaluator", folder="poise.evaluation"
+            "evaluator",
+            "evaluators",
+            "poise.evaluators",
+            root="poise.evaluator:Evaluator",
+            folder="poise.evaluation",
+            place="in evaluation=",
         ),
     )
 }

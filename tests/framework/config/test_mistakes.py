@@ -30,13 +30,13 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
         (["calibration="], "calibration= leaves a name empty: give one, or write calibration=none."),
         (["data="], "data= leaves a name empty: give one."),
         (["data=digit"], "data=digit: there is no data called 'digit'. Did you mean 'digits'?"),
-        (["data=digits,digits"], "there is no wrapper called 'digits'"),
+        (["data=digits,digits"], "data=digits: digits is data: it stands first in data=."),
         (["model=small_cn"], "model=small_cn: there is no model called 'small_cn'. Did you mean 'small_cnn'?"),
         (["evaluation=clena"], "evaluation=clena: there is no evaluator called 'clena'. Did you mean 'clean'?"),
         (["recipe=mixup,mixup"], "two are called 'mixup'. Name one mixup@another_name."),
         (["recipe=mixup@a-b"], "'a-b' cannot be an alias. Use letters, digits and _."),
         (["recipe=mixup@name"], "'name' cannot be an alias"),
-        (["recipe.trades.beta=3"], "recipe.trades.beta: 'trades' is not in recipe=nothing. Add it: recipe=trades"),
+        (["recipe.trades.beta=3"], "recipe.trades.beta: 'trades' is not in recipe=plain. Add it: recipe=trades"),
         (["recipe=mixup", "recipe.mixpu.alpha=3"], "'mixpu' is not in recipe=mixup. Did you mean 'mixup'?"),
         (["recipe=trades", "recipe.awp.gamma=3"], "'awp' is not in recipe=trades,pgd. Add it: recipe=trades,awp"),
         (["recipe=trades", "recipe.trades.bta=3"], "trades has no parameter 'bta'. Did you mean 'beta'?"),
@@ -79,7 +79,7 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
         (["seed=1", "seed=2"], "seed is given twice: 1 and 2."),
         (["recipe=mixup", "recipe.name=mixup"], "recipe.name is given twice: mixup and mixup."),
         (["strategy=dpp"], "strategy=dpp is not auto or ddp or deepspeed_zero1 or deepspeed_zero2 or deepspeed_zero3."),
-        (["threat=linff"], "threat.name=linff is not linf or l2. Did you mean 'linf'?"),
+        (["threat=linff"], "threat=linff is not linf or l2. Did you mean 'linf'?"),
         (["threat.eps=8"], "threat.eps=8 is larger than the whole range 0…1 of the data: eps is in input units."),
         (["threat.eps=-1/255"], "threat.eps=-1/255 has to be 0 or more."),
         (
@@ -93,6 +93,97 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
 )
 def test_each_mistake_has_its_line(arguments: list[str], line: str) -> None:
     assert any(line in found for found in mistakes(*arguments))
+
+
+@pytest.mark.parametrize("word", ["null", "None", "~", "nil"])
+@pytest.mark.parametrize("path", ["threat.eps", "trainer.block", "trainer.max_steps"])
+def test_other_words_for_none_are_told_it(path: str, word: str) -> None:
+    (line,) = mistakes(f"{path}={word}")
+    assert line.startswith(f"{path}={word} is not ")
+    assert line.endswith(" Did you mean 'none'?")
+    assert "Did you" not in mistakes(f"seed={word}")[0]
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("recipe=good.Cp", "recipe=good.Cp: there is no recipe, calibrator or preset called 'good.Cp'."),
+        ("recipe=good:", "recipe: 'good:' is not of the form package.module:Class."),
+        ("recipe=trade@a-b", "there is no recipe, calibrator or preset called 'trade'."),
+        ("data=digits,digits", "data=digits: digits is data: it stands first in data=."),
+        ("data=subset,digits", "data=subset: subset is a wrapper: it stands after the source in data=."),
+        ("recipe=clean", "recipe=clean: clean is an evaluator: it stands in evaluation=."),
+        ("model=sgd", "model=sgd: sgd is an optimizer: it stands in optimizer=."),
+        ("recipe=trades@", "recipe=trades@: '' cannot be an alias. Use letters, digits and _."),
+        ("recipe=@x", "recipe=@x leaves a name empty: give one, or write recipe=plain."),
+        ("threat.name=l1", "threat=l1 is not linf or l2."),
+        *(
+            (f"{path}=", f"{path}= is empty: give a value, or leave it out.")
+            for path in (
+                "run_dir",
+                "selection",
+                "tracking.uri",
+                "tracking.experiment",
+                "tables.foo",
+                "slurm.account",
+                "threat",
+            )
+        ),
+        ("config=", "config= is empty: give a file, or leave it out."),
+    ],
+)
+def test_one_mistake_is_one_line(argument: str, line: str) -> None:
+    found = mistakes(argument)
+    assert line in found[0]
+    assert len(found) == 1 + argument.startswith("data=subset")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["recipe=trades", "recipe.beta=3"],
+            "recipe.beta: 'beta' is not in recipe=trades,pgd. Did you mean recipe.trades.beta?",
+        ),
+        (
+            ["recipe=trades@a", "recipe.trades.beta=1"],
+            "recipe.trades.beta: 'trades' is not in recipe=a,pgd. "
+            "trades is called 'a' here. Did you mean recipe.a.beta?",
+        ),
+        (["calibration=none", "calibration.a.b=1"], "calibration.a.b: 'a' is not in calibration=none. "),
+        (["evaluation=none", "evaluation.a.b=1"], "evaluation.a.b: 'a' is not in evaluation=none. "),
+    ],
+)
+def test_what_a_stranger_most_likely_means_is_said(arguments: list[str], line: str) -> None:
+    (found,) = mistakes(*arguments)
+    assert found.startswith(line)
+
+
+LONG = "x" * 5000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [f"recipe={LONG}"],
+        [f"recipe={LONG},,"],
+        [f"recipe={LONG},plain"],
+        [f"recipe={LONG}:"],
+        [f"recipe={LONG}:{LONG}"],
+        [f"recipe=trades@{LONG}-"],
+        [f"model={LONG}"],
+        [f"recipe.{LONG}.a=1"],
+        [f"recipe.trades.{LONG}=1", "recipe=trades"],
+        [f"{LONG}=1"],
+        [f"{LONG}=1", f"{LONG}=1"],
+        [LONG],
+        [f"seed={LONG}"],
+        [f"slurm.time={LONG}"],
+        [f"tracking.uri={LONG}"],
+    ],
+)
+def test_what_is_repeated_is_cut(arguments: list[str]) -> None:
+    assert all(len(line) < 500 for line in mistakes(*arguments))
 
 
 def test_all_mistakes_are_reported_together() -> None:
@@ -142,7 +233,7 @@ def test_no_file_ends_in_anything_but_mistakes(text: str) -> None:
         ({"trainer": {"max_epochs": 2.5}}, "trainer.max_epochs=2.5 is not an integer."),
         ({"trainer": {"max_epochs": True}}, "trainer.max_epochs=True is not an integer."),
         ({"trainer": None}, "trainer=none: trainer is a group."),
-        ({"model": ["mlp"]}, "model.name=['mlp'] is not a string."),
+        ({"model": ["mlp"]}, "model=['mlp'] is not a string."),
         ({"trainer": {"max_epochs": 1}, "trainer.max_epochs": 2}, "trainer.max_epochs is given twice: 1 and 2."),
         ({"recipe": {"name": ["mixup"], "trades": {}}}, "'trades' is not in recipe=mixup."),
         ({"optimizer": {"lr": object}}, "optimizer.lr="),

@@ -81,7 +81,7 @@ def test_nothing_but_a_path_stands_in_braces(inside: str) -> None:
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        ("run_dir: ${optimizer.rl}", ["this config has no optimizer.rl. Did you mean 'optimizer.lr'?"]),
+        ("run_dir: ${trainer.max_epoch}", ["this config has no trainer.max_epoch. Did you mean 'trainer.max_epochs'?"]),
         ("run_dir: ${trainer}", ["trainer is a group. Name one of its values, such as trainer.max_epochs."]),
         ("recipe: ${run_dir}\nmodel: a${seed}", ["a name is written out", "a name is written out"]),
         ("run_dir: ${run_dir}", ["run_dir=${run_dir} (in run.yaml): leads back to itself."]),
@@ -105,8 +105,13 @@ def test_a_preset_refers_to_what_is_above_it(preset: Callable[[str, str], None])
     assert parse(["recipe=own", "threat.eps=1"]).recipe["pgd"].params["step_size"] == 0.25
 
 
+def test_a_name_that_is_not_close_is_not_suggested() -> None:
+    with pytest.raises(ConfigErrors, match=r"this config has no trainer\.foo\.$"):
+        from_yaml("run_dir: ${trainer.foo}")
+
+
 @settings(max_examples=30, deadline=None)
-@given(DOLLARS.filter(lambda text: text != "none"), DOLLARS)
+@given(DOLLARS.filter(lambda text: text not in ("", "none")), DOLLARS.filter(bool))
 def test_what_is_typed_stands_as_it_is(folder: Path, run_dir: str, table: str) -> None:
     said = [f"run_dir={run_dir}", f"tables.a={table}"]
     config = parse(said)
