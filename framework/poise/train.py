@@ -67,7 +67,7 @@ def fit(
     """Train, calibrate, evaluate and ship.
 
     Args:
-        recipe: names ("trades,mixup"), one recipe or a list (`[Trades(beta=6.0)]`), or a mapping by alias.
+        recipe: names ("trades,mixup"), one recipe or a list of them, or a mapping by alias.
         data: a name, a mapping with a name and parameters, a source, or splits.
         model: a name, a mapping with a name and parameters, or any module from inputs to logits.
         groups: the config's other groups: trainer={"max_epochs": 10}, optimizer={"name": "adamw", "lr": 1e-3},

@@ -21,14 +21,14 @@ def test_the_config_comes_before_the_environment_and_that_before_the_default(
 @pytest.mark.parametrize(
     ("uri", "expected"),
     [
-        ("sqlite:///runs.db", "sqlite:////work/runs.db"),
+        ("sqlite:///runs.db", "sqlite:////data/runs.db"),
         ("sqlite:////data/runs.db", "sqlite:////data/runs.db"),
         ("sqlite:///:memory:", "sqlite:///:memory:"),
         ("postgresql://host/db", "postgresql://host/db"),
     ],
 )
 def test_a_database_means_the_same_from_everywhere(uri: str, expected: str) -> None:
-    assert address.absolute(uri, Path("/work")) == expected
+    assert address.absolute(uri, Path("/data")) == expected
     assert address.is_database(uri)
 
 
