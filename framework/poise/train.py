@@ -224,7 +224,7 @@ def _interrupted(directory: RunDirectory) -> str:
 
 
 def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker) -> L.Trainer:
-    settings = built.config.trainer
+    settings, tracking = built.config.trainer, built.config.tracking
     unused = any(member.unused_parameters for _, member in built.stack.items())
     return L.Trainer(
         max_epochs=settings.max_epochs,
@@ -249,7 +249,7 @@ def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker) -> L.Tra
             *progress_callback(settings.progress),
         ],
         logger=False,
-        log_every_n_steps=tracker.every,
+        log_every_n_steps=None if tracking.name == "none" else tracking.every,  # on all ranks: it reduces
         enable_progress_bar=settings.progress and sys.stderr.isatty(),
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -31,8 +31,6 @@ THEIRS = r"(mlflow|sqlalchemy|alembic|pydantic|requests|urllib3|git)(\..*)?$"  #
 class NoTracker:
     """Tracks nothing: what runs have that are not tracked, and ranks other than the first."""
 
-    every: int | None = None  # optimiser steps between two points of a curve; None where there are no curves
-
     def callbacks(self) -> "list[Callback]":
         """What the trainer has to call, before it saves."""
         return []
@@ -50,7 +48,7 @@ class Tracker(NoTracker):
     """
 
     def __init__(self, config: Config, directory: RunDirectory) -> None:
-        self.config, self.directory, self.every = config, directory, config.tracking.every
+        self.config, self.directory = config, directory
         self.spool = Spool(directory.path / FOLDER)
         uri = _settled(config, self.spool)
         name = facts.run_name(config, directory.path.resolve().name)
