@@ -1,5 +1,6 @@
 """What the command says at the end of a run: where it is, how to see it and how to load its model."""
 
+import json
 import os
 import shlex
 import shutil
@@ -15,7 +16,7 @@ def last_words(config: Config, path: Path) -> str:
     if config.tracking.name != "none":
         address = [] if config.tracking.uri is None else [f"tracking.uri={config.tracking.uri}"]
         lines.append(f"See:   {shlex.join([*command('poise'), 'ui', *address])}")
-    code = f"import poise; print(poise.Predictor.load({str(path)!r}))"
+    code = f"import poise; print(poise.Predictor.load({json.dumps(str(path), ensure_ascii=False)}))"
     lines.append(f"Model: {shlex.join([*command('python'), '-c', code])}")
     return "\n".join(lines)
 

@@ -33,13 +33,13 @@ ACCOUNT = """\
 
 def untracked(job: Job, meter: Meter) -> None:
     """A run's training without a tracker."""
-    _train(job, meter, NoTracker())
+    _train(job, meter, NoTracker(), every=None)
 
 
 def to_mlflow(job: Job, folder: Path, every: int, meter: Meter) -> None:
     """The same with one, whose writer sends to an SQLite database meanwhile."""
     with _tracker(folder, every) as tracker:
-        _train(job, meter, tracker)
+        _train(job, meter, tracker, every)
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def _tracker(folder: Path, every: int) -> Iterator[NoTracker]:
         yield tracker
 
 
-def _train(job: Job, meter: Meter, tracker: NoTracker) -> None:
+def _train(job: Job, meter: Meter, tracker: NoTracker, every: int | None) -> None:
     def optimizer(parameters: Any) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, **SGD)
 
@@ -64,7 +64,7 @@ def _train(job: Job, meter: Meter, tracker: NoTracker) -> None:
             devices=1,
             callbacks=tracker.callbacks(),
             logger=False,
-            log_every_n_steps=tracker.every,
+            log_every_n_steps=every,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -133,7 +133,7 @@ def account(job: Job, every: int) -> str:
         assert isinstance(tracker, Tracker)
         clocked = Clocked(tracker, steps // 3)
         tracker.callbacks = lambda: [clocked]  # type: ignore[method-assign]
-        _train(job, Meter("", Turns([""]), job.steps), tracker)
+        _train(job, Meter("", Turns([""]), job.steps), tracker, every)
         return clocked.row(steps - steps // 3)
 
 
