@@ -62,6 +62,7 @@ def _check_member(name: str, member: Recipe) -> None:
     for attribute in CAPABILITIES:
         check_names(name, attribute, getattr(member, attribute))
     _check_hooks(name, member)
+    registry.parameters_of(member)  # which refuses an argument that is not kept: a config could not be written
     _check_numbers(name, member)
 
 

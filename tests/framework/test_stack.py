@@ -239,3 +239,13 @@ def test_a_recipe_is_a_module() -> None:
 
     with pytest.raises(UserError, match=r"mine does not call super\(\).__init__\(\) in its own __init__"):
         RecipeStack({"mine": Mine()})
+
+
+def test_an_argument_that_is_not_kept_is_refused() -> None:
+    class Mine(Recipe):
+        def __init__(self, strength: float = 1.0) -> None:
+            super().__init__()
+            self.s = strength
+
+    with pytest.raises(UserError, match="Mine does not keep its argument 'strength': write self.strength = strength"):
+        RecipeStack({"mine": Mine()})
