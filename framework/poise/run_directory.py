@@ -13,27 +13,15 @@ from poise.errors import UserError
 from poise.secrets import redact
 
 LOGGERS = ("poise", "lightning.pytorch", "lightning.fabric", "py.warnings")
-RESUMABLE = (
+HARMLESS = (
     "run_dir",
     "resume",
     "trainer.accelerator",
     "trainer.checkpoint_every",
     "trainer.devices",
     "trainer.progress",
-    "tracking.name",
-    "tracking.uri",
-    "tracking.experiment",
-    "tracking.every",
-    "slurm.nodes",
-    "slurm.gpus",
-    "slurm.time",
-    "slurm.account",
-    "slurm.partition",
-    "slurm.extra",
 )
-
-
-AFTER_TRAINING = ("calibration.", "evaluation.")  # nothing that is trained depends on them
+HARMLESS_GROUPS = ("calibration.", "evaluation.", "tracking.", "slurm.")  # nothing that is trained depends on them
 
 log = logging.getLogger("poise")
 
@@ -172,7 +160,7 @@ class _Redacted(logging.Formatter):
 def _changes(before: str, after: str) -> list[str]:
     """The keys whose values differ and matter, each with both values."""
     old, new = _flat(before), _flat(after)
-    keys = [key for key in sorted({*old, *new}) if key not in RESUMABLE and not key.startswith(AFTER_TRAINING)]
+    keys = [key for key in sorted({*old, *new}) if key not in HARMLESS and not key.startswith(HARMLESS_GROUPS)]
     absent = "not there"
     return [
         f"{key} was {old.get(key, absent)}, now {new.get(key, absent)}" for key in keys if old.get(key) != new.get(key)
