@@ -6,6 +6,9 @@ from poise.calibrator import Calibrator as Calibrator
 from poise.data.dataset import Arrays as Arrays
 from poise.data.dataset import Splits as Splits
 from poise.errors import UserError as UserError
+from poise.evaluator import Evaluator as Evaluator
+from poise.evaluator import Findings as Findings
+from poise.evaluator import Subject as Subject
 from poise.models.classifier import Classifier as Classifier
 from poise.models.classifier import Output as Output
 from poise.module import TrainingModule as TrainingModule

@@ -1,8 +1,9 @@
 """What an evaluator is given, and what it gives."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from poise.attacks.threat import Threat
 from poise.batch import Predictions
@@ -10,6 +11,9 @@ from poise.calibrator import Calibrator
 from poise.data.dataset import Arrays, Splits
 from poise.distributed import Ranks
 from poise.models.classifier import Classifier
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -53,9 +57,40 @@ class Subject:
             yield f"{prefix}/{name}", replace(seen, logits=calibrator(seen.logits))
 
 
-class Evaluator:
-    """Takes a trained predictor and data, gives numbers. Constructor arguments are kept under their own names."""
+@runtime_checkable
+class Drawing(Protocol):
+    """What knows how to draw itself. Holds numbers only, so ranks that draw nothing import nothing for it."""
 
-    def evaluate(self, subject: Subject) -> dict[str, float]:
-        """Flat metrics by name, such as `test/accuracy` and `test/temperature_scaling/ece`."""
-        raise NotImplementedError
+    def draw(self) -> "Figure":
+        """A figure of its own, which pyplot does not know of."""
+        ...
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What evaluators found.
+
+    Args:
+        metrics: flat, by name, such as `test/accuracy` and `test/temperature_scaling/ece`.
+        figures: by name, such as `test-reliability`.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, Drawing] = field(default_factory=dict)
+
+    @classmethod
+    def merged(cls, parts: Iterable["Findings"]) -> "Findings":
+        """All parts in one; of two that name the same, the later counts."""
+        whole = cls()
+        for part in parts:
+            whole.metrics.update(part.metrics)
+            whole.figures.update(part.figures)
+        return whole
+
+
+class Evaluator:
+    """Takes a trained model and data, gives findings. Constructor arguments are kept under their own names."""
+
+    def evaluate(self, subject: Subject) -> Findings:
+        """What is found, the same on every rank."""
+        raise NotImplementedError(f"{type(self).__name__} has no evaluate.")

@@ -25,7 +25,7 @@ from poise.data.dataset import Splits
 from poise.data.source import DataSource
 from poise.distributed import Ranks, current_ranks, strategy
 from poise.errors import UserError
-from poise.evaluator import Subject
+from poise.evaluator import Findings, Subject
 from poise.given import OBJECT, Objects, config_of
 from poise.last_words import last_words
 from poise.launching import launch, under_launcher
@@ -170,7 +170,7 @@ def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker) -> Resu
     ranks = current_ranks()
     metrics = _after_fit(finished, built, directory, ranks)
     calibrators = _calibrate(finished, built, ranks)
-    metrics |= _evaluate(finished, built, calibrators, ranks)
+    metrics |= _evaluate(finished, built, calibrators, ranks).metrics
     if ranks.rank == 0:
         _ship(finished, built, calibrators, directory)
         table = render(metrics, list(calibrators))
@@ -292,9 +292,7 @@ def _unlabelled(model: Classifier, splits: Splits, ranks: Ranks) -> Predictions 
     return None if stream is None else predict(model, stream, ranks)
 
 
-def _evaluate(
-    finished: TrainingModule, built: Built, calibrators: Mapping[str, Calibrator], ranks: Ranks
-) -> dict[str, float]:
+def _evaluate(finished: TrainingModule, built: Built, calibrators: Mapping[str, Calibrator], ranks: Ranks) -> Findings:
     subject = Subject(
         finished.model,
         built.splits,
@@ -304,10 +302,7 @@ def _evaluate(
         built.config.seed,
         progress_bar(shown=built.config.trainer.progress and ranks.rank == 0),
     )
-    metrics: dict[str, float] = {}
-    for evaluator in built.evaluators:
-        metrics |= evaluator.evaluate(subject)
-    return metrics
+    return Findings.merged(evaluator.evaluate(subject) for evaluator in built.evaluators)
 
 
 def _ship(

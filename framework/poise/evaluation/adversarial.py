@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from poise.attacks.pgd import PGD
-from poise.evaluator import Evaluator, Subject
+from poise.evaluator import Evaluator, Findings, Subject
 from poise.models.classifier import Classifier
 from poise.predictions import predict
 
@@ -34,7 +34,7 @@ class Adversarial(Evaluator):
         self.restarts = restarts
         self.step_size = step_size
 
-    def evaluate(self, subject: Subject) -> dict[str, float]:
+    def evaluate(self, subject: Subject) -> Findings:
         """`<split>/robust_accuracy/pgd-<steps>`, and the same after each calibrator."""
         attack = PGD(subject.threat, self.steps, step_size=self.step_size, restarts=self.restarts)
 
@@ -48,4 +48,4 @@ class Adversarial(Evaluator):
             for prefix, column in subject.columns(split, seen):
                 right = (column.logits.argmax(1) == column.label).double()
                 metrics[f"{prefix}/robust_accuracy/pgd-{self.steps}"] = float(torch.mean(right))
-        return metrics
+        return Findings(metrics)

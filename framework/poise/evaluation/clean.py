@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from poise.batch import Predictions
-from poise.evaluator import Evaluator, Subject
+from poise.evaluator import Evaluator, Findings, Subject
 from poise.metrics import Accuracy, Brier, CalibrationError, ClassAccuracy, NegativeLogLikelihood
 from poise.predictions import predict
 
@@ -24,7 +24,7 @@ class Clean(Evaluator):
     def __init__(self, bins: Annotated[int, Ge(1)] = 15) -> None:
         self.bins = bins
 
-    def evaluate(self, subject: Subject) -> dict[str, float]:
+    def evaluate(self, subject: Subject) -> Findings:
         """`<split>/<metric>` before calibration and `<split>/<calibrator>/<metric>` after each calibrator."""
         metrics: dict[str, float] = {}
         for split, data in subject.tests():
@@ -35,7 +35,7 @@ class Clean(Evaluator):
                 metrics |= _by_part(prefix, "class", subject.splits.class_names, column.logits, column.label)
                 if column.group is not None:
                     metrics |= _by_group(prefix, _group_names(subject), column)
-        return metrics
+        return Findings(metrics)
 
     def _scores(self, seen: Predictions) -> dict[str, float]:
         measures = {
