@@ -16,7 +16,7 @@ import lightning as L
 from torch import nn
 
 from poise import checkpoint, saving
-from poise.batch import Predictions
+from poise.assessment import calibrate, evaluate
 from poise.build import Built
 from poise.calibrator import Calibrator
 from poise.config import Config, Entry, to_yaml, written
@@ -25,13 +25,11 @@ from poise.data.dataset import Splits
 from poise.data.source import DataSource
 from poise.distributed import Ranks, current_ranks, strategy
 from poise.errors import UserError
-from poise.evaluator import Findings, Subject
+from poise.evaluator import Subject
 from poise.given import OBJECT, Objects, config_of
 from poise.last_words import last_words
 from poise.launching import launch, under_launcher
-from poise.models.classifier import Classifier
 from poise.module import TrainingModule
-from poise.predictions import predict
 from poise.predictor import Card, Predictor
 from poise.recipe import Recipe
 from poise.report import render
@@ -169,8 +167,9 @@ def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker) -> Resu
     finished = _fit(built, directory, tracker)
     ranks = current_ranks()
     metrics = _after_fit(finished, built, directory, ranks)
-    calibrators = _calibrate(finished, built, ranks)
-    metrics |= _evaluate(finished, built, calibrators, ranks).metrics
+    subject = _subject(finished, built, ranks)
+    calibrators = calibrate(subject, built.calibrators)
+    metrics |= evaluate(subject, calibrators, built.evaluators).metrics
     if ranks.rank == 0:
         _ship(finished, built, calibrators, directory)
         table = render(metrics, list(calibrators))
@@ -272,37 +271,9 @@ def _after_fit(finished: TrainingModule, built: Built, directory: RunDirectory, 
     return metrics
 
 
-def _calibrate(finished: TrainingModule, built: Built, ranks: Ranks) -> dict[str, Calibrator]:
-    """Fit each calibrator on the calibration split, which nothing else has seen."""
-    if not built.calibrators:
-        return {}
-    held_out = predict(finished.model, built.splits.calibration, ranks)
-    unlabelled = _unlabelled(finished.model, built.splits, ranks)
-    calibrators: dict[str, Calibrator] = {}
-    for alias, calibrator in built.calibrators.items():
-        if "unlabelled" in calibrator.needs and unlabelled is None:
-            raise UserError(f"{alias} needs unlabelled data: give the data a stream called `unlabelled`")
-        calibrators[alias] = calibrator.fit(held_out, unlabelled)
-        log.info("fitted %s on %d examples", alias, len(held_out.label))
-    return calibrators
-
-
-def _unlabelled(model: Classifier, splits: Splits, ranks: Ranks) -> Predictions | None:
-    stream = splits.streams.get("unlabelled")
-    return None if stream is None else predict(model, stream, ranks)
-
-
-def _evaluate(finished: TrainingModule, built: Built, calibrators: Mapping[str, Calibrator], ranks: Ranks) -> Findings:
-    subject = Subject(
-        finished.model,
-        built.splits,
-        built.threat,
-        calibrators,
-        ranks,
-        built.config.seed,
-        progress_bar(shown=built.config.trainer.progress and ranks.rank == 0),
-    )
-    return Findings.merged(evaluator.evaluate(subject) for evaluator in built.evaluators)
+def _subject(finished: TrainingModule, built: Built, ranks: Ranks) -> Subject:
+    progress = progress_bar(shown=built.config.trainer.progress and ranks.rank == 0)
+    return Subject(finished.model, built.splits, built.threat, ranks=ranks, seed=built.config.seed, progress=progress)
 
 
 def _ship(
