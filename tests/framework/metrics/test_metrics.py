@@ -259,3 +259,26 @@ def test_class_accuracy_of_another_number_of_classes_is_refused() -> None:
 def test_no_bins_are_refused() -> None:
     with pytest.raises(UserError, match="num_bins=0 is not a number >= 1"):
         CalibrationError(num_bins=0)
+
+
+def test_bins_hold_what_the_error_is_made_of() -> None:
+    logits, labels = draw(7, 300)
+    metric = CalibrationError(num_bins=12)
+    metric.update(logits, labels)
+    bins = metric.bins
+    confidence, right = logits.softmax(-1).amax(-1).numpy(), (logits.argmax(-1) == labels).numpy()
+    held = [(confidence > b / 12) & (confidence <= (b + 1) / 12) for b in range(12)]
+    assert bins.counts.tolist() == [int(member.sum()) for member in held]
+    for b, member in enumerate(held):
+        expected = (confidence[member].mean(), right[member].mean()) if member.any() else (math.nan, math.nan)
+        np.testing.assert_allclose((bins.confidence[b], bins.accuracy[b]), expected, rtol=0, atol=1e-12)
+    weighted = (bins.counts * bins.gaps).nansum() / bins.counts.sum()
+    torch.testing.assert_close(weighted, metric.compute(), rtol=0, atol=1e-14)
+
+
+def test_bins_stay_as_they_were_when_more_examples_come() -> None:
+    metric = CalibrationError()
+    metric.update(*draw(0, 10))
+    before = metric.bins
+    metric.update(*draw(1, 10))
+    assert (int(before.counts.sum()), int(metric.bins.counts.sum())) == (10, 20)
