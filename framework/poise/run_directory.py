@@ -37,6 +37,7 @@ class RunDirectory:
         self.path = path
         self.config = path / "config.yaml"
         self.report = path / "report.json"
+        self.curves = path / "curves.jsonl"
         self.checkpoints = path / "checkpoints"
         self.predictor = path / "predictor"
         self.tables = path / "tables"

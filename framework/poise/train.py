@@ -20,21 +20,24 @@ from poise.assessment import calibrate, evaluate
 from poise.build import Built
 from poise.calibrator import Calibrator
 from poise.config import Config, Entry, to_yaml, written
-from poise.console import EpochLog, progress_bar, progress_callback, say, without_chatter
+from poise.console import EpochLog, progress_callback, without_chatter
 from poise.data.dataset import Splits
 from poise.data.source import DataSource
 from poise.distributed import Ranks, current_ranks, strategy
 from poise.errors import UserError
 from poise.evaluator import Subject
 from poise.given import OBJECT, Objects, config_of
+from poise.history import History
 from poise.last_words import last_words
 from poise.launching import launch, under_launcher
 from poise.module import TrainingModule
 from poise.predictor import Card, Predictor
+from poise.progress import progress_bar, say
 from poise.recipe import Recipe
 from poise.report import render
 from poise.run_directory import RunDirectory, default_path, logged
 from poise.tables import write_table
+from poise.tracking.curves import Curves
 from poise.tracking.tracker import NoTracker, send_rest, tracked
 from poise.watch import NonFiniteLoss
 
@@ -243,12 +246,12 @@ def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker) -> L.Tra
         sync_batchnorm=settings.sync_batchnorm,
         callbacks=[
             EpochLog(),
-            *tracker.callbacks(),
+            Curves([History(directory.curves).append, *tracker.writes()], tracking.every),
             saving.Saver(directory.checkpoints, built.selection, settings.checkpoint_every),
             *progress_callback(settings.progress),
         ],
         logger=False,
-        log_every_n_steps=None if tracking.name == "none" else tracking.every,  # on all ranks: it reduces
+        log_every_n_steps=tracking.every,  # on all ranks: it reduces
         enable_progress_bar=settings.progress and sys.stderr.isatty(),
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -14,15 +14,17 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Callback
 from measure import HEADER, Meter, Ratio, Turns, interleave
 from programs import CLASSES, SGD, Job, Metered
 
 from poise import TrainingModule
 from poise.config import compose, to_yaml
 from poise.console import without_chatter
+from poise.history import History
 from poise.run_directory import RunDirectory
-from poise.tracking.curves import Curves
-from poise.tracking.tracker import NoTracker, Tracker, tracked
+from poise.tracking.curves import Curves, Write
+from poise.tracking.tracker import NoTracker, tracked
 
 JOB = Job(side=16, width=24, batch_size=128, steps=21, turns=40)
 
@@ -31,15 +33,19 @@ ACCOUNT = """\
 | --- | --- | --- | --- | --- |"""
 
 
-def untracked(job: Job, meter: Meter) -> None:
-    """A run's training without a tracker."""
-    _train(job, meter, NoTracker(), every=None)
+def unlogged(job: Job, meter: Meter) -> None:
+    """A training whose values nobody takes."""
+    _train(job, meter, [], every=None)
 
 
 def to_mlflow(job: Job, folder: Path, every: int, meter: Meter) -> None:
-    """The same with one, whose writer sends to an SQLite database meanwhile."""
+    """A run's, whose curves go to a file and to a tracker's writer, which sends to an SQLite database meanwhile."""
     with _tracker(folder, every) as tracker:
-        _train(job, meter, tracker, every)
+        _train(job, meter, [Curves(_writes(folder, tracker), every)], every)
+
+
+def _writes(folder: Path, tracker: NoTracker) -> list[Write]:
+    return [History(folder / "curves.jsonl").append, *tracker.writes()]
 
 
 @contextmanager
@@ -52,7 +58,7 @@ def _tracker(folder: Path, every: int) -> Iterator[NoTracker]:
         yield tracker
 
 
-def _train(job: Job, meter: Meter, tracker: NoTracker, every: int | None) -> None:
+def _train(job: Job, meter: Meter, callbacks: list[Callback], every: int | None) -> None:
     def optimizer(parameters: Any) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, **SGD)
 
@@ -62,7 +68,7 @@ def _train(job: Job, meter: Meter, tracker: NoTracker, every: int | None) -> Non
             limit_val_batches=0,
             accelerator="cpu",
             devices=1,
-            callbacks=tracker.callbacks(),
+            callbacks=callbacks,
             logger=False,
             log_every_n_steps=every,
             enable_checkpointing=False,
@@ -76,23 +82,24 @@ def _train(job: Job, meter: Meter, tracker: NoTracker, every: int | None) -> Non
 
 
 def compare(job: Job, every: int) -> Ratio:
-    """A tracked run over an untracked one, by turns. The writer is at work in the turns of both."""
+    """A tracked run over one whose values nobody takes, by turns. The writer is at work in the turns of both."""
     with tempfile.TemporaryDirectory() as folder:
-        programs = {"tracked": partial(to_mlflow, job, Path(folder), every), "untracked": partial(untracked, job)}
+        programs = {"tracked": partial(to_mlflow, job, Path(folder), every), "unlogged": partial(unlogged, job)}
         times = interleave(programs, job.steps)
-    return Ratio(f"tracked, every {every} ({job})", "untracked", times["tracked"], times["untracked"])
+    return Ratio(f"tracked, every {every} ({job})", "unlogged", times["tracked"], times["unlogged"])
 
 
 class Clocked(Curves):
     """Curves that know what they and the writer cost, in seconds of a processor.
 
     Args:
-        tracker: of the run.
+        writes: of the run.
+        every: optimiser steps between two points.
         first: step from which on it counts: the run is made by then, and MLflow imported.
     """
 
-    def __init__(self, tracker: Tracker, first: int) -> None:
-        super().__init__(tracker.spool.metrics, tracker.config.tracking.every)
+    def __init__(self, writes: list[Write], every: int, first: int) -> None:
+        super().__init__(writes, every)
         self.own, self._first = 0.0, first
         self._clock = time.pthread_getcpuclockid(thread_named("poise-tracking").ident or 0)
 
@@ -130,10 +137,8 @@ def account(job: Job, every: int) -> str:
     """What each thread spends on tracking; the first third of the steps, in which MLflow is imported, is left out."""
     steps = job.steps * (job.turns + 1)
     with tempfile.TemporaryDirectory() as folder, _tracker(Path(folder), every) as tracker:
-        assert isinstance(tracker, Tracker)
-        clocked = Clocked(tracker, steps // 3)
-        tracker.callbacks = lambda: [clocked]  # type: ignore[method-assign]
-        _train(job, Meter("", Turns([""]), job.steps), tracker, every)
+        clocked = Clocked(_writes(Path(folder), tracker), every, steps // 3)
+        _train(job, Meter("", Turns([""]), job.steps), [clocked], every)
         return clocked.row(steps - steps // 3)
 
 

@@ -1,6 +1,6 @@
 """Training curves: what a run logs, every so many steps and after each validation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -8,20 +8,22 @@ from lightning.pytorch.callbacks import Callback
 
 from poise.tracking.facts import name_of
 
+Write = Callable[[Mapping[str, float], int], None]  # takes values by name, and the number of optimiser steps done
+
 
 class Curves(Callback):
-    """Gives what the module logs to a function.
+    """Gives what the module logs to functions, on the rank that writes.
 
     A callback that comes before the one that saves, and no logger: Lightning calls loggers after it has saved, so a
     run killed in between would go on behind a step that nobody has noted.
 
     Args:
-        write: takes values by name, and the number of optimiser steps done.
+        writes: each is given all values.
         every: optimiser steps between two points.
     """
 
-    def __init__(self, write: Callable[[Mapping[str, float], int], None], every: int) -> None:
-        self._write, self._every = write, every
+    def __init__(self, writes: Sequence[Write], every: int) -> None:
+        self._writes, self._every = writes, every
         self._written = 0
         self._names: dict[str, str] = {}
 
@@ -37,9 +39,12 @@ class Curves(Callback):
         self._pass_on(trainer, "val/")
 
     def _pass_on(self, trainer: L.Trainer, prefix: str) -> None:
+        if trainer.global_rank:
+            return
         logged = trainer.callback_metrics
         values = {self._name(name): float(value) for name, value in logged.items() if name.startswith(prefix)}
-        self._write(values | {"epoch": float(trainer.current_epoch)}, trainer.global_step)
+        for write in self._writes:
+            write(values | {"epoch": float(trainer.current_epoch)}, trainer.global_step)
 
     def _name(self, name: str) -> str:
         if name not in self._names:

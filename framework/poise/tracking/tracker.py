@@ -20,7 +20,7 @@ from poise.tracking.spool import Spool, read_state
 from poise.tracking.writer import Writer
 
 if TYPE_CHECKING:
-    from lightning.pytorch.callbacks import Callback
+    from poise.tracking.curves import Write
 
 log = logging.getLogger("poise")
 
@@ -31,8 +31,8 @@ THEIRS = r"(mlflow|sqlalchemy|alembic|pydantic|requests|urllib3|git)(\..*)?$"  #
 class NoTracker:
     """Tracks nothing: what runs have that are not tracked, and ranks other than the first."""
 
-    def callbacks(self) -> "list[Callback]":
-        """What the trainer has to call, before it saves."""
+    def writes(self) -> "list[Write]":
+        """What takes the training's values."""
         return []
 
     def report(self, metrics: Mapping[str, float], table: str) -> None:
@@ -62,11 +62,9 @@ class Tracker(NoTracker):
             self.spool.mark("RUNNING")
         self.writer.start()
 
-    def callbacks(self) -> "list[Callback]":
-        """One that writes curves into the spool."""
-        from poise.tracking.curves import Curves
-
-        return [Curves(self.spool.metrics, self.config.tracking.every)]
+    def writes(self) -> "list[Write]":
+        """The spool."""
+        return [self.spool.metrics]
 
     def report(self, metrics: Mapping[str, float], table: str) -> None:
         """Track the final metrics, and the table as the run's description.
