@@ -1,15 +1,13 @@
-"""What a person sees while a run goes on."""
+"""What a person sees while a model trains."""
 
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
-
-from poise.evaluator import Progress, no_progress
 
 log = logging.getLogger("poise")
 
@@ -55,30 +53,6 @@ def without_chatter() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def say(text: str) -> None:
-    """Tell the person who started the run."""
-    print(text, flush=True)
-
-
 def progress_callback(shown: bool) -> list[Callback]:
     """The progress bar of the training, where a terminal can show it."""
     return [RichProgressBar(refresh_rate=5, leave=True)] if shown and sys.stderr.isatty() else []
-
-
-def progress_bar(shown: bool) -> Progress:
-    """A progress bar for evaluations, where a terminal can show it."""
-    return _bar if shown and sys.stderr.isatty() else no_progress
-
-
-def _bar(title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-    return _drawn(title, total)
-
-
-@contextmanager
-def _drawn(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda done: bar.advance(task, done)
