@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from poise import fit
 from poise.data.dataset import Arrays, Splits
-from poise.train import Result
+from poise.result import Result
 
 CLASSES, GROUPS = 3, 2
 

@@ -20,7 +20,7 @@ _HOMES = {
     "Recipe": "poise.recipe",
     "RecipeStack": "poise.stack",
     "Refusal": "poise.rules",
-    "Result": "poise.train",
+    "Result": "poise.result",
     "Splits": "poise.data.dataset",
     "Step": "poise.step",
     "Subject": "poise.evaluator",

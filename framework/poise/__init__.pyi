@@ -16,10 +16,10 @@ from poise.predictor import Predictor as Predictor
 from poise.recipe import Passes as Passes
 from poise.recipe import Recipe as Recipe
 from poise.recipe import Task as Task
+from poise.result import Result as Result
 from poise.rules import Refusal as Refusal
 from poise.stack import RecipeStack as RecipeStack
 from poise.step import Step as Step
-from poise.train import Result as Result
 from poise.train import fit as fit
 
 __version__: str

@@ -1,8 +1,7 @@
 """From a config, and what was given as objects, to what trains: data, model, stack, module."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,20 +9,16 @@ import torch
 
 from poise import registry
 from poise.assembly import overrides
-from poise.attacks.threat import Threat
 from poise.calibrator import Calibrator
 from poise.config import Config, Entry
-from poise.data.dataset import Splits
 from poise.data.module import DataModule
 from poise.distributed import check_strategy
 from poise.errors import UserError, nearest
 from poise.evaluator import Evaluator
 from poise.given import Objects
-from poise.models.classifier import Classifier
-from poise.models.lookup import build as build_model
 from poise.module import TrainingModule
+from poise.parts import load_model, load_splits, make, threat_of
 from poise.stack import RecipeStack
-from poise.step import key
 from poise.tables import read_table
 
 log = logging.getLogger("poise")
@@ -34,13 +29,10 @@ class Built:
 
     def __init__(self, config: Config, objects: Objects) -> None:
         self.config = config
-        self.splits = objects.data or _splits(config)
-        with _seeded(config.seed, "model"):
-            self.model = _model(config, objects, self.splits)
+        self.splits = load_splits(config, objects)
+        self.model = load_model(config, objects, self.splits)
         recipes = {alias: objects.recipes.get(alias) or make("recipe", entry) for alias, entry in config.recipe.items()}
-        low, high = self.splits.valid_range or (None, None)
-        self.threat = Threat(config.threat.name, float(config.threat.eps or 0.0), low, high)
-        self.threat.check(torch.empty(1, *self.splits.input_shape))
+        self.threat = threat_of(config, self.splits)
         self.stack = RecipeStack(recipes)
         self.calibrators: dict[str, Calibrator] = {a: make("calibrator", e) for a, e in config.calibration.items()}
         self.evaluators: list[Evaluator] = [make("evaluator", entry) for entry in config.evaluation.values()]
@@ -130,38 +122,6 @@ class Built:
             )
 
 
-def make(kind: str, entry: Entry) -> Any:
-    """The object that an entry of the config names."""
-    return registry.build(kind, entry.name, **entry.params)
-
-
-def _splits(config: Config) -> Splits:
-    """What the source loads, as its wrappers make it, one after the other."""
-    splits = _checked("data", config.data.name, make("data", config.data).load(config.seed))
-    for alias, entry in config.data.wrappers.items():
-        splits = _checked("wrapper", entry.name, make("wrapper", entry).wrap(splits, key(config.seed, "data", alias)))
-    return splits
-
-
-def _checked(kind: str, name: str, made: Any) -> Splits:
-    if not isinstance(made, Splits):
-        raise UserError(f"the {kind} {name} gives a {type(made).__name__}: it has to give poise.data.dataset.Splits.")
-    return made
-
-
 def _bound(kind: str, entry: Entry) -> Callable[[Any], Any]:
     """A registered function with its parameters filled in."""
     return partial(registry.load(registry.find(kind, entry.name)), **entry.params)
-
-
-def _model(config: Config, objects: Objects, splits: Splits) -> Classifier:
-    source = objects.model or registry.load(registry.find("model", config.model.name))
-    parameters = {} if objects.model is not None else config.model.params
-    return build_model(source, splits.num_classes, splits.input_shape, **parameters)
-
-
-@contextmanager
-def _seeded(*parts: object) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(*parts))
-        yield

@@ -151,6 +151,19 @@ def logged(path: Path) -> Iterator[None]:
         handler.close()
 
 
+@contextmanager
+def failures_logged() -> Iterator[None]:
+    """Write into the log where a run failed: to see it again would take the run once more."""
+    try:
+        yield
+    except UserError as error:
+        log.error("%s", error)
+        raise
+    except Exception:
+        log.exception("the run failed")
+        raise
+
+
 class _Redacted(logging.Formatter):
     """Lines without secrets, nor are there any in what an exception says."""
 

@@ -5,9 +5,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,18 @@ from poise.data.source import DataSource
 from poise.distributed import Ranks, current_ranks, strategy
 from poise.errors import UserError
 from poise.evaluator import Subject
-from poise.given import OBJECT, Objects, config_of
+from poise.given import Objects, config_of
 from poise.history import History
 from poise.last_words import last_words
 from poise.launching import launch, under_launcher
 from poise.module import TrainingModule
+from poise.parts import described
 from poise.predictor import Card, Predictor
 from poise.progress import progress_bar, say
 from poise.recipe import Recipe
 from poise.report import render
-from poise.run_directory import RunDirectory, default_path, logged
+from poise.result import Result
+from poise.run_directory import RunDirectory, default_path, failures_logged, logged
 from poise.tables import write_table
 from poise.tracking.curves import Curves
 from poise.tracking.tracker import NoTracker, send_rest, tracked
@@ -44,19 +46,6 @@ from poise.watch import NonFiniteLoss
 INTERRUPTED = 130  # exit code, as a shell has it
 
 log = logging.getLogger("poise")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run came to.
-
-    Args:
-        metrics: every final metric by name, such as `test/accuracy` and `test/temperature_scaling/ece`.
-        path: of the run's directory; `Predictor.load(path)` loads what it ships.
-    """
-
-    metrics: dict[str, float]
-    path: Path
 
 
 def fit(
@@ -117,7 +106,7 @@ def run(config: Config, objects: Objects | None = None) -> Result:
         with (
             logged(directory.log) if _first() else nullcontext(),
             tracked(config, directory, first=_first()) as tracker,
-            _failures_logged(),
+            failures_logged(),
         ):
             return _run_here(built, directory, tracker)
 
@@ -125,19 +114,6 @@ def run(config: Config, objects: Objects | None = None) -> Result:
 def _continuing(config: Config) -> str:
     """What is written continues the run."""
     return to_yaml(replace(config, resume="auto"))
-
-
-@contextmanager
-def _failures_logged() -> Iterator[None]:
-    """Write into the log where a run failed: to see it again would take the run once more."""
-    try:
-        yield
-    except UserError as error:
-        log.error("%s", error)
-        raise
-    except Exception:
-        log.exception("the run failed")
-        raise
 
 
 def _refuse_resharding(config: Config, directory: RunDirectory) -> None:
@@ -290,10 +266,10 @@ def _ship(
         input_shape=built.splits.input_shape,
         class_names=built.splits.class_names,
         valid_range=built.splits.valid_range,
-        model=_described(built.config.model),
-        head=None if linear or head_owner == "plain" else _described(_entry(built, head_owner)),
+        model=described(built.config.model),
+        head=None if linear or head_owner == "plain" else described(_entry(built, head_owner)),
         linear_head=linear and head_owner != "plain",
-        calibrator=None if alias is None else _described(built.config.calibration[alias]),
+        calibrator=None if alias is None else described(built.config.calibration[alias]),
     )
     Predictor(finished.model, card, None if alias is None else calibrators[alias]).save(directory.predictor)
 
@@ -301,10 +277,6 @@ def _ship(
 def _entry(built: Built, alias: str) -> Entry:
     """A member's entry in the config, where one that an object brought does not stand."""
     return built.config.recipe.get(alias) or Entry(*written(built.stack.members[alias]))
-
-
-def _described(entry: Entry) -> dict[str, Any] | None:
-    return None if entry.name.startswith(f"{OBJECT}:") else {"name": entry.name, "parameters": dict(entry.params)}
 
 
 def _sharded(built: Built) -> bool:

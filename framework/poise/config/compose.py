@@ -17,10 +17,10 @@ from poise.config.schema import (
     DEFAULT_NAMES,
     GROUPS,
     SCALARS,
-    SINGLE,
     Config,
     DataConfig,
     Entry,
+    ModelConfig,
 )
 from poise.config.stacking import check_stack
 
@@ -71,7 +71,7 @@ def from_yaml(text: str, source: str = "", checks: Sequence[Check] = CHECKS) -> 
     """
     draft = Draft()
     layer = from_file(read_text(text, source or "the YAML text", draft), source, draft.mistake)
-    return _composed(draft, [layer], checks)
+    return composed(draft, [layer], checks)
 
 
 def explained(
@@ -101,10 +101,15 @@ def _with_file(draft: Draft, top: Layer, checks: Sequence[Check]) -> Config:
     values = dict(top.values)
     path = values.pop("config", None)
     file = [] if path is None else [from_file(read_file(str(path), draft), str(path), draft.mistake)]
-    return _composed(draft, [*file, replace(top, values=values)], checks)
+    return composed(draft, [*file, replace(top, values=values)], checks)
 
 
-def _composed(draft: Draft, layers: Sequence[Layer], checks: Sequence[Check]) -> Config:
+def composed(draft: Draft, layers: Sequence[Layer], checks: Sequence[Check]) -> Config:
+    """The config of layers, the lowest first, looked at by `ALWAYS` and further checks.
+
+    Raises:
+        ConfigErrors: all mistakes, those that the draft has already among them.
+    """
     for layer in with_values(draft, with_presets(draft, layers), _tree):
         draft.add(layer)
     config = _config(draft)
@@ -125,7 +130,7 @@ def _tree(layers: Sequence[Layer]) -> dict[str, Any]:
 def _config(draft: Draft) -> Config:
     recipe, calibration = _recipes(draft)
     data = _data(draft)
-    model, optimizer, schedule = (_single(draft, group) for group in SINGLE)
+    model, optimizer, schedule = _model(draft), _single(draft, "optimizer"), _single(draft, "schedule")
     evaluation = _list(draft, "evaluation", "evaluator")
     groups = _groups(draft)
     config = Config(
@@ -215,6 +220,13 @@ def _list(draft: Draft, group: str, kind: str) -> dict[str, Entry]:
     return entries
 
 
+def _model(draft: Draft) -> ModelConfig:
+    """The model, its parameters at `model.parameter`, and what a config says of every model."""
+    own = draft.fields(ModelConfig, "model", only=registry.KINDS["model"].reserved)
+    entry = _single(draft, "model")
+    return ModelConfig(entry.name, entry.params, **own)
+
+
 def _single(draft: Draft, group: str) -> Entry:
     name = draft.value(f"{group}.name", str, DEFAULT_NAMES[group])
     record = look_up(draft, f"{group}={shown(name)}", [group], name)
@@ -222,7 +234,8 @@ def _single(draft: Draft, group: str) -> Entry:
         draft.ignore(group)
         return Entry(name)
     params = draft.parameters(group, record, {})
-    draft.refuse_unknown(group, record.address, [p.name for p in record.parameters])
+    known = [*(p.name for p in record.parameters), *registry.KINDS[group].reserved]
+    draft.refuse_unknown(group, record.address, known)
     return Entry(record.name, params)
 
 

@@ -14,10 +14,11 @@ from tracked_runs import statuses, steps, stored_twice
 from poise.batch import Batch, Outcome
 from poise.config import from_yaml, parse, to_mapping
 from poise.recipe import Recipe
+from poise.result import Result
 from poise.step import Step
 from poise.tracking import facts
 from poise.tracking.spool import read_state
-from poise.train import Result, run
+from poise.train import run
 from small_runs import small_fit
 
 TRACKED = {"name": "mlflow", "every": 2}

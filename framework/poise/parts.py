@@ -1,0 +1,62 @@
+"""The single things that a config names: data, model, threat, and whatever the registry makes."""
+
+from typing import Any
+
+import torch
+
+from poise import registry
+from poise.attacks.threat import Threat
+from poise.config import Config, Entry
+from poise.data.dataset import Splits
+from poise.errors import UserError
+from poise.given import OBJECT, Objects
+from poise.models.classifier import Classifier
+from poise.models.lookup import build as build_model
+from poise.step import key
+
+
+def make(kind: str, entry: Entry) -> Any:
+    """The object that an entry of the config names."""
+    return registry.build(kind, entry.name, **entry.params)
+
+
+def load_splits(config: Config, objects: Objects) -> Splits:
+    """The data: given, or what the source loads, as its wrappers make it one after the other."""
+    if objects.data is not None:
+        return objects.data
+    splits = _checked("data", config.data.name, make("data", config.data).load(config.seed))
+    for alias, entry in config.data.wrappers.items():
+        splits = _checked("wrapper", entry.name, make("wrapper", entry).wrap(splits, key(config.seed, "data", alias)))
+    return splits
+
+
+def _checked(kind: str, name: str, made: Any) -> Splits:
+    if not isinstance(made, Splits):
+        raise UserError(f"the {kind} {name} gives a {type(made).__name__}: it has to give poise.data.dataset.Splits.")
+    return made
+
+
+def load_model(config: Config, objects: Objects, splits: Splits) -> Classifier:
+    """The model, given or named, that fits the data; fresh weights are keyed by the seed."""
+    source = objects.model or registry.load(registry.find("model", config.model.name))
+    parameters = {} if objects.model is not None else config.model.params
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(config.seed, "model"))
+        return build_model(source, splits.num_classes, splits.input_shape, **parameters)
+
+
+def threat_of(config: Config, splits: Splits) -> Threat:
+    """What an attacker may do to the data.
+
+    Raises:
+        UserError: a threat that inputs of their shape cannot be under.
+    """
+    low, high = splits.valid_range or (None, None)
+    threat = Threat(config.threat.name, float(config.threat.eps or 0.0), low, high)
+    threat.check(torch.empty(1, *splits.input_shape))
+    return threat
+
+
+def described(entry: Entry) -> dict[str, Any] | None:
+    """An entry as a predictor's card has it; None for somebody's own object."""
+    return None if entry.name.startswith(f"{OBJECT}:") else {"name": entry.name, "parameters": dict(entry.params)}
