@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -11,9 +11,10 @@ from poise.errors import UserError
 
 
 class LogitsMetric(Metric):
-    """A metric whose states are sums over examples: in float64, or counts in int64, added up over ranks.
+    """A metric whose states are sums over examples, in float64, or counts in int64, added up over ranks.
 
-    Updates and merges in any order give the same number up to rounding. Without any example it is nan.
+    Where sums do not tell enough, a state is a value for each example, gathered from the ranks. Updates and merges
+    in any order give the same number up to rounding. Without any example it is nan.
     """
 
     is_differentiable = False
@@ -22,6 +23,7 @@ class LogitsMetric(Metric):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.compute_with_cache = False  # `merge_state` leaves the cache as it was
+        self.set_dtype(torch.float64)  # of what a rank without examples adds to gathered values
 
     @property
     def update_called(self) -> bool:
@@ -35,6 +37,20 @@ class LogitsMetric(Metric):
     def add_count(self, name: str, *shape: int) -> None:
         """A state of int64 zeros."""
         self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def add_values(self, name: str) -> None:
+        """A state of one float64 value for each example: `append` adds to it, `values` gives it."""
+        self.add_state(name, [], dist_reduce_fx="cat")
+
+    def append(self, name: str, values: Float[Tensor, " B"]) -> None:
+        """Add values to a state of values."""
+        getattr(self, name).append(values)
+
+    def values(self, name: str) -> Float[Tensor, " N"]:
+        """All values of a state so far; torchmetrics has one tensor of it once ranks have met, else a list."""
+        state = getattr(self, name)
+        parts = [state] if isinstance(state, Tensor) else state
+        return torch.cat([torch.zeros(0, dtype=torch.float64, device=self.device), *parts])
 
 
 def check_shapes(logits: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:

@@ -1,20 +1,20 @@
-"""Confidences in bins of equal width."""
+"""What bins of confidences hold."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from poise.errors import UserError
-from poise.metrics.base import LogitsMetric, check_shapes
+from poise.metrics.base import LogitsMetric
 
 
 @dataclass(frozen=True)
 class Bins:
-    """What bins hold.
+    """Examples by how confident the prediction is.
 
     Args:
         counts: examples in each bin.
@@ -26,17 +26,26 @@ class Bins:
     confidence: Float[Tensor, " B"]
     accuracy: Float[Tensor, " B"]
 
+    @classmethod
+    def of_sums(cls, counts: Int[Tensor, " B"], confidence: Float[Tensor, " B"], correct: Tensor) -> "Bins":
+        """The bins with these sums over their examples."""
+        return cls(counts.clone(), confidence / counts, correct.double() / counts)
+
     @property
     def gaps(self) -> Float[Tensor, " B"]:
         """How far confidence is from accuracy in each bin; nan where there are no examples."""
         return (self.confidence - self.accuracy).abs()
 
+    @property
+    def error(self) -> Float[Tensor, ""]:
+        """The mean of the gaps over examples: `sum_b n_b / N * |confidence_b - accuracy_b|`; nan without any."""
+        return torch.where(self.counts > 0, self.counts * self.gaps, 0.0).sum() / self.counts.sum()
+
 
 class BinnedMetric(LogitsMetric):
-    """A metric on the predicted class's confidence and correctness, added up in bins of equal width.
+    """A metric on the confidence and correctness of the predicted class, bin by bin.
 
-    Bin b of B holds the confidences in (b/B, (b+1)/B], the first one also 0. The prediction is the lowest class
-    among those with the largest logit.
+    The prediction is the lowest class among those with the largest logit.
 
     Args:
         num_bins: number of bins, >= 1.
@@ -47,40 +56,25 @@ class BinnedMetric(LogitsMetric):
     """
 
     higher_is_better = False
-    counts: Tensor
-    confidence: Tensor
-    correct: Tensor
 
     def __init__(self, num_bins: int = 15, **options: Any) -> None:
         super().__init__(**options)
         check_num_bins(num_bins)
         self.num_bins = num_bins
-        self.add_count("counts", num_bins)
-        self.add_sum("confidence", num_bins)
-        self.add_count("correct", num_bins)
-
-    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
-        """Add examples: logits (never probabilities) and labels in 0…C-1."""
-        check_shapes(logits, labels)
-        confidence = logits.double().softmax(-1).amax(-1)
-        member = one_hot(bin_of(confidence, self.num_bins), self.num_bins)
-        self.counts += member.sum(0)
-        self.confidence += confidence @ member.double()
-        self.correct += member[logits.argmax(-1) == labels].sum(0)
 
     @property
     def bins(self) -> Bins:
-        """The bins of all examples so far, over all ranks as in `compute`."""
+        """The bins of all examples so far: over all ranks, as in `compute`, so it is asked for on all of them."""
         with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self.sync_on_compute):
-            return self._bins()
+            return self.binned()
 
-    def _bins(self) -> Bins:
+    @abstractmethod
+    def binned(self) -> Bins:
         """The bins of the states as they are."""
-        return Bins(self.counts.clone(), self.confidence / self.counts, self.correct.double() / self.counts)
 
 
 def bin_of(values: Float[Tensor, "..."], num_bins: int) -> Int[Tensor, "..."]:
-    """The bin in 0…num_bins-1 of each value in 0…1. A value on an edge k/num_bins belongs to the bin below."""
+    """The bin of each value in 0…1, of num_bins equal widths: (b/B, (b+1)/B], and 0 is in the first."""
     edges = torch.arange(1, num_bins, dtype=torch.float64, device=values.device) / num_bins
     return torch.bucketize(values, edges)
 

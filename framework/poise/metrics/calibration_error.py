@@ -1,17 +1,18 @@
-"""How far confidence is from accuracy."""
+"""How far confidence is from accuracy, in the mean."""
 
 from jaxtyping import Float
 from torch import Tensor
 
-from poise.metrics.bins import BinnedMetric
+from poise.metrics.equal_width import EqualWidthMetric
 
 
-class CalibrationError(BinnedMetric):
+class CalibrationError(EqualWidthMetric):
     """Expected calibration error of the predicted class, with bins of equal width; in 0…1.
 
     Naeini, Cooper, Hauskrecht: Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015.
     Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599, equation
-    3: `sum_b n_b / N * |confidence_b - accuracy_b|`.
+    3: `sum_b n_b / N * |confidence_b - accuracy_b|`. Bin b of B holds the confidences in (b/B, (b+1)/B], the
+    first one also 0. The prediction is the lowest class among those with the largest logit.
 
     Args:
         num_bins: number of bins, >= 1.
@@ -20,4 +21,4 @@ class CalibrationError(BinnedMetric):
 
     def compute(self) -> Float[Tensor, ""]:
         """The error over all examples so far."""
-        return (self.confidence - self.correct).abs().sum() / self.counts.sum()
+        return self.binned().error

@@ -15,7 +15,16 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from poise.errors import UserError
-from poise.metrics import Accuracy, Brier, CalibrationError, ClassAccuracy, NegativeLogLikelihood
+from poise.metrics import (
+    Accuracy,
+    Brier,
+    CalibrationError,
+    ClassAccuracy,
+    ClasswiseCalibrationError,
+    EqualMassCalibrationError,
+    MaximumCalibrationError,
+    NegativeLogLikelihood,
+)
 from ranks import Pair
 
 Rows = list[list[float]]
@@ -30,18 +39,54 @@ def first_largest(row: list[float]) -> int:
     return row.index(max(row))
 
 
+Scored = list[tuple[float, float]]  # what is said of examples, and what share of them it is true of
+
+
+def top_labels(rows: Rows, labels: list[int]) -> Scored:
+    return [(max(softmax(row)), first_largest(row) == y) for row, y in zip(rows, labels, strict=True)]
+
+
+def by_width(scored: Scored, bins: int) -> list[Scored]:
+    members: list[Scored] = [[] for _ in range(bins)]
+    for value, right in scored:
+        b = next(b for b in range(bins) if value <= (b + 1) / bins or b == bins - 1)
+        members[b].append((value, right))
+    return [held for held in members if held]
+
+
+def by_mass(scored: Scored, bins: int) -> list[Scored]:
+    members: list[Scored] = [[] for _ in range(bins)]
+    for i, (value, _) in enumerate(sorted(scored)):
+        tied = [right for other, right in scored if other == value]
+        members[i * bins // len(scored)].append((value, sum(tied) / len(tied)))
+    return [held for held in members if held]
+
+
+def gap(held: Scored) -> float:
+    return abs(sum(value for value, _ in held) - sum(right for _, right in held)) / len(held)
+
+
+def weighted(members: list[Scored], size: int) -> float:
+    return sum(len(held) / size * gap(held) for held in members)
+
+
 def naive_ece(rows: Rows, labels: list[int], bins: int = 15) -> float:
-    members: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
-    for row, label in zip(rows, labels, strict=True):
-        confidence = max(softmax(row))
-        b = next(b for b in range(bins) if confidence <= (b + 1) / bins or b == bins - 1)
-        members[b].append((confidence, first_largest(row) == label))
-    error = 0.0
-    for held in filter(None, members):
-        confidence = sum(c for c, _ in held) / len(held)
-        accuracy = sum(right for _, right in held) / len(held)
-        error += len(held) / len(rows) * abs(confidence - accuracy)
-    return error
+    return weighted(by_width(top_labels(rows, labels), bins), len(rows))
+
+
+def naive_equal_mass(rows: Rows, labels: list[int], bins: int = 15) -> float:
+    return weighted(by_mass(top_labels(rows, labels), bins), len(rows))
+
+
+def naive_maximum(rows: Rows, labels: list[int], bins: int = 15, least: int = 1) -> float:
+    return max((gap(held) for held in by_width(top_labels(rows, labels), bins) if len(held) >= least), default=math.nan)
+
+
+def naive_classwise(rows: Rows, labels: list[int], bins: int = 15) -> float:
+    one_class = [
+        [(softmax(row)[k], float(y == k)) for row, y in zip(rows, labels, strict=True)] for k in range(len(rows[0]))
+    ]
+    return sum(weighted(by_width(scored, bins), len(rows)) for scored in one_class) / len(one_class)
 
 
 def naive_nll(rows: Rows, labels: list[int]) -> float:
@@ -74,6 +119,12 @@ CASES: list[tuple[Callable[[], Metric], Callable[[Rows, list[int]], Any]]] = [
     (Brier, naive_brier),
     (Accuracy, naive_accuracy),
     (lambda: ClassAccuracy(4), naive_class_accuracy),
+    (EqualMassCalibrationError, naive_equal_mass),
+    (lambda: EqualMassCalibrationError(num_bins=4), lambda rows, labels: naive_equal_mass(rows, labels, 4)),
+    (lambda: MaximumCalibrationError(min_count=1), naive_maximum),
+    (lambda: MaximumCalibrationError(5, min_count=3), lambda rows, labels: naive_maximum(rows, labels, 5, 3)),
+    (lambda: ClasswiseCalibrationError(4), naive_classwise),
+    (lambda: ClasswiseCalibrationError(4, num_bins=3), lambda rows, labels: naive_classwise(rows, labels, 3)),
 ]
 cases = pytest.mark.parametrize(("make", "naive"), CASES)
 makers = pytest.mark.parametrize("make", [make for make, _ in CASES])
@@ -127,30 +178,45 @@ def test_merging_halves_equals_the_whole(make: Callable[[], Metric]) -> None:
     torch.testing.assert_close(first.compute(), whole.compute(), rtol=0, atol=1e-14)
 
 
-def of_part(number: int) -> Tensor:
-    """The metric of all ranks, of which the first has 30 examples and the other the remaining 71."""
+def of_part(number: int, size: int) -> Tensor:
+    """The metric of all ranks, of which the first has so many examples and the other the rest of 101."""
     logits, labels = draw(2, 101)
-    rows = slice(0, 30) if torch.distributed.get_rank() == 0 else slice(30, None)
+    rows = slice(0, size) if torch.distributed.get_rank() == 0 else slice(size, None)
     metric = CASES[number][0]()
-    metric.update(logits[rows], labels[rows])
+    if len(labels[rows]):
+        metric.update(logits[rows], labels[rows])
     return metric.compute()
 
 
+@pytest.mark.parametrize("size", [30, 101])
 @pytest.mark.parametrize("number", range(len(CASES)))
-def test_ranks_with_parts_have_the_value_of_the_whole(pair: Pair, number: int) -> None:
+def test_ranks_with_parts_have_the_value_of_the_whole(pair: Pair, number: int, size: int) -> None:
     whole = CASES[number][0]()
     whole.update(*draw(2, 101))
-    for value in pair.run(of_part, number):
+    for value in pair.run(of_part, number, size):
         torch.testing.assert_close(value, whole.compute(), rtol=0, atol=1e-14)
 
 
+def counted_of_part() -> tuple[list[int], int]:
+    """Examples in the bins of all ranks, and in the state of this one afterwards."""
+    metric = CalibrationError(num_bins=1)
+    metric.update(*draw(2, 10 + torch.distributed.get_rank()))
+    return metric.bins.counts.tolist(), int(metric.counts.sum())
+
+
+def test_bins_are_those_of_all_ranks(pair: Pair) -> None:
+    assert pair.run(counted_of_part) == [([21], 10), ([21], 11)]
+
+
 @makers
-def test_states_are_sums_over_ranks(make: Callable[[], Metric]) -> None:
+def test_states_are_added_up_or_gathered_over_ranks_and_never_narrow(make: Callable[[], Metric]) -> None:
     metric = make()
+    metric.update(*draw(0, 5, torch.float32))
     assert metric._defaults
-    for name, value in metric._defaults.items():
-        assert value.dtype in (torch.float64, torch.int64)
-        assert metric._reductions[name].__name__ == "dim_zero_sum"
+    for name, value in metric.metric_state.items():
+        gathered = isinstance(value, list)
+        assert metric._reductions[name].__name__ == ("dim_zero_cat" if gathered else "dim_zero_sum")
+        assert {part.dtype for part in (value if gathered else [value])} <= {torch.float64, torch.int64}
 
 
 @makers
@@ -251,14 +317,20 @@ def test_a_masked_label_has_an_infinite_score_and_a_finite_error() -> None:
     assert brier.compute() == 2
 
 
-def test_class_accuracy_of_another_number_of_classes_is_refused() -> None:
+@pytest.mark.parametrize("make", [ClassAccuracy, ClasswiseCalibrationError])
+def test_another_number_of_classes_is_refused(make: Callable[[int], Metric]) -> None:
     with pytest.raises(UserError, match="Logits of 4 classes, for num_classes=3"):
-        ClassAccuracy(3).update(*draw(0, 5))
+        make(3).update(*draw(0, 5))
 
 
 def test_no_bins_are_refused() -> None:
+    for make in (CalibrationError, EqualMassCalibrationError, MaximumCalibrationError):
+        with pytest.raises(UserError, match="num_bins=0 is not a number >= 1"):
+            make(num_bins=0)
     with pytest.raises(UserError, match="num_bins=0 is not a number >= 1"):
-        CalibrationError(num_bins=0)
+        ClasswiseCalibrationError(4, num_bins=0)
+    with pytest.raises(UserError, match="min_count=0 is not a number >= 1"):
+        MaximumCalibrationError(min_count=0)
 
 
 def test_bins_hold_what_the_error_is_made_of() -> None:

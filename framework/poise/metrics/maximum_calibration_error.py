@@ -1,0 +1,39 @@
+"""How far confidence is from accuracy, at the worst."""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from poise.errors import UserError
+from poise.metrics.equal_width import EqualWidthMetric
+
+
+class MaximumCalibrationError(EqualWidthMetric):
+    """The largest gap between confidence and accuracy over bins of equal width; in 0…1.
+
+    Naeini, Cooper, Hauskrecht: Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015:
+    `max_b |confidence_b - accuracy_b|`, with the bins of CalibrationError. A bin of few examples has a large gap
+    by chance (a lone example predicted right with confidence 0.2 has 0.8), so bins of fewer than `min_count` are
+    left out, where the paper takes all: that is min_count=1.
+
+    Args:
+        num_bins: number of bins, >= 1.
+        min_count: examples that a bin has to hold to count, >= 1. Where none holds so many the error is nan.
+        options: of torchmetrics.Metric.
+
+    Raises:
+        UserError: num_bins or min_count is smaller.
+    """
+
+    def __init__(self, num_bins: int = 15, min_count: int = 10, **options: Any) -> None:
+        super().__init__(num_bins, **options)
+        if min_count < 1:
+            raise UserError(f"min_count={min_count} is not a number >= 1.")
+        self.min_count = min_count
+
+    def compute(self) -> Float[Tensor, ""]:
+        """The largest gap over all examples so far."""
+        gaps = self.binned().gaps
+        held = gaps[self.counts >= self.min_count]
+        return held.amax() if len(held) else gaps.new_tensor(float("nan"))
