@@ -181,7 +181,7 @@ def _recipes(draft: Draft) -> tuple[dict[str, Entry], dict[str, Entry]]:
     if stray and calibration_level == level and not own:
         draft.mistake(f"recipe= names the calibrator {next(iter(stray))}, and calibration=none. Leave one of them out.")
     if not stray and not calibration_level:
-        own = read_names(draft, "calibration", ["calibrator"], _default_calibrators())
+        own = read_names(draft, "calibration", ["calibrator"], default_calibrators())
     elif calibration_level < level and stray:
         own = stray
         draft.origins["calibration.name"] = draft.origins["recipe.name"]
@@ -197,7 +197,8 @@ def _recipes(draft: Draft) -> tuple[dict[str, Entry], dict[str, Entry]]:
     return recipe, calibration
 
 
-def _default_calibrators() -> list[str]:
+def default_calibrators() -> list[str]:
+    """Names of those that are fitted where none is named."""
     found = registry.records("calibrator").values()
     return [record.name for record in found if record.attributes.get("default") is True] or ["none"]
 

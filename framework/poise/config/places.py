@@ -33,7 +33,7 @@ def table_file(where: str, name: str) -> Path:
             raise UserError(f"tables.{name}={where}: that run made no such table, only {known}.{nearest(name, made)}")
         return path / "tables" / f"{name}.npy"
     if not os.path.isfile(path):
-        raise UserError(f"tables.{name}={where}: there is no such file or run.{_nearest_file(path)}")
+        raise UserError(f"tables.{name}={where}: there is no such file or run.{nearest_file(path)}")
     return path
 
 
@@ -69,7 +69,7 @@ def _missing_files(kind: str, address: str, entry: Entry) -> Iterable[str]:
     for name in sorted(files):
         value = entry.params.get(name)
         if isinstance(value, str) and not os.path.exists(value):
-            yield f"{address}.{name}={value}: there is no such file.{_nearest_file(Path(value))}"
+            yield f"{address}.{name}={value}: there is no such file.{nearest_file(Path(value))}"
 
 
 def _look_at_tables(config: Config) -> Iterable[str]:
@@ -82,7 +82,7 @@ def _look_at_tables(config: Config) -> Iterable[str]:
             yield str(error)
 
 
-def _nearest_file(path: Path) -> str:
+def nearest_file(path: Path) -> str:
     """A file beside it of a name like it; or the first directory on the way that is not there."""
     missing = next((parent for parent in reversed(path.parents) if not os.path.exists(parent)), None)
     if missing is not None:
