@@ -1,0 +1,136 @@
+"""What drawings have in common: sizes, colours, axes without clutter, and how a picture is saved.
+
+Figures are made without pyplot and without rc settings, so nothing of a caller's matplotlib changes, and each is free
+when it is no longer held.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from poise.evaluator import Drawing
+
+INK, QUIET, GRID = "#222222", "#6b6b6b", "#e3e3e3"
+UNCALIBRATED = "#5f6b76"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's, told apart by everyone
+CLEAN, ATTACKED, WORST = "#0072b2", "#d55e00", "#b3001b"
+TITLE, LABEL, SMALL = 10.5, 9.0, 8.0  # points
+DPI = 160
+LONGEST_NAME = 28  # characters
+
+
+def figure(width: float, height: float) -> "Figure":
+    """An empty figure on white, sizes in inches, that lays itself out when it is saved."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
+
+
+def colour_of(column: int) -> str:
+    """The colour of a column of the report everywhere: 0 is uncalibrated, then the calibrators in order."""
+    return COLOURS[(column - 1) % len(COLOURS)] if column else UNCALIBRATED
+
+
+def tidy(axes: "Axes", grid: Literal["x", "y", "both"] = "both") -> None:
+    """Light grid behind the data on the axes named, two quiet spines, small ticks."""
+    axes.set_axisbelow(True)
+    axes.grid(axis=grid, color=GRID, linewidth=0.8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set(color=QUIET, linewidth=0.8)
+    axes.tick_params(colors=QUIET, labelcolor=INK, labelsize=SMALL, length=3, width=0.8)
+
+
+def name_axes(axes: "Axes", x: str = "", y: str = "") -> None:
+    """Name the axes that have a name: in words, never in formulas, whatever characters are in them."""
+    if x:
+        axes.set_xlabel(x, fontsize=LABEL, color=INK, parse_math=False)
+    if y:
+        axes.set_ylabel(y, fontsize=LABEL, color=INK, parse_math=False)
+
+
+def title(whole: "Figure", text: str) -> None:
+    """The title of a figure, at its left."""
+    whole.suptitle(text, fontsize=TITLE, fontweight="bold", color=INK, x=0.01, ha="left", parse_math=False)
+
+
+def panel_title(axes: "Axes", text: str, below: str) -> None:
+    """The title of a panel, and a quiet line between the two."""
+    axes.set_title(text, fontsize=TITLE, fontweight="bold", color=INK, loc="left", pad=18, parse_math=False)
+    note(axes, below, (0, 1), (0, 5))
+
+
+def note(
+    axes: "Axes",
+    text: str,
+    at: tuple[float, float],
+    shift: tuple[float, float],
+    unit: str | tuple[str, str] = "axes fraction",
+    **options: Any,
+) -> None:
+    """A quiet line of text near a place, in the unit of `annotate`, shifted by points."""
+    look: dict[str, Any] = {"fontsize": SMALL, "color": QUIET, "parse_math": False, **options}
+    axes.annotate(text, at, shift, unit, "offset points", **look)
+
+
+def legend(owner: "Axes | Figure", **options: Any) -> None:
+    """A legend of a panel, or of a figure with one; hides nothing behind it."""
+    look = {"edgecolor": "none", "facecolor": "white", "framealpha": 0.8, "borderpad": 0.2, "handlelength": 1.6}
+    drawn = owner.legend(fontsize=SMALL, labelcolor=INK, **{**look, **options})
+    for text in drawn.get_texts():
+        text.set_parse_math(False)
+
+
+def percent_axis(axes: "Axes", which: Literal["x", "y"]) -> None:
+    """Shares in 0…1 written as percentages, without their sign, on the axis named."""
+    from matplotlib.ticker import PercentFormatter
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=None))
+
+
+def whole_steps(axes: "Axes") -> None:
+    """Ticks of the x axis at whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+
+
+def short(name: str) -> str:
+    """A name on one line, cut where it is too long to stand at a bar."""
+    line = " ".join(name.split()) or "(no name)"
+    return line if len(line) <= LONGEST_NAME else f"{line[: LONGEST_NAME - 1]}…"
+
+
+def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Both ends of the interval, at 95 %, for the probability of which a share of `count` trials was seen.
+
+    Wilson: Probable inference, the law of succession, and statistical inference, 1927. (0, 1) without trials.
+    """
+    if count == 0:
+        return 0.0, 1.0
+    shrink = 1 + z**2 / count
+    centre = (share + z**2 / (2 * count)) / shrink
+    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / shrink
+    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
+
+
+def whiskers(shares: Sequence[float], counts: Sequence[int]) -> tuple[list[float], list[float]]:
+    """How far Wilson's intervals reach below and above each share, as `errorbar` takes them."""
+    ends = [wilson(share, count) for share, count in zip(shares, counts, strict=True)]
+    below = [share - low for share, (low, _) in zip(shares, ends, strict=True)]
+    return below, [high - share for share, (_, high) in zip(shares, ends, strict=True)]
+
+
+def save(drawing: "Drawing", path: Path) -> None:
+    """Draw into a PNG file, the same bytes for the same numbers."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")  # a name in a script that the font lacks
+        drawing.draw().savefig(path, format="png", metadata={"Software": None})

@@ -1,0 +1,107 @@
+"""Is an answer given with confidence p right in a share p of cases?"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from poise.figures.canvas import (
+    INK,
+    colour_of,
+    figure,
+    legend,
+    name_axes,
+    panel_title,
+    percent_axis,
+    short,
+    tidy,
+    title,
+    whiskers,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+GAP = "#b3001b"
+
+
+@dataclass(frozen=True)
+class Column:
+    """The confidence bins of one column of the report: bins of equal width over 0…1.
+
+    Args:
+        name: `uncalibrated` or a calibrator's.
+        counts: examples in each bin.
+        confidence: their mean confidence; nan where there are none.
+        accuracy: the share of them that is right; nan where there are none.
+        scores: further numbers to stand in the panel, by name, such as ECE.
+    """
+
+    name: str
+    counts: tuple[int, ...]
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    scores: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A reliability diagram: accuracy over confidence, a panel for each column, and beneath how many examples.
+
+    Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599, figure 1. The
+    whiskers are Wilson's intervals at 95 %, so a bin of three examples shows that it says little.
+
+    Args:
+        split: that was measured.
+        columns: one or more, the uncalibrated first.
+    """
+
+    split: str
+    columns: tuple[Column, ...]
+
+    def draw(self) -> "Figure":
+        """The diagram."""
+        count = len(self.columns)
+        whole = figure(max(4.0, 0.6 + 2.8 * count), 4.5)
+        panels = whole.subplots(2, count, sharex=True, sharey="row", squeeze=False, height_ratios=[3.4, 1])
+        for place, column in enumerate(self.columns):
+            _diagram(panels[0][place], column, colour_of(place))
+            _histogram(panels[1][place], column, colour_of(place))
+        title(whole, f"{short(self.split)}: reliability")
+        name_axes(panels[0][0], y="accuracy (%)")
+        name_axes(panels[1][0], y="examples")
+        legend(panels[0][0], loc="upper left")
+        return whole
+
+
+def _diagram(axes: "Axes", column: Column, colour: str) -> None:
+    width = 1 / len(column.counts)
+    seen = [place for place, count in enumerate(column.counts) if count]
+    centre = [(place + 0.5) * width for place in seen]
+    accuracy = [column.accuracy[place] for place in seen]
+    gap = [column.confidence[place] - column.accuracy[place] for place in seen]
+    whisker = whiskers(accuracy, [column.counts[place] for place in seen])
+    axes.bar(centre, accuracy, 0.9 * width, color=colour)
+    axes.bar(centre, gap, 0.9 * width, accuracy, color="white", alpha=0.6)
+    axes.bar(
+        centre, gap, 0.9 * width, accuracy, fill=False, edgecolor=GAP, hatch="/////", linewidth=0.7, label=GAP_LABEL
+    )
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=3)
+    axes.errorbar(centre, accuracy, whisker, fmt="none", ecolor=INK, elinewidth=0.8, capsize=1.6, label="95 % interval")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    percent_axis(axes, "y")
+    tidy(axes)
+    panel_title(axes, short(column.name), below=_scores(column))
+
+
+def _histogram(axes: "Axes", column: Column, colour: str) -> None:
+    width = 1 / len(column.counts)
+    centre = [(place + 0.5) * width for place in range(len(column.counts))]
+    axes.bar(centre, column.counts, 0.9 * width, color=colour)
+    percent_axis(axes, "x")
+    tidy(axes, "y")
+    name_axes(axes, x="confidence (%)")
+
+
+def _scores(column: Column) -> str:
+    named = [f"{name} {value:.4f}" for name, value in column.scores]
+    return " · ".join([*named, f"{sum(column.counts):,} examples"])

@@ -1,0 +1,121 @@
+"""How a training went."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from poise.figures.canvas import (
+    COLOURS,
+    INK,
+    UNCALIBRATED,
+    figure,
+    legend,
+    name_axes,
+    percent_axis,
+    short,
+    tidy,
+    title,
+    whole_steps,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curve = tuple[list[int], list[float]]
+
+LOSSES = ("train/loss", "val/nll")
+ACCURACIES = ("train/accuracy", "val/accuracy", "val/robust_accuracy")
+RATE = ("train/lr",)
+NAMES = {
+    "train/loss": "training loss",
+    "val/nll": "validation NLL",
+    "train/accuracy": "training",
+    "val/accuracy": "validation",
+    "val/robust_accuracy": "validation, attacked",
+    "train/lr": "learning rate",
+}
+LOOKS = {
+    "train/loss": UNCALIBRATED,
+    "val/nll": COLOURS[0],
+    "train/accuracy": UNCALIBRATED,
+    "val/accuracy": COLOURS[0],
+    "val/robust_accuracy": COLOURS[1],
+    "train/lr": COLOURS[2],
+}
+SPAN = 10.0  # greatest over smallest value from which on a scale is logarithmic
+MANY = 60  # points from which on a curve is smoothed
+
+
+@dataclass(frozen=True)
+class Training:
+    """Losses, accuracies and learning rate over optimiser steps, the chosen epoch marked.
+
+    A loss of many points is drawn faint, with its running mean over a 25th of the run. The scale of losses is
+    logarithmic where they span more than a factor of ten.
+
+    Args:
+        curves: values by optimiser step, by name; those of other names than the usual ones are not drawn.
+        chosen: step at the end of the chosen epoch.
+        label: what it is called, such as `epoch 4`.
+    """
+
+    curves: Mapping[str, Mapping[int, float]]
+    chosen: int | None = None
+    label: str = "chosen epoch"
+
+    def draw(self) -> "Figure":
+        """A panel each for losses, accuracies and the learning rate, as far as there are any."""
+        kinds = [(names, axis) for names, axis in PANELS if any(self._curve(name) for name in names)]
+        whole = figure(max(4.0, 0.4 + 3.1 * len(kinds)), 3.1)
+        title(whole, "training")
+        panels = whole.subplots(1, max(1, len(kinds)), squeeze=False)[0]
+        for axes, (names, axis) in zip(panels, kinds, strict=False):
+            self._panel(axes, names, axis)
+        return whole
+
+    def _panel(self, axes: "Axes", names: Sequence[str], axis: str) -> None:
+        found = {name: curve for name in names if (curve := self._curve(name))}
+        for name, curve in found.items():
+            _line(axes, curve, LOOKS[name], NAMES[name], smooth=names is LOSSES)
+        if names is LOSSES and _spans([value for _, values in found.values() for value in values]):
+            axes.set_yscale("log")
+        if names is ACCURACIES:
+            percent_axis(axes, "y")
+        if self.chosen is not None:
+            axes.axvline(self.chosen, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=short(self.label))
+        whole_steps(axes)
+        tidy(axes)
+        name_axes(axes, x="optimiser step", y=axis)
+        legend(axes, loc="best")
+
+    def _curve(self, name: str) -> Curve | None:
+        """The finite points of a curve; None where there are none."""
+        points = [(step, value) for step, value in self.curves.get(name, {}).items() if math.isfinite(value)]
+        return ([step for step, _ in points], [value for _, value in points]) if points else None
+
+
+PANELS = ((LOSSES, "loss"), (ACCURACIES, "accuracy (%)"), (RATE, "learning rate"))
+
+
+def _line(axes: "Axes", curve: Curve, colour: str, name: str, smooth: bool) -> None:
+    steps, values = curve
+    marker = "o" if len(steps) < MANY else ""
+    if smooth and not marker:
+        axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.35)
+        values = running_mean(values, len(values) // 50)
+    axes.plot(steps, values, color=colour, linewidth=1.6, marker=marker, markersize=3, label=name)
+
+
+def running_mean(values: Sequence[float], reach: int) -> list[float]:
+    """The mean of each value and the `reach` values at either side of it, as far as there are any."""
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    ends = [(max(0, place - reach), min(len(values), place + reach + 1)) for place in range(len(values))]
+    return [(sums[end] - sums[start]) / (end - start) for start, end in ends]
+
+
+def _spans(values: Sequence[float]) -> bool:
+    return min(values) > 0 and max(values) / min(values) > SPAN
