@@ -60,7 +60,8 @@ def members(draw: st.DrawFn, group: str, kind: str) -> dict[str, Any]:
 @st.composite
 def single(draw: st.DrawFn, group: str) -> dict[str, Any]:
     record = draw(st.sampled_from(RECORDS[group]))
-    return {group: {"name": record.name} | draw(parameters(record))}
+    own = {"checkpoint": draw(st.none() | TEXTS)} if group == "model" else {}
+    return {group: {"name": record.name} | own | draw(parameters(record))}
 
 
 @st.composite

@@ -66,6 +66,8 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         ("recipe=", "recipe= leaves a name empty: give one, or write recipe=plain."),
         ("config=absent.yaml", "config=absent.yaml: there is no such file."),
         ("data=npz data.path=absent.npz", "data.path=absent.npz: there is no such file."),
+        ("model.checkpoint=absent.pt", "model.checkpoint=absent.pt: there is no such file."),
+        ("model.checkpoint=/tmp", "model.checkpoint=/tmp is a directory: give a file of weights."),
         ("tables.errors=absent.npy recipe=tiny_upweight", "tables.errors=absent.npy: there is no such file or run."),
         ("recipe=nowhere:Mine", "there is no module 'nowhere' on PYTHONPATH or in the working directory."),
         ("recipe=poise.batch:Batch", "poise.batch:Batch is not a recipe: it does not derive from Recipe."),

@@ -1,16 +1,18 @@
 """One thing of `poise list`, in full."""
 
+import inspect
 import re
 import shutil
 import sys
 import textwrap
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 
-from poise.config import presets
+from poise.config import ModelConfig, presets
 from poise.config.values import bounds_in_words, expected
 from poise.errors import one
-from poise.registry import Parameter, Record, records
+from poise.registry import KINDS, Parameter, Record, records
 from poise.registry.bounds import unbound
 from poise.written import as_text, assignment
 
@@ -19,6 +21,7 @@ CAPABILITIES = ("provides", "needs", "after", "conflicts")
 GROUP_OF = {"calibrator": "calibration", "evaluator": "evaluation", "wrapper": "data"}
 IN_LISTS = ("recipe", "calibrator", "evaluator", "wrapper")
 DATA_WITH = {"groups": "colored_digits"}
+ENTRIES = {"model": ModelConfig}  # of the kinds of which a config says more than parameters
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Note|Notes|Example|Examples):$")
 
 
@@ -27,6 +30,7 @@ def in_full(record: Record) -> str:
     about, described = _docstring(record.doc)
     parts = [f"{record.name}: {one(record.kind)} ({record.qualified})", *filter(None, map(_wrapped, about))]
     parts += filter(None, ["\n".join(_facts(record)), "\n".join(_parameters(record, described))])
+    parts += filter(None, ["\n".join(_settings(record))])
     return "\n\n".join([*parts, f"Example\n  {example(record)}"])
 
 
@@ -136,10 +140,25 @@ def _brought(brings: Mapping[str, Mapping[str, object]]) -> str:
 
 
 def _parameters(record: Record, described: Mapping[str, str]) -> Iterator[str]:
-    if not record.parameters:
+    if record.parameters:
+        yield "Parameters"
+        yield from _in_turn(record, record.parameters, described)
+
+
+def _settings(record: Record) -> Iterator[str]:
+    """What a config says of every one of its kind, from the schema."""
+    reserved = KINDS[record.kind].reserved
+    if not reserved:
         return
-    yield "Parameters"
-    for parameter in record.parameters:
+    schema = ENTRIES[record.kind]
+    hints, defaults = typing.get_type_hints(schema), {item.name: item.default for item in fields(schema)}
+    yield f"Of every {record.kind}"
+    settings = [Parameter(name, hints[name], defaults[name]) for name in reserved]
+    yield from _in_turn(record, settings, _docstring(inspect.cleandoc(schema.__doc__ or ""))[1])
+
+
+def _in_turn(record: Record, parameters: Iterable[Parameter], described: Mapping[str, str]) -> Iterator[str]:
+    for parameter in parameters:
         yield f"  {address(record)}{assignment(parameter)}"
         yield _hanging("      ", _meaning(parameter, described.get(parameter.name, "")))
 

@@ -60,7 +60,7 @@ def config_of(recipe: Any, data: Any, model: Any, groups: Mapping[str, Any]) -> 
     if loose:
         config = replace(config, recipe=_in_order(config.recipe, members, loose))
     if isinstance(model, nn.Module):
-        config = replace(config, model=Entry(f"{OBJECT}:{type(model).__name__}"))
+        config = replace(config, model=replace(config.model, name=f"{OBJECT}:{type(model).__name__}", params={}))
         why = why or "the model was given as an object: write model='package.module:make'"
     if isinstance(data, Splits):
         config = replace(config, data=DataConfig(f"{OBJECT}:Splits"))

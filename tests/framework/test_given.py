@@ -154,6 +154,8 @@ def test_models_and_data_are_names_mappings_or_objects() -> None:
     config, _ = given(data={"name": "digits", "val": 0.2}, model={"name": "small_cnn", "width": 4})
     assert (config.data.params["val"], config.model.params["width"]) == (0.2, 4)
     assert given(data=Digits(val=0.2))[0].data == config.data
+    for model in (network(), {"name": "mlp"}):
+        assert given(data=splits(), model=model, **{"model.checkpoint": Path("w.pt")})[0].model.checkpoint == "w.pt"
     config, objects = given(data=splits(), model=network())
     assert (config.data.name, config.model.name) == ("object:Splits", "object:Network")
     assert isinstance(objects.model, nn.Module)

@@ -75,6 +75,8 @@ def test_allowed_values_and_types() -> None:
     assert "recipe.pgd.step_size=none\n      a number or none, above 0: of each step" in shown
     assert "data.path=…\n      a string; has to be given: of the file." in show(["npz"])
     assert "Given      num_classes and input_shape, by poise" in show(["small_cnn"])
+    assert "Of every model\n  model.checkpoint=none\n      a string or none: file of weights" in show(["small_cnn"])
+    assert "Of every" not in show(["sgd"])
 
 
 @pytest.mark.parametrize(("kind", "name"), EXISTING)

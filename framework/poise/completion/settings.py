@@ -43,6 +43,7 @@ def settings_of(arguments: Sequence[str]) -> dict[str, Setting]:
             found[group if item.name == "name" else f"{group}.{item.name}"] = _by_type(hints[item.name])
     found["config"] = Setting(files=(".yaml", ".yml"))
     found["run_dir"] = Setting(files=(FOLDERS,))
+    found["model.checkpoint"] = Setting(files=("",))
     config = _understood(arguments)
     return found | dict(_parameters(config)) if config else found
 

@@ -15,6 +15,7 @@ from poise.config.places import check_places as check_places
 from poise.config.schema import Config as Config
 from poise.config.schema import DataConfig as DataConfig
 from poise.config.schema import Entry as Entry
+from poise.config.schema import ModelConfig as ModelConfig
 from poise.config.schema import SlurmConfig as SlurmConfig
 from poise.config.schema import ThreatConfig as ThreatConfig
 from poise.config.schema import TrackingConfig as TrackingConfig

@@ -8,7 +8,7 @@ from typing import Any
 
 from poise.config.draft import Draft
 from poise.config.references import escaped
-from poise.config.schema import GROUPS, LISTS, SCALARS, SINGLE, Config, Entry
+from poise.config.schema import GROUPS, LISTS, SCALARS, SINGLE, Config, Entry, ModelConfig
 from poise.errors import nearest
 
 
@@ -146,7 +146,8 @@ def _data(config: Config) -> dict[str, Any]:
 
 
 def _single(entry: Entry) -> dict[str, Any]:
-    return {"name": entry.name, **entry.params}
+    own = {"checkpoint": entry.checkpoint} if isinstance(entry, ModelConfig) else {}
+    return {"name": entry.name, **own, **entry.params}
 
 
 def _fields(group: Any) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from poise.run_directory import RunDirectory
 
 
 def check_places(config: Config, draft: Draft) -> None:
-    """A run directory that is not to be had, and files of data or tables that are not there."""
-    for look in (_look_at_run_directory, _look_at_data, _look_at_tables):
+    """A run directory that is not to be had, and files of data, weights or tables that are not there."""
+    for look in (_look_at_run_directory, _look_at_data, _look_at_weights, _look_at_tables):
         for mistake in look(config):
             draft.mistake(mistake)
 
@@ -34,6 +34,22 @@ def table_file(where: str, name: str) -> Path:
         return path / "tables" / f"{name}.npy"
     if not os.path.isfile(path):
         raise UserError(f"tables.{name}={where}: there is no such file or run.{nearest_file(path)}")
+    return path
+
+
+def weights_file(where: str) -> Path:
+    """The file of weights that `model.checkpoint` names.
+
+    Raises:
+        UserError: there is none, or it is a directory.
+    """
+    path = Path(where)
+    if os.path.isdir(path):
+        shipped = [file for file in ("model.safetensors", "predictor/model.safetensors") if (path / file).is_file()]
+        hint = f" Did you mean {path / shipped[0]}?" if shipped else ""
+        raise UserError(f"model.checkpoint={where} is a directory: give a file of weights.{hint}")
+    if not os.path.isfile(path):
+        raise UserError(f"model.checkpoint={where}: there is no such file.{nearest_file(path)}")
     return path
 
 
@@ -70,6 +86,17 @@ def _missing_files(kind: str, address: str, entry: Entry) -> Iterable[str]:
         value = entry.params.get(name)
         if isinstance(value, str) and not os.path.exists(value):
             yield f"{address}.{name}={value}: there is no such file.{nearest_file(Path(value))}"
+
+
+def _look_at_weights(config: Config) -> Iterable[str]:
+    """A run that goes on has its weights from its own checkpoints."""
+    where = config.model.checkpoint
+    if where is None or (config.run_dir is not None and any(RunDirectory(Path(config.run_dir)).checkpoints.glob("*"))):
+        return
+    try:
+        weights_file(where)
+    except UserError as error:
+        yield str(error)
 
 
 def _look_at_tables(config: Config) -> Iterable[str]:

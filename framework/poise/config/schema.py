@@ -49,6 +49,17 @@ class DataConfig(Entry):
 
 
 @dataclass(frozen=True)
+class ModelConfig(Entry):
+    """A model, its parameters, and where its weights start.
+
+    Args:
+        checkpoint: file of weights to start from: safetensors, or a state dict of PyTorch's; None is fresh ones.
+    """
+
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
 class ThreatConfig:
     """What an attacker may do. An `eps` of None is 8/255 for linf and 128/255 for l2."""
 
@@ -153,7 +164,7 @@ class Config:
         recipe: members of the stack by alias, in order; empty is plain training.
         calibration: calibrators by alias, in order.
         data: source and wrappers.
-        model: and its parameters.
+        model: its parameters, and the weights it starts from.
         optimizer: and its parameters.
         schedule: and its parameters.
         threat: of training and evaluation.
@@ -173,7 +184,7 @@ class Config:
     recipe: dict[str, Entry]
     calibration: dict[str, Entry]
     data: DataConfig
-    model: Entry
+    model: ModelConfig
     optimizer: Entry
     schedule: Entry
     evaluation: dict[str, Entry]

@@ -9,11 +9,16 @@ from torch import Tensor, nn
 
 from poise.errors import UserError, nearest
 from poise.models.classifier import Classifier
+from poise.models.weights import load_weights
 from poise.modes import in_mode
 
 
 def build(
-    source: nn.Module | Callable[..., nn.Module], num_classes: int, input_shape: Sequence[int], **params: Any
+    source: nn.Module | Callable[..., nn.Module],
+    num_classes: int,
+    input_shape: Sequence[int],
+    checkpoint: str | None = None,
+    **params: Any,
 ) -> Classifier:
     """A Classifier for C classes of inputs of one shape. Fresh weights come from torch's global generator.
 
@@ -22,18 +27,22 @@ def build(
             makes one; the function gets `num_classes` and `input_shape` where it takes them.
         num_classes: C.
         input_shape: of one input, without the batch axis.
+        checkpoint: a file of weights to load; none if None.
         params: further arguments of the function.
 
     Raises:
         UserError: parameters that the function does not take or that a ready module cannot take, a result
-            that is no module, inputs it cannot take, or outputs that are not [B, C].
+            that is no module, inputs it cannot take, outputs that are not [B, C], or weights that do not fit.
     """
     network = (
         _ready(source, params) if isinstance(source, nn.Module) else _make(source, num_classes, input_shape, params)
     )
     example = _example(network, input_shape)
     _check_output(network, example, num_classes)
-    return Classifier.wrap(network, num_classes, example)
+    model = Classifier.wrap(network, num_classes, example)
+    if checkpoint is not None:
+        load_weights(checkpoint, network, model)
+    return model
 
 
 def _ready(network: nn.Module, params: dict[str, Any]) -> nn.Module:

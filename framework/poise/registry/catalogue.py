@@ -79,7 +79,7 @@ def resolve(kind: str, qualified: str) -> Record:
     except UnreadableError:
         record = record_of(KINDS[kind], qualified, import_object(qualified))
     for parameter in record.parameters:
-        if parameter.name in _RESERVED:
+        if parameter.name in {*_RESERVED, *KINDS[kind].reserved}:
             raise UserError(f"{qualified} has a parameter called {parameter.name!r}, which has a meaning of its own.")
     return record
 

@@ -16,6 +16,7 @@ class Kind:
         group: entry point group of the packages that hold them, built in or a stranger's.
         folder: package of those that the core itself has; "" where it has none.
         supplied: arguments that the framework gives, never a config. A function takes the first of them.
+        reserved: what a config says of every one of the kind, beside its parameters, which are not called so.
         function: written as functions.
         makers: a user's function that makes one will do as well.
         place: where a config names it, for messages; "" is in the group called like the kind.
@@ -27,6 +28,7 @@ class Kind:
     root: str = ""
     folder: str = ""
     supplied: tuple[str, ...] = ()
+    reserved: tuple[str, ...] = ()
     function: bool = False
     makers: bool = False
     place: str = ""
@@ -60,6 +62,7 @@ KINDS: dict[str, Kind] = {
             "poise.models",
             folder="poise.models",
             supplied=("num_classes", "input_shape"),
+            reserved=("checkpoint",),
             function=True,
         ),
         Kind(

@@ -47,6 +47,7 @@ def after(line: str) -> set[str]:
         ("train data=d", {"data=digits"}),
         ("train data=npz data.p", {"data.path="}),
         ("train model=mlp model.de", {"model.depth="}),
+        ("train model=mlp model.ch", {"model.checkpoint="}),
         ("train optimizer=adamw optimizer.beta", {"optimizer.beta1=", "optimizer.beta2="}),
         ("train trainer.progress=", {"trainer.progress=true_", "trainer.progress=false_"}),
         ("train strategy=deep", {f"strategy=deepspeed_zero{n}_" for n in (1, 2, 3)}),

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from poise import registry
-from poise.config import Config, ConfigErrors, Entry, compose, from_yaml, parse, to_yaml
+from poise.config import Config, ConfigErrors, Entry, ModelConfig, compose, from_yaml, parse, to_yaml
 from poise.registry import Kind, reader
 
 PGD = {"steps": 10, "step_size": None, "start": "uniform", "mode": "eval"}
@@ -84,7 +84,7 @@ def test_other_groups() -> None:
     said += ["evaluation=adversarial@strong,adversarial", "tables.errors=a=b,c", "run_dir=runs/x"]
     config = parse([*said, "resume=never", "selection=nll"])
     assert config.data.params["correlation"] == 0.5
-    assert config.model == Entry("mlp", {"width": 128, "depth": 3})
+    assert config.model == ModelConfig("mlp", {"width": 128, "depth": 3})
     assert config.optimizer.params["lr"] == 1e-3
     assert config.schedule.params["milestones"] == [0.3, 0.6]
     assert (config.threat.name, config.threat.eps) == ("l2", 128 / 255)

@@ -116,6 +116,7 @@ OWN = "poise_hook_recipes.labels.tiny_smoothing:TinySmoothing"
         (["slurm.time=30:00"], "slurm.time", "30:00"),
         (["tracking.experiment=010"], "tracking.experiment", "010"),
         (["run_dir=a # b"], "run_dir", "a # b"),
+        (["model=mlp", "model.checkpoint=a, b.pt"], "model.checkpoint", "a, b.pt"),
     ],
 )
 def test_each_form_comes_back_everywhere(file: Path, said: list[str], path: str, value: Any) -> None:

@@ -58,6 +58,8 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
         (["recipe=poise.batch:Batch"], "recipe: poise.batch:Batch is not a recipe: it does not derive from Recipe."),
         (["data=npz"], "data.path is missing: npz needs it (a string)."),
         (["data.vla=0.1"], "data.vla: digits has no parameter 'vla'. Did you mean 'val'?"),
+        (["model.chekpoint=a"], "model.chekpoint: small_cnn has no parameter 'chekpoint'. Did you mean 'checkpoint'?"),
+        (["model.checkpoint="], "model.checkpoint= is empty: give a value, or leave it out."),
         (["optimizer.learning_rate=1"], "optimizer.learning_rate: sgd has no parameter 'learning_rate'."),
         (["lr=1"], "There is nothing called 'lr' to set. Did you mean 'optimizer.lr'?"),
         (["optimzer=sgd"], "There is nothing called 'optimzer' to set. Did you mean 'optimizer'?"),

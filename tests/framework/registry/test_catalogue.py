@@ -268,6 +268,12 @@ def test_data_may_be_made_by_a_users_function(write: Write) -> None:
         registry.build("data", "makers:wrong")
 
 
+def test_what_a_config_says_of_every_model_is_no_parameter_of_one(write: Write) -> None:
+    write("own_start.py", "def make(num_classes: int, checkpoint: str): ...\n")
+    with pytest.raises(UserError, match="own_start:make has a parameter called 'checkpoint', which has a meaning"):
+        registry.resolve("model", "own_start:make")
+
+
 def test_a_model_may_be_any_class(write: Write) -> None:
     write(
         "own_net.py",

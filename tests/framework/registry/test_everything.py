@@ -46,7 +46,7 @@ def test_a_record_is_its_object(kind: str, record: Record) -> None:
 
 @pytest.mark.parametrize(("kind", "record"), ALL)
 def test_names_that_have_a_meaning_are_no_parameters(kind: str, record: Record) -> None:
-    assert not {p.name for p in record.parameters} & {*HOOKS, "name"}
+    assert not {p.name for p in record.parameters} & {*HOOKS, "name", *KINDS[kind].reserved}
     if kind == "data":
         assert not {p.name for p in record.parameters} & set(registry.records("wrapper"))
 
