@@ -1,7 +1,7 @@
 """Is an answer given with confidence p right in a share p of cases?"""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from poise.figures.canvas import (
     INK,
@@ -80,11 +80,10 @@ def _diagram(axes: "Axes", column: Column, colour: str) -> None:
     accuracy = [column.accuracy[place] for place in seen]
     gap = [column.confidence[place] - column.accuracy[place] for place in seen]
     whisker = whiskers(accuracy, [column.counts[place] for place in seen])
+    hatched: dict[str, Any] = {"fill": False, "edgecolor": GAP, "hatch": "/////", "linewidth": 0.7}
     axes.bar(centre, accuracy, 0.9 * width, color=colour)
     axes.bar(centre, gap, 0.9 * width, accuracy, color="white", alpha=0.6)
-    axes.bar(
-        centre, gap, 0.9 * width, accuracy, fill=False, edgecolor=GAP, hatch="/////", linewidth=0.7, label=GAP_LABEL
-    )
+    axes.bar(centre, gap, 0.9 * width, accuracy, label="gap to the confidence", **hatched)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=3)
     axes.errorbar(centre, accuracy, whisker, fmt="none", ecolor=INK, elinewidth=0.8, capsize=1.6, label="95 % interval")
     axes.set(xlim=(0, 1), ylim=(0, 1))
