@@ -37,7 +37,7 @@ def tags(config: Config) -> dict[str, str]:
     """What runs are sorted and grouped by."""
     found = {
         "stack": ",".join(config.recipe) or "plain",
-        "data": ",".join([config.data.name, *config.data.wrappers]),
+        "data": data_name(config),
         "model": config.model.name,
         "strategy": config.strategy,
         "seed": str(config.seed),
@@ -45,6 +45,11 @@ def tags(config: Config) -> dict[str, str]:
         "mlflow.source.type": "LOCAL",
     }
     return {name: redact(value)[:TAG_LENGTH] for name, value in found.items()}
+
+
+def data_name(config: Config) -> str:
+    """The source and what is done to it, as the command line has them."""
+    return ",".join([config.data.name, *config.data.wrappers])
 
 
 def run_name(config: Config, directory: str) -> str:

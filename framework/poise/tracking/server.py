@@ -3,14 +3,19 @@
 import fcntl
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from poise.secrets import redact
-from poise.tracking import address
+from poise.tracking import address, model
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+    from mlflow.tracking import MlflowClient
 
 Send = Callable[[Sequence[Any]], object]
 
@@ -18,10 +23,14 @@ log = logging.getLogger("poise")
 
 METRICS, PARAMETERS = 1000, 100  # of MLflow, in a request
 KEY_TAG = "poise.key"
+PARENT_TAG = "mlflow.parentRunId"
+CONTEXT_TAG = "mlflow.data.context"
 QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the writer repeats what fails
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # else a model takes the working directory's project file with it
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 CHATTER = ("mlflow", "alembic", "urllib3", "git")
@@ -39,22 +48,31 @@ class Server:
         run_id: of the run, if it has been made.
         name: of a new run.
         started: when a new run began, in milliseconds.
+        parent: id of the run that a new one belongs to, in whose experiment it is then made.
 
     Raises:
         Exception: whatever MLflow, the network or the database says; opening again may work.
     """
 
-    def __init__(self, uri: str, experiment: str, key: str, run_id: str | None, name: str, started: int) -> None:
-        for variable, value in QUIET.items():
-            os.environ.setdefault(variable, value)
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        key: str,
+        run_id: str | None,
+        name: str,
+        started: int,
+        parent: str | None = None,
+    ) -> None:
         with _alone(uri):
-            from mlflow.tracking import MlflowClient
-
-            for chatty in CHATTER:
-                logging.getLogger(chatty).setLevel(logging.CRITICAL)
-            self.client = MlflowClient(tracking_uri=uri)
-            known = run_id is not None and self.is_alive(run_id)
-            self.run_id = str(run_id) if known else self._made(self._experiment(uri, experiment), key, name, started)
+            self.client = client(uri)
+            if run_id is not None and self.is_alive(run_id):
+                self.run_id = run_id
+            elif parent is not None and self.is_alive(parent):
+                place = self.client.get_run(parent).info.experiment_id
+                self.run_id = self._made(place, {KEY_TAG: key, PARENT_TAG: parent}, name, started)
+            else:
+                self.run_id = self._made(self._experiment(uri, experiment), {KEY_TAG: key}, name, started)
         self._rejected: set[str] = set()
 
     def describe(self, parameters: Mapping[str, str], tags: Mapping[str, str]) -> None:
@@ -76,9 +94,52 @@ class Server:
         ]
         self._batches(found, METRICS, partial(self.client.log_batch, self.run_id))
 
-    def artifact(self, path: Path) -> None:
-        """Send a file."""
-        self.client.log_artifact(self.run_id, str(path))
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Send a file into a folder of the run's artifacts."""
+        self.client.log_artifact(self.run_id, str(path), folder or None)
+
+    def inputs(self, datasets: Sequence[Mapping[str, str]]) -> None:
+        """Send what the run learns from and is tested on."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        found = []
+        for described in datasets:
+            fields = dict(described)
+            tag = InputTag(CONTEXT_TAG, fields.pop("context"))
+            found.append(DatasetInput(Dataset(**fields), [tag]))
+        self.client.log_inputs(self.run_id, found)
+
+    def model(self, predictor: Path, scratch: Path) -> None:
+        """Send a predictor as the run's model, written into a scratch folder meanwhile; one that is whole stays."""
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.models import Model
+
+        made = model.of_run(self.client, self.run_id) or self._new_model()
+        if model.is_whole(made):
+            return
+        record = Model(
+            artifact_path=made.artifact_location, run_id=self.run_id, model_uuid=made.model_id, model_id=made.model_id
+        )
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            path = Path(folder) / model.NAME
+            model.save(predictor, path, record)
+            self.client.log_model_artifacts(made.model_id, str(path))
+        self.client.log_outputs(self.run_id, [LoggedModelOutput(made.model_id, step=0)])
+        self.client.finalize_logged_model(made.model_id, "READY")
+
+    def model_metrics(self, values: Mapping[str, float], time: int) -> None:
+        """Send what the run's model came to: numbers that the run has already, with the same time."""
+        from mlflow.entities import Metric
+
+        made = model.of_run(self.client, self.run_id)
+        if made is not None:
+            of_model = partial(Metric, timestamp=time, step=0, model_id=made.model_id, run_id=self.run_id)
+            found = [of_model(name, value) for name, value in values.items()]
+            self._batches(found, METRICS, partial(self.client.log_batch, self.run_id))
+
+    def _new_model(self) -> "LoggedModel":
+        run = self.client.get_run(self.run_id)
+        return self.client.create_logged_model(run.info.experiment_id, model.NAME, self.run_id, params=run.data.params)
 
     def mark(self, status: str, time: int) -> None:
         """Say what has become of the run."""
@@ -122,11 +183,11 @@ class Server:
             log.warning("tracking: %s is rejected and left out: %s", name, reason)
         self._rejected.add(name)
 
-    def _made(self, place: str, key: str, name: str, started: int) -> str:
-        found = self.client.search_runs([place], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+    def _made(self, place: str, tags: dict[str, str], name: str, started: int) -> str:
+        found = self.client.search_runs([place], f"tags.`{KEY_TAG}` = '{tags[KEY_TAG]}'", max_results=1)
         if found:
             return str(found[0].info.run_id)
-        made = self.client.create_run(place, start_time=started, tags={KEY_TAG: key}, run_name=redact(name))
+        made = self.client.create_run(place, start_time=started, tags=tags, run_name=redact(name))
         return str(made.info.run_id)
 
     def _experiment(self, uri: str, name: str) -> str:
@@ -143,6 +204,17 @@ class Server:
             if found is None:
                 raise
             return str(found.experiment_id)
+
+
+def client(uri: str) -> "MlflowClient":
+    """MLflow's client: it says little, and gives up at once rather than trying for minutes."""
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
+    from mlflow.tracking import MlflowClient
+
+    for chatty in CHATTER:
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    return MlflowClient(tracking_uri=uri)
 
 
 def _artifacts(uri: str) -> str | None:

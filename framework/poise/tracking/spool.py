@@ -5,14 +5,14 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from poise.secrets import redact
 
-Record = dict[str, Any]  # metrics of a step, tags, the name of an artifact, or a status
+Record = dict[str, Any]  # metrics of a step, tags, an artifact, the run's model, its data, or a status
 
 LIMIT = 256 * 2**20  # bytes that wait on disk; further metrics are dropped
 CHUNK = 2**20  # bytes that the writer takes at a time
@@ -36,7 +36,7 @@ class State:
     """
 
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
-    started: int = field(default_factory=lambda: _now())
+    started: int = field(default_factory=lambda: milliseconds())
     uri: str | None = None
     run_id: str | None = None
     described: bool = False
@@ -74,20 +74,35 @@ class Spool:
         """Bytes that wait."""
         return self._size - self.state.sent
 
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
+    def metrics(self, values: Mapping[str, float], step: int, time: int | None = None) -> None:
         """Append those values of a step that a run, stopped and resumed, has not appended before."""
-        new = [(name, value) for name, value in values.items() if step > self._last.get(name, -1)]
-        now = _now()
-        for start in range(0, len(new), NAMES):
-            part = dict(new[start : start + NAMES])
+        new = {name: value for name, value in values.items() if step > self._last.get(name, -1)}
+        now = time or milliseconds()
+        for part in _parts(new):
             if self._size > self.limit or not self._append({"time": now, "step": step, "metrics": part}):
                 self.dropped += len(part)
-        self._last |= dict.fromkeys((name for name, _ in new), step)
+        self._last |= dict.fromkeys(new, step)
 
     def artifact(self, name: str, text: str) -> None:
         """Keep a text, without secrets, and append that it is to be sent."""
-        _replace(self.artifacts / name, redact(text))
+        path = self.artifacts / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, redact(text))
         self._append({"artifact": name})
+
+    def file(self, name: str, path: Path) -> None:
+        """Append that a file is to be sent as it is, from where it lies."""
+        self._append({"artifact": name, "file": self._from_here(path)})
+
+    def model(self, predictor: Path, metrics: Mapping[str, float], time: int) -> None:
+        """Append that a predictor's directory is to be sent as the run's model, and then what it came to."""
+        self._append({"model": self._from_here(predictor)})
+        for part in _parts(metrics):
+            self._append({"time": time, "values": part})
+
+    def inputs(self, datasets: Sequence[Mapping[str, str]]) -> None:
+        """Append what the run learns from and is tested on."""
+        self._append({"inputs": list(datasets)})
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Append tags, without secrets."""
@@ -96,7 +111,7 @@ class Spool:
     def mark(self, status: str) -> None:
         """Append what has become of the run: RUNNING, FINISHED, FAILED or KILLED."""
         self.status = status
-        self._append({"time": _now(), "status": status})
+        self._append({"time": milliseconds(), "status": status})
 
     def chunk(self) -> tuple[list[Record], int]:
         """The records that wait, as far as a chunk goes, and where they end."""
@@ -129,6 +144,14 @@ class Spool:
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
+
+    def path_of(self, name: str) -> Path:
+        """Where what a record names lies."""
+        return Path(os.path.normpath(self.folder / name))
+
+    def _from_here(self, path: Path) -> str:
+        """A path that stays right where the run's directory is moved."""
+        return os.path.relpath(path.resolve(), self.folder.resolve())
 
     def _append(self, record: Record) -> bool:
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
@@ -178,6 +201,12 @@ def read_state(folder: Path) -> State:
         return State()
 
 
+def _parts(values: Mapping[str, float]) -> Iterator[dict[str, float]]:
+    items = list(values.items())
+    for start in range(0, len(items), NAMES):
+        yield dict(items[start : start + NAMES])
+
+
 def _records(lines: bytes) -> Iterator[Record]:
     for line in lines.splitlines():
         try:
@@ -197,5 +226,6 @@ def _replace(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _now() -> int:
+def milliseconds() -> int:
+    """The time, as MLflow counts it."""
     return time.time_ns() // 10**6

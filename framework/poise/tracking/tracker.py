@@ -7,24 +7,30 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from poise.config import Config
 from poise.run_directory import RunDirectory
 from poise.secrets import redact
 from poise.tracking import address, facts
+from poise.tracking.inputs import inputs
 from poise.tracking.lock import held
 from poise.tracking.notices import warn
 from poise.tracking.server import Server
-from poise.tracking.spool import Spool, read_state
+from poise.tracking.spool import Spool, milliseconds, read_state
 from poise.tracking.writer import Writer
 
 if TYPE_CHECKING:
+    from poise.data.dataset import Splits
     from poise.tracking.curves import Write
 
 log = logging.getLogger("poise")
 
 FOLDER = "tracking"
+REPORTS = ("report.json", "report.txt", "report.html")
+FIGURES = "figures"
+TEXTS = {".txt", ".json", ".yaml", ".html", ".svg", ".csv"}  # which are sent without secrets
 THEIRS = r"(mlflow|sqlalchemy|alembic|pydantic|requests|urllib3|git)(\..*)?$"  # modules that warn of themselves
 
 
@@ -34,6 +40,9 @@ class NoTracker:
     def writes(self) -> "list[Write]":
         """What takes the training's values."""
         return []
+
+    def data(self, splits: "Splits") -> None:
+        """Track what is learned from and tested on."""
 
     def report(self, metrics: Mapping[str, float], table: str) -> None:
         """Track the final metrics, and the table that people read."""
@@ -45,15 +54,24 @@ class Tracker(NoTracker):
     Args:
         config: of the run.
         directory: of the run; the spool lies in it.
+        parent: id of the run that this one belongs to, under which MLflow shows it.
+        tags: beside those that every run has.
     """
 
-    def __init__(self, config: Config, directory: RunDirectory) -> None:
+    def __init__(
+        self,
+        config: Config,
+        directory: RunDirectory,
+        parent: str | None = None,
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.config, self.directory = config, directory
         self.spool = Spool(directory.path / FOLDER)
         uri = _settled(config, self.spool)
         name = facts.run_name(config, directory.path.resolve().name)
-        connect = partial(_connected, uri, config.tracking.experiment, name, self.spool)
-        self.writer = Writer(self.spool, connect, partial(_described, config, self.spool, Path.cwd()), redact(uri))
+        connect = partial(_connected, uri, config.tracking.experiment, name, self.spool, parent)
+        describe = partial(_described, config, self.spool, Path.cwd(), tags)
+        self.writer = Writer(self.spool, connect, describe, redact(uri))
 
     def begin(self) -> None:
         """Say that the run is running, and start to send."""
@@ -66,21 +84,22 @@ class Tracker(NoTracker):
         """The spool."""
         return [self.spool.metrics]
 
+    def data(self, splits: "Splits") -> None:
+        """Track the training and the test split: names, digests and sizes, no examples."""
+        _quietly(lambda: self.spool.inputs(inputs(self.config, splits)))
+
     def report(self, metrics: Mapping[str, float], table: str) -> None:
-        """Track the final metrics, and the table as the run's description.
+        """Track the final metrics, the table as the run's description, and the predictor whose they are.
 
         At step 0, for what has no later one MLflow draws as bars, run beside run. Those of the validation are the best
         epoch's, named so.
         """
-        named = {f"best/{name}" if name.startswith("val/") else name: value for name, value in metrics.items()}
-        self.spool.metrics({facts.name_of(name): value for name, value in named.items()}, step=0)
-        self.spool.tags({facts.DESCRIPTION: facts.description(table)})
-        self.spool.artifact("report.txt", f"{table}\n")
+        _quietly(lambda: self._report(metrics, table))
 
     def end(self, status: str) -> None:
         """Track how the run ended, send what is left, and say what could not be sent."""
         if self.spool.status != "FINISHED":
-            for path in (self.directory.report, self.directory.predictor / "predictor.json", self.directory.log):
+            for path in _told(self.directory):
                 self._file(path)
             self.spool.mark(status)
         if not self.writer.finish():
@@ -93,26 +112,46 @@ class Tracker(NoTracker):
             warn(f"Tracking dropped {self.spool.dropped} values: {self.spool.folder} was full.")
         self.spool.close()
 
+    def _report(self, metrics: Mapping[str, float], table: str) -> None:
+        named = {f"best/{name}" if name.startswith("val/") else name: value for name, value in metrics.items()}
+        values, now = {facts.name_of(name): value for name, value in named.items()}, milliseconds()
+        self.spool.metrics(values, 0, now)
+        self.spool.tags({facts.DESCRIPTION: facts.description(table)})
+        self.spool.artifact("report.txt", f"{table}\n")
+        if self.directory.predictor.is_dir():
+            self.spool.model(self.directory.predictor, values, now)
+
     def _file(self, path: Path) -> None:
-        if path.is_file():
-            self.spool.artifact(path.name, path.read_text(encoding="utf-8", errors="replace"))
+        name = path.relative_to(self.directory.path).as_posix()
+        if path.suffix in TEXTS:
+            self.spool.artifact(name, path.read_text(encoding="utf-8", errors="replace"))
+        else:
+            self.spool.file(name, path)
 
 
 @contextmanager
-def tracked(config: Config, directory: RunDirectory, first: bool) -> Iterator[NoTracker]:
+def tracked(
+    config: Config,
+    directory: RunDirectory,
+    first: bool,
+    parent: str | None = None,
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[NoTracker]:
     """Track what happens meanwhile, and how it ends.
 
     Args:
         config: of the run; `tracking=none` tracks nothing.
         directory: of the run.
         first: whether this process is rank 0, the only one that tracks.
+        parent: id of the run that this one belongs to.
+        tags: beside those that every run has.
     """
     if config.tracking.name == "none" or not first:
         yield NoTracker()
         return
     with warnings.catch_warnings(), held(directory.path / FOLDER) as mine:
         warnings.filterwarnings("ignore", module=THEIRS)
-        tracker = _begun(config, directory) if mine else None
+        tracker = _begun(partial(Tracker, config, directory, parent, tags)) if mine else None
         if tracker is None:
             yield NoTracker()
             return
@@ -139,11 +178,19 @@ def _is_sent(folder: Path) -> bool:
     return state.status == "FINISHED" and state.described and spool.is_file() and spool.stat().st_size == state.sent
 
 
-def _begun(config: Config, directory: RunDirectory) -> Tracker | None:
+def _told(directory: RunDirectory) -> Iterator[Path]:
+    """What a run leaves for people to look at, as far as it is there; the log last, for it may tell of the others."""
+    yield from (path for name in REPORTS if (path := directory.path / name).is_file())
+    yield from sorted(path for path in (directory.path / FIGURES).rglob("*") if path.is_file())
+    if directory.log.is_file():
+        yield directory.log
+
+
+def _begun(make: Callable[[], Tracker]) -> Tracker | None:
     found: list[Tracker] = []
 
     def begin() -> None:
-        tracker = Tracker(config, directory)
+        tracker = make()
         tracker.begin()
         found.append(tracker)
 
@@ -171,14 +218,16 @@ def _settled(config: Config, spool: Spool) -> str:
     return uri
 
 
-def _connected(uri: str, experiment: str, name: str, spool: Spool) -> Server:
-    return Server(uri, experiment, spool.state.key, spool.state.run_id, name, spool.state.started)
+def _connected(uri: str, experiment: str, name: str, spool: Spool, parent: str | None) -> Server:
+    return Server(uri, experiment, spool.state.key, spool.state.run_id, name, spool.state.started, parent)
 
 
-def _described(config: Config, spool: Spool, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+def _described(
+    config: Config, spool: Spool, folder: Path, tags: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
     """Parameters and tags of a run; git's state and the environment become artifacts."""
     git = facts.git_state(folder)
     if git:
         spool.artifact("git.json", json.dumps(git, indent=2) + "\n")
     spool.artifact("environment.json", facts.environment())
-    return facts.parameters(config), facts.tags(config) | facts.git_tags(git)
+    return facts.parameters(config), facts.tags(config) | facts.git_tags(git) | dict(tags)

@@ -5,7 +5,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from itertools import groupby
+from pathlib import Path
 
 from poise.secrets import redact
 from poise.tracking.notices import warn
@@ -17,7 +19,9 @@ log = logging.getLogger("poise")
 INTERVAL = 5.0  # seconds between two looks at the spool
 PATIENCE, IMPATIENCE = 30.0, 10.0  # seconds without progress after which an ending run waits no more
 SLOWEST = 30.0  # seconds between two attempts
-ATTEMPTS = 3  # to store an artifact
+KINDS = ("metrics", "tags", "artifact", "model", "values", "inputs", "status")
+ATTEMPTS = 3  # to store what is no number
+UPLOADED = 2**20  # bytes a second, at which an upload still counts as progress
 
 
 class Writer:
@@ -42,6 +46,7 @@ class Writer:
         self._server: Server | None = None
         self._attempts = 0  # failed, in a row
         self._refused: Counter[str] = Counter()
+        self._stores = True  # as far as is known: where one file is left out, others are tried once
         self._told = False
         self._progress = time.monotonic()
         self._ending, self._given_up = threading.Event(), threading.Event()
@@ -75,6 +80,7 @@ class Writer:
             self._send()
         except Exception as error:
             self._server = None
+            self._progress = min(self._progress, time.monotonic())
             self._fail(" ".join(f"{type(error).__name__}: {error}".split()))
             return False
         self._recover()
@@ -112,22 +118,46 @@ class Writer:
                 server.metrics(some)
             for record in some:
                 if kind == "artifact":
-                    self._deliver_artifact(server, record["artifact"])
+                    self._deliver_artifact(server, record)
+                elif kind == "model":
+                    self._deliver_model(server, record)
+                elif kind == "values":
+                    server.model_metrics(record["values"], record["time"])
+                elif kind == "inputs":
+                    self._store(server, "list of data", partial(server.inputs, record["inputs"]))
                 elif kind == "tags":
                     server.describe({}, record["tags"])
                 elif kind == "status":
                     server.mark(record["status"], record["time"])
                 self._progress = time.monotonic()
 
-    def _deliver_artifact(self, server: Server, name: str) -> None:
-        """Send a file. One that cannot be stored, while numbers can, does not hold up what comes after it."""
+    def _deliver_artifact(self, server: Server, record: Record) -> None:
+        name = record["artifact"]
+        path = self.spool.path_of(record["file"]) if "file" in record else self.spool.artifacts / name
+        self._allow(path)
+        self._store(server, f"artifact {name}", partial(server.artifact, path, name.rpartition("/")[0]))
+
+    def _deliver_model(self, server: Server, record: Record) -> None:
+        predictor = self.spool.path_of(record["model"])
+        self._allow(predictor / "model.safetensors")
+        self._store(server, "model", partial(server.model, predictor, self.spool.folder))
+
+    def _allow(self, path: Path) -> None:
+        """Let an ending run wait as long as a file of this size may take."""
+        self._progress = time.monotonic() + (path.stat().st_size / UPLOADED if path.is_file() else 0)
+
+    def _store(self, server: Server, what: str, send: Callable[[], None]) -> None:
+        """Send it. What cannot be stored, while numbers can, does not hold up what comes after it."""
         try:
-            server.artifact(self.spool.artifacts / name)
+            send()
+            self._stores = True
         except Exception as error:
-            self._refused[name] += 1
-            if self._refused[name] < ATTEMPTS or not server.is_alive(server.run_id):
+            self._refused[what] += 1
+            more = self._refused[what] < ATTEMPTS and self._stores
+            if more or not server.is_alive(server.run_id):
                 raise
-            log.warning("tracking: the artifact %s cannot be stored and is left out: %s", name, error)
+            self._stores = False
+            log.warning("tracking: the %s cannot be stored and is left out: %s", what, error)
 
     def _fail(self, error: str) -> None:
         self._attempts += 1
@@ -149,7 +179,7 @@ class Writer:
 
 
 def _kind(record: Record) -> str:
-    return next((kind for kind in ("metrics", "tags", "artifact", "status") if kind in record), "")
+    return next((kind for kind in KINDS if kind in record), "")
 
 
 def _shortened(text: str, length: int = 300) -> str:
