@@ -1,9 +1,6 @@
 """Reading .npz files of others: nothing is unpickled, everything is named."""
 
-import zipfile
-import zlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +9,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from poise.errors import UserError, nearest
+from poise.files.arrays import read_npz
 
 CHANNELS = (1, 3, 4)
 
@@ -22,20 +20,9 @@ def read_archive(path: str, required: Sequence[str], optional: Sequence[str]) ->
     Raises:
         UserError: no such file, a directory, a damaged or pickled one, arrays that are missing or have unknown names.
     """
-    if not Path(path).is_file():
-        is_there = "this is a directory: give an .npz file" if Path(path).is_dir() else "there is no such file"
-        raise UserError(f"data.path={path}: {is_there}.")
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"data.path={path} is no .npz archive of arrays: write one with numpy.savez.")
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            names = list(file.files)
-            _check_names(path, names, required, optional)
-            return {name: file[name] for name in names}
-    except UserError:
-        raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, TypeError) as error:
-        raise UserError(f"data.path={path} is not a whole .npz file of plain arrays: {error}") from error
+    file = read_npz(path, f"data.path={path}")
+    _check_names(path, list(file), required, optional)
+    return file
 
 
 def _check_names(path: str, names: list[str], required: Sequence[str], optional: Sequence[str]) -> None:

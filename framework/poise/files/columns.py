@@ -1,0 +1,105 @@
+"""Tables as .csv files: a line that names the columns, then one line for each row."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from poise.errors import UserError
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A table as text.
+
+    Args:
+        said: how the user gave its file, for messages.
+        names: of the columns.
+        rows: each with one cell for each column.
+        lines: on which each row ends in the file, from 1.
+    """
+
+    said: str
+    names: tuple[str, ...]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def texts(self, name: str) -> list[str]:
+        """The cells of a column."""
+        place = self.names.index(name)
+        return [row[place] for row in self.rows]
+
+    def numbers(self, names: Sequence[str]) -> np.ndarray:
+        """The cells of some columns as float64 [N, columns].
+
+        Raises:
+            UserError: one is no number; its line and column are named.
+        """
+        places = [self.names.index(name) for name in names]
+        try:
+            found = [[float(row[place]) for place in places] for row in self.rows]
+        except ValueError:
+            raise UserError(self._no_number(places)) from None
+        return np.array(found, dtype=np.float64).reshape(len(found), len(places))
+
+    def _no_number(self, places: Sequence[int]) -> str:
+        line, place, cell = next(
+            (line, place, row[place])
+            for line, row in zip(self.lines, self.rows, strict=True)
+            for place in places
+            if not _is_number(row[place])
+        )
+        return f"{self.said}, line {line}: {cell[:40]!r} in column {self.names[place][:40]!r} is no number."
+
+
+def read_columns(path: str, said: str) -> Columns:
+    """The table in a .csv file, split at commas, its first line the names of the columns.
+
+    Args:
+        path: of the file.
+        said: how the user gave it, for messages.
+
+    Raises:
+        UserError: no such file, no text, no or repeated names, or a line with more or fewer cells.
+    """
+    if not Path(path).is_file():
+        wrong = "this is a directory: give a .csv file" if Path(path).is_dir() else "there is no such file"
+        raise UserError(f"{said}: {wrong}.")
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as opened:
+            reader = csv.reader(opened, strict=True)
+            for row in reader:
+                if row:
+                    rows.append([cell.strip() for cell in row])
+                    lines.append(reader.line_num)
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{said} is no .csv file of text: {' '.join(str(error).split())}") from error
+    if not rows:
+        raise UserError(f"{said} is empty: its first line names the columns.")
+    found = Columns(said, tuple(rows[0]), rows[1:], lines[1:])
+    _check(found)
+    return found
+
+
+def _check(found: Columns) -> None:
+    names = found.names
+    if all(_is_number(name) for name in names) and list(names) != [str(place) for place in range(len(names))]:
+        raise UserError(f"{found.said}: the first line holds numbers, where it has to name the columns.")
+    again = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if again is not None:
+        raise UserError(f"{found.said}: two columns are called {again[:40]!r}.")
+    for line, row in zip(found.lines, found.rows, strict=True):
+        if len(row) != len(names):
+            raise UserError(f"{found.said}, line {line} has {len(row)} cells for {len(names)} columns.")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,56 @@
+"""Files of results: there when they are whole, and never in the place of another."""
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from poise.errors import UserError
+
+
+def write_npz(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays by name.
+
+    Raises:
+        UserError: the file cannot be written, or is there by now.
+    """
+
+    def write(opened: IO[bytes]) -> None:
+        np.savez(opened, **arrays)  # type: ignore[arg-type]  # of a later numpy, which has an argument there
+
+    _write(path, write)
+
+
+def write_csv(path: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table, its first line the names of the columns.
+
+    Raises:
+        UserError: the file cannot be written, or is there by now.
+    """
+
+    def write(opened: IO[bytes]) -> None:
+        with open(opened.fileno(), "w", encoding="utf-8", newline="", closefd=False) as text:
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(names)
+            writer.writerows(rows)
+
+    _write(path, write)
+
+
+def _write(path: str, write: Callable[[IO[bytes]], None]) -> None:
+    """Write beside the place, then put it there in one step."""
+    place = Path(path)
+    beside = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        with open(beside, "xb") as opened:
+            write(opened)
+        if os.path.lexists(place):
+            raise FileExistsError(f"{place} is there by now")
+        os.replace(beside, place)
+    except OSError as error:
+        raise UserError(f"out={path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        beside.unlink(missing_ok=True)
