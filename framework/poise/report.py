@@ -1,67 +1,157 @@
-"""The final metrics as a table: one column before calibration, one for each calibrator."""
+"""What is told of a trained model, as text, as a page and as figures."""
 
+import logging
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Table as Drawn
 
-PERCENT = ("accuracy",)
+from poise.evaluator import Drawing, Findings
+from poise.figures.canvas import save
+from poise.page import VALIDATION, page
+from poise.scores import Table, sheets
+from poise.secrets import redact
+
+if TYPE_CHECKING:
+    from poise.data.dataset import Splits
+
+log = logging.getLogger("poise")
+
+BEST = "* best of its row"
+LONGEST = 100  # characters of a file's name
+_NOT_IN_FILES = re.compile(r"[^\w.-]+")
 
 
-def render(metrics: Mapping[str, float], calibrators: Sequence[str], width: int = 100, colour: bool = False) -> str:
-    """The report table of every split that was evaluated.
+@dataclass(frozen=True)
+class Use:
+    """What a split was used for."""
+
+    split: str
+    examples: int
+    purpose: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is told.
+
+    Args:
+        title: such as the name of the run.
+        findings: final metrics, flat, and figures by name; those called `<split>-…` stand with their split.
+        calibrators: names, in order.
+        reason: one sentence, which calibrator is shipped and why.
+        uses: what each split was used for.
+        config: the text of `config.yaml`.
+    """
+
+    title: str
+    findings: Findings
+    calibrators: tuple[str, ...] = ()
+    reason: str = ""
+    uses: tuple[Use, ...] = ()
+    config: str = ""
+
+    def text(self) -> str:
+        """As `render` gives it."""
+        return render(self.findings.metrics, self.calibrators, self.reason)
+
+
+def render(
+    metrics: Mapping[str, float], calibrators: Sequence[str], reason: str = "", width: int = 100, colour: bool = False
+) -> str:
+    """The report tables of every split that was evaluated, as text. Of many classes the worst are shown.
 
     Args:
         metrics: flat, `<split>/<metric>` and `<split>/<calibrator>/<metric>`.
         calibrators: names, in order.
+        reason: what is said below.
         width: of the console, in characters.
         colour: whether it is for a terminal.
     """
     text = StringIO()
-    console = Console(file=text, width=width, force_terminal=colour, no_color=not colour)
-    for split in _splits(metrics):
-        console.print(_table(split, metrics, calibrators))
+    console = Console(file=text, width=width, force_terminal=colour, no_color=not colour, highlight=False)
+    for sheet in sheets(metrics, calibrators):
+        if sheet.split == VALIDATION:
+            continue
+        for table in (sheet.scores(), sheet.parts("class"), sheet.parts("group")):
+            if table is not None and table.rows:
+                console.print(_drawn(table))
+    if reason:
+        console.print(escape(reason))
     return text.getvalue()
 
 
-def _splits(metrics: Mapping[str, float]) -> list[str]:
-    """Names before the first slash that have an accuracy, in order."""
-    return [
-        name.removesuffix("/accuracy")
-        for name in metrics
-        if name.count("/") == 1 and name.endswith("/accuracy") and not name.startswith("val/")
-    ]
+def used(splits: "Splits", calibrators: Sequence[str], selection: str | None = None) -> tuple[Use, ...]:
+    """What each split was used for.
+
+    Args:
+        splits: the data.
+        calibrators: names of those fitted.
+        selection: the validation metric that chose the epoch; None for a model that was not trained here.
+    """
+    purposes = {"train": "trained on", "val": f"chose the epoch, by {selection}"} if selection else {}
+    if calibrators:
+        purposes["calibration"] = f"fitted {', '.join(calibrators)}"
+    measured = {"test": splits.test, **splits.shifts}
+    uses = [Use(name, len(splits.main[name]), purpose) for name, purpose in purposes.items()]
+    return (*uses, *(Use(name, len(data), "measured") for name, data in measured.items()))
 
 
-def _table(split: str, metrics: Mapping[str, float], calibrators: Sequence[str]) -> Table:
-    table = Table(title=split, title_justify="left", header_style="bold")
-    table.add_column("metric")
-    for column in ("uncalibrated", *calibrators):
-        table.add_column(column, justify="right")
-    prefixes = [split, *(f"{split}/{name}" for name in calibrators)]
-    for row in _rows(split, metrics, calibrators):
-        values = [_shown(row, metrics.get(f"{prefix}/{row}")) for prefix in prefixes]
-        table.add_row(_name(row, split, metrics), *values)
-    return table
+def write(report: Report, directory: Path) -> None:
+    """Write `report.txt`, `report.html` and `figures/*.png`. What cannot be drawn is said, and left out.
+
+    `report.json` is not written here: it says that a run is over, so it comes last.
+    """
+    (directory / "report.txt").write_text(redact(report.text()), encoding="utf-8")
+    pictures = _draw(report.findings.figures, directory / "figures")
+    (directory / "report.html").write_text(page(report, pictures), encoding="utf-8")
 
 
-def _rows(split: str, metrics: Mapping[str, float], calibrators: Sequence[str]) -> list[str]:
-    own = [name.removeprefix(f"{split}/") for name in metrics if name.startswith(f"{split}/")]
-    return [name for name in own if name.split("/")[0] not in calibrators]
+def _draw(figures: Mapping[str, Drawing], folder: Path) -> dict[str, Path]:
+    """Draw each figure that can be drawn; the files by name."""
+    drawn: dict[str, Path] = {}
+    for name, drawing in figures.items():
+        path = folder / f"{_NOT_IN_FILES.sub('_', name)[:LONGEST]}.png"
+        try:
+            folder.mkdir(exist_ok=True)
+            save(drawing, path)
+        except Exception as error:  # whatever it is: a picture is not worth a run
+            log.warning("the figure %s cannot be drawn: %s: %s", name, type(error).__name__, error)
+        else:
+            drawn[name] = path
+    return drawn
 
 
-def _name(row: str, split: str, metrics: Mapping[str, float]) -> str:
-    """A row's label; the worst class and group are named."""
-    if not row.startswith("worst_"):
-        return row
-    part = row.split("_")[1]
-    prefix = f"{split}/accuracy/{part}/"
-    accuracy = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-    return f"{row} ({min(accuracy, key=lambda name: accuracy[name])})" if accuracy else row
+def _drawn(table: Table) -> Drawn:
+    marked = any(row.best for row in table.rows)
+    caption = "; ".join(filter(None, [BEST if marked else "", table.note]))
+    drawn = Drawn(
+        title=escape(table.title),
+        title_justify="left",
+        title_style="bold",
+        caption=escape(caption) or None,
+        caption_justify="left",
+        header_style="bold",
+        box=box.HEAVY_HEAD,
+    )
+    drawn.add_column(escape(table.headings[0]))
+    for heading in table.headings[1:]:
+        drawn.add_column(escape(heading), justify="right")
+    for row in table.rows:
+        cells = (_cell(cell, place in row.best, marked) for place, cell in enumerate(row.cells))
+        drawn.add_row(escape(row.name), *cells)
+    return drawn
 
 
-def _shown(row: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{100 * value:.2f} %" if any(word in row for word in PERCENT) else f"{value:.4f}"
+def _cell(text: str, best: bool, marked: bool) -> str:
+    """A value, and a mark or room for one."""
+    if not marked:
+        return escape(text)
+    return f"[bold]{escape(text)} *[/bold]" if best else f"{escape(text)}  "

@@ -1,0 +1,119 @@
+"""A report as one page that needs nothing else: no file, no script, no network."""
+
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from poise.figures.canvas import DPI
+from poise.scores import FEW, KINDS, Row, Sheet, Table, sheets
+from poise.secrets import redact
+
+if TYPE_CHECKING:
+    from poise.report import Report, Use
+
+STYLE = Path(__file__).with_name("page.css")
+VALIDATION = "val"
+PIXELS = 96  # of a page, an inch
+
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def page(report: "Report", pictures: Mapping[str, Path]) -> str:
+    """The page as HTML: no secrets are in it, and every name stands in it as text.
+
+    Args:
+        report: what is told.
+        pictures: PNG files by the name of the figure; they are put into the page.
+    """
+    found = sheets(report.findings.metrics, report.calibrators)
+    measured = [sheet for sheet in found if sheet.split != VALIDATION]
+    at = _placed(pictures, [sheet.split for sheet in measured])
+    body = [f"<h1>{_text(report.title)}</h1>"]
+    if report.reason:
+        body.append(f"<p>{_text(report.reason)}</p>")
+    body += [_section(sheet.split, [*_tables(sheet), *_figures(at[sheet.split])]) for sheet in measured]
+    chosen = [_table(_of_epoch(sheet.scores())) for sheet in found if sheet.split == VALIDATION]
+    if at[None] or chosen:
+        body.append(_section("Training", [*_figures(at[None]), *chosen]))
+    if report.uses:
+        body.append(_section("Data", [_uses(report.uses)]))
+    if report.config:
+        body.append(_section("Settings", [f"<pre>{_text(report.config)}</pre>"]))
+    return _PAGE.format(title=_text(report.title), style=STYLE.read_text(encoding="utf-8"), body="\n".join(body))
+
+
+def _placed(pictures: Mapping[str, Path], splits: Iterable[str]) -> dict[str | None, dict[str, Path]]:
+    """The pictures of each split, `<split>-…`, and under None those of no split."""
+    at: dict[str | None, dict[str, Path]] = {None: {}, **{split: {} for split in splits}}
+    for name, path in pictures.items():
+        owners = [split for split in at if split is not None and name.startswith(f"{split}-")]
+        at[max(owners, key=len, default=None)][name] = path
+    return at
+
+
+def _section(title: str, parts: Iterable[str]) -> str:
+    return "\n".join([f"<section>\n<h2>{_text(title)}</h2>", *parts, "</section>"])
+
+
+def _tables(sheet: Sheet) -> Iterator[str]:
+    yield _table(sheet.scores())
+    for kind, plural in KINDS.items():
+        table = sheet.parts(kind, few=None)
+        if table is not None:
+            shown = _table(table)
+            many = len(table.rows) > FEW
+            yield f"<details><summary>{len(table.rows)} {plural}</summary>{shown}</details>" if many else shown
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th scope=col>{_text(heading)}</th>" for heading in table.headings)
+    lines = []
+    for row in table.rows:
+        cells = (
+            f"<td class=best>{_text(cell)}</td>" if place in row.best else f"<td>{_text(cell)}</td>"
+            for place, cell in enumerate(row.cells)
+        )
+        lines.append(f"<tr><th scope=row>{_text(row.name)}</th>{''.join(cells)}</tr>")
+    body = "\n".join(lines)
+    return f"<div class=wide><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
+
+
+def _figures(pictures: Mapping[str, Path]) -> Iterator[str]:
+    for name, path in pictures.items():
+        picture = path.read_bytes()
+        width = round(int.from_bytes(picture[16:20]) * PIXELS / DPI)  # where PNG has it
+        source = f"data:image/png;base64,{b64encode(picture).decode()}"
+        yield f'<figure><img width={width} alt="{_text(name)}" src="{source}"></figure>'
+
+
+def _of_epoch(table: Table) -> Table:
+    return replace(table, headings=(table.headings[0], "chosen epoch"))
+
+
+def _uses(uses: Iterable["Use"]) -> str:
+    rows = (Row(f"{use.split}: {use.purpose}", (f"{use.examples:,}",)) for use in uses)
+    return _table(Table("Data", ("split", "examples"), tuple(rows)))
+
+
+def _text(text: str) -> str:
+    return escape(redact(text))

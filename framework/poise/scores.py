@@ -1,0 +1,145 @@
+"""The final metrics as tables of text: which rows and columns there are, what is best, what is left out."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+UNCALIBRATED = "uncalibrated"
+KINDS = {"class": "classes", "group": "groups", "radius": "radii"}  # of which there is a value each
+FEW = 20  # classes or groups that are all shown where there is little room
+WORST = 5  # of more, so many
+
+_PART = re.compile(rf"(?P<measure>.+?)/(?P<kind>{'|'.join(KINDS)})/(?P<part>.+)", re.DOTALL)
+_WORST = re.compile(r"worst_(?P<kind>class|group)_(?P<measure>.+)", re.DOTALL)
+_HIGHER, _LOWER = {"accuracy"}, {"nll", "brier", "ece", "mce", "error"}
+_PERCENT = {"accuracy", "confidence"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: what it is of, a text for each column, and the columns whose value is best."""
+
+    name: str
+    cells: tuple[str, ...]
+    best: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Lines under a title; the first heading is of the lines' names. The note says what is left out."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[Row, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The metrics of one split: for each column of the report, its values by metric."""
+
+    split: str
+    columns: tuple[tuple[str, Mapping[str, float]], ...]
+
+    def scores(self) -> Table:
+        """A line for each metric; the worst class and group are named."""
+        rows = tuple(self._row(name) for name in self._metrics() if not _PART.fullmatch(name))
+        return Table(self.split, ("metric", *(name for name, _ in self.columns)), rows)
+
+    def parts(self, kind: str, few: int | None = FEW) -> Table | None:
+        """A line for each class, group or radius; None where there are none.
+
+        Args:
+            kind: `class`, `group` or `radius`.
+            few: parts beyond which only the worst are shown; None to show all.
+        """
+        columns = self._columns_of(kind)
+        if not columns:
+            return None
+        parts = list(dict.fromkeys(part for values in columns.values() for part in values))
+        note = ""
+        if few is not None and len(parts) > few and kind != "radius":
+            heading, last = list(columns.items())[-1]
+            note = f"the worst {WORST} of {len(parts)} {KINDS[kind]} by {heading}; report.json has all"
+            parts = sorted(parts, key=lambda part: last.get(part, math.inf))[:WORST]
+        rows = (Row(part, tuple(_shown("accuracy", v.get(part)) for v in columns.values())) for part in parts)
+        return Table(f"{self.split}, by {kind}", (kind, *columns), tuple(rows), note)
+
+    def _metrics(self) -> Iterator[str]:
+        yield from dict.fromkeys(name for _, values in self.columns for name in values)
+
+    def _row(self, name: str) -> Row:
+        values = [values.get(name) for _, values in self.columns]
+        cells = [_shown(name, value) for value in values]
+        worst = [_worst(name, values) for _, values in self.columns]
+        named = {part for part in worst if part is not None}
+        if len(named) > 1:
+            cells = [f"{cell} ({part})" if part else cell for cell, part in zip(cells, worst, strict=True)]
+        return Row(f"{name} ({named.pop()})" if len(named) == 1 else name, tuple(cells), _best(name, values))
+
+    def _columns_of(self, kind: str) -> dict[str, dict[str, float]]:
+        """By heading, the values of each part; a calibrator that changes none has no column of its own."""
+        found: dict[str, dict[str, float]] = {}
+        for name, values in self.columns:
+            for measure, parts in _by_measure(kind, values).items():
+                if name == UNCALIBRATED:
+                    found[measure] = parts
+                elif parts != found.get(measure):
+                    found[f"{measure}, {name}"] = parts
+        return found
+
+
+def sheets(metrics: Mapping[str, float], calibrators: Sequence[str]) -> list[Sheet]:
+    """What was measured on each split, in order.
+
+    Args:
+        metrics: flat, `<split>/<metric>` and `<split>/<calibrator>/<metric>`.
+        calibrators: names, in order.
+    """
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for full, value in metrics.items():
+        split, _, name = full.partition("/")
+        column, _, rest = name.partition("/")
+        column, name = (column, rest) if column in calibrators and rest else (UNCALIBRATED, name or split)
+        found.setdefault(split, {}).setdefault(column, {})[name] = value
+    order = (UNCALIBRATED, *calibrators)
+    return [Sheet(split, tuple((c, by[c]) for c in order if c in by)) for split, by in found.items()]
+
+
+def _by_measure(kind: str, values: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for name, value in values.items():
+        match = _PART.fullmatch(name)
+        if match and match["kind"] == kind:
+            found.setdefault(match["measure"], {})[match["part"]] = value
+    return found
+
+
+def _worst(name: str, values: Mapping[str, float]) -> str | None:
+    """Which class or group a `worst_…` is of."""
+    match = _WORST.fullmatch(name)
+    parts = _by_measure(match["kind"], values).get(match["measure"]) if match else None
+    return min(parts, key=lambda part: parts[part]) if parts else None
+
+
+def _best(name: str, values: Sequence[float | None]) -> frozenset[int]:
+    """The columns with the best value, to the digits shown; none where all are alike or no end is the better one."""
+    words = _words(name)
+    sign = 1 if words & _HIGHER else -1 if words & _LOWER else 0
+    known = {place: value for place, value in enumerate(values) if value is not None and math.isfinite(value)}
+    shown = {place: _shown(name, value) for place, value in known.items()}
+    if not sign or len(set(shown.values())) < 2:
+        return frozenset()
+    top = shown[max(known, key=lambda place: sign * known[place])]
+    return frozenset(place for place, text in shown.items() if text == top)
+
+
+def _shown(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{100 * value:.2f} %" if _words(name) & _PERCENT else f"{value:.4f}"
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[\W_]+", name))
