@@ -28,6 +28,7 @@ _HOMES = {
     "Threat": "poise.attacks.threat",
     "TrainingModule": "poise.module",
     "UserError": "poise.errors",
+    "evaluate": "poise.evaluating",
     "fit": "poise.train",
 }
 

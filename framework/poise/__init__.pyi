@@ -6,6 +6,7 @@ from poise.calibrator import Calibrator as Calibrator
 from poise.data.dataset import Arrays as Arrays
 from poise.data.dataset import Splits as Splits
 from poise.errors import UserError as UserError
+from poise.evaluating import evaluate as evaluate
 from poise.evaluator import Evaluator as Evaluator
 from poise.evaluator import Findings as Findings
 from poise.evaluator import Subject as Subject

@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ import torch
 from poise import registry
 from poise.assembly import overrides
 from poise.calibrator import Calibrator
+from poise.checkpoint import newest
 from poise.config import Config, Entry
 from poise.data.module import DataModule
 from poise.distributed import check_strategy
@@ -17,7 +20,8 @@ from poise.errors import UserError, nearest
 from poise.evaluator import Evaluator
 from poise.given import Objects
 from poise.module import TrainingModule
-from poise.parts import load_model, load_splits, make, threat_of
+from poise.parts import NO_GPU, load_model, load_splits, make, threat_of
+from poise.run_directory import RunDirectory
 from poise.stack import RecipeStack
 from poise.tables import read_table
 
@@ -30,7 +34,9 @@ class Built:
     def __init__(self, config: Config, objects: Objects) -> None:
         self.config = config
         self.splits = load_splits(config, objects)
-        self.model = load_model(config, objects, self.splits)
+        if not self.splits.trains:
+            raise UserError(f"{config.data.name} has no training examples here: evaluate on it (poise evaluate)")
+        self.model = load_model(_going_on(config), objects, self.splits)
         recipes = {alias: objects.recipes.get(alias) or make("recipe", entry) for alias, entry in config.recipe.items()}
         self.threat = threat_of(config, self.splits)
         self.stack = RecipeStack(recipes)
@@ -112,14 +118,21 @@ class Built:
             return
         wanted, found = self.config.trainer.devices, torch.cuda.device_count()
         if not found:
-            raise UserError(
-                "trainer.accelerator=cuda: PyTorch sees no GPU on this machine; set trainer.accelerator=cpu"
-            )
+            raise UserError(NO_GPU)
         if wanted > found:
             raise UserError(
                 f"trainer.devices={wanted} on a machine with {found} GPU{'s' * (found > 1)}: one rank needs one each; "
                 f"set trainer.devices={found}, or trainer.accelerator=cpu"
             )
+
+
+def _going_on(config: Config) -> Config:
+    """The config without the weights it starts from, where a run has checkpoints of its own to go on from."""
+    if config.model.checkpoint is None or config.run_dir is None:
+        return config
+    if newest(RunDirectory(Path(config.run_dir)).checkpoints) is None:
+        return config
+    return replace(config, model=replace(config.model, checkpoint=None))
 
 
 def _bound(kind: str, entry: Entry) -> Callable[[Any], Any]:

@@ -109,16 +109,35 @@ def _say(text: str) -> int:
     return 0
 
 
+def _announce(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def _train(arguments: list[str]) -> int:
+    from poise import first_words
     from poise.config import CHECKS, CHECKS_OF_A_START, explain, parse
     from poise.launching import under_launcher
 
     if "--print-config" in arguments:
         return _say(explain([word for word in arguments if word != "--print-config"]))
     config = parse(arguments, CHECKS if under_launcher() else CHECKS_OF_A_START)
+    if not under_launcher():
+        _announce(first_words.of_training(config))
     from poise import train
 
     return train.main(config)
+
+
+def _evaluate(arguments: list[str]) -> int:
+    from poise import first_words
+    from poise.config.evaluating import parse_evaluation
+    from poise.located import located
+
+    asked = parse_evaluation(arguments, located)
+    _announce(first_words.of_evaluation(asked))
+    from poise import evaluating
+
+    return evaluating.main(asked)
 
 
 def _list(words: list[str]) -> int:
@@ -145,5 +164,11 @@ def _completion(words: list[str]) -> int:
     raise UserError("poise completion takes one shell: bash, zsh or fish.")
 
 
-COMMANDS: Mapping[str, Command] = {"train": _train, "list": _list, "ui": _ui, "completion": _completion}
+COMMANDS: Mapping[str, Command] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "list": _list,
+    "ui": _ui,
+    "completion": _completion,
+}
 OPTIONS: Mapping[str, tuple[str, ...]] = {"train": ("--print-config",)}

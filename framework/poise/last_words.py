@@ -16,6 +16,8 @@ def last_words(config: Config, path: Path) -> str:
     if config.tracking.name != "none":
         address = [] if config.tracking.uri is None else [f"tracking.uri={config.tracking.uri}"]
         lines.append(f"See:   {shlex.join([*command('poise'), 'ui', *address])}")
+    if not (path / "predictor").is_dir():
+        return "\n".join(lines)
     code = f"import poise; print(poise.Predictor.load({json.dumps(str(path), ensure_ascii=False)}))"
     lines.append(f"Model: {shlex.join([*command('python'), '-c', code])}")
     return "\n".join(lines)

@@ -14,6 +14,8 @@ from poise.models.classifier import Classifier
 from poise.models.lookup import build as build_model
 from poise.step import key
 
+NO_GPU = "trainer.accelerator=cuda: PyTorch sees no GPU on this machine; set trainer.accelerator=cpu"
+
 
 def make(kind: str, entry: Entry) -> Any:
     """The object that an entry of the config names."""
@@ -40,9 +42,10 @@ def load_model(config: Config, objects: Objects, splits: Splits) -> Classifier:
     """The model, given or named, that fits the data; fresh weights are keyed by the seed."""
     source = objects.model or registry.load(registry.find("model", config.model.name))
     parameters = {} if objects.model is not None else config.model.params
+    start = config.model.checkpoint
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(config.seed, "model"))
-        return build_model(source, splits.num_classes, splits.input_shape, **parameters)
+        return build_model(source, splits.num_classes, splits.input_shape, start, **parameters)
 
 
 def threat_of(config: Config, splits: Splits) -> Threat:
@@ -55,6 +58,18 @@ def threat_of(config: Config, splits: Splits) -> Threat:
     threat = Threat(config.threat.name, float(config.threat.eps or 0.0), low, high)
     threat.check(torch.empty(1, *splits.input_shape))
     return threat
+
+
+def device_of(config: Config) -> torch.device:
+    """Where a model that is not trained runs.
+
+    Raises:
+        UserError: a GPU is asked for that is not there.
+    """
+    available = torch.cuda.is_available()
+    if config.trainer.accelerator == "cuda" and not available:
+        raise UserError(NO_GPU)
+    return torch.device("cpu" if config.trainer.accelerator == "cpu" or not available else "cuda")
 
 
 def described(entry: Entry) -> dict[str, Any] | None:

@@ -81,6 +81,17 @@ class RunDirectory:
                 "continue it as it was, or name another run_dir"
             )
 
+    def check_new(self) -> None:
+        """Whether something that is done once may begin here; changes nothing.
+
+        Raises:
+            UserError: there is a file of that name, or a directory that holds something.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"run_dir={self.path} is a file")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise UserError(f"run_dir={self.path} holds something already: name a directory that is new or empty")
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other processes from training here meanwhile; a process that ends lets go, however it ends.
@@ -118,7 +129,6 @@ class RunDirectory:
         with self._written():
             self.path.mkdir(parents=True, exist_ok=True)
             self.config.write_text(config)
-            self.checkpoints.mkdir(exist_ok=True)
 
 
 def default_path(names: tuple[str, ...]) -> Path:

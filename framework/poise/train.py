@@ -16,7 +16,7 @@ import lightning as L
 from torch import nn
 
 from poise import checkpoint, saving
-from poise.assessment import calibrate, evaluate
+from poise.assessment import calibrate, conclude, evaluate
 from poise.build import Built
 from poise.calibrator import Calibrator
 from poise.config import Config, Entry, to_yaml, written
@@ -143,6 +143,7 @@ def _run_on_ranks(config: Config, directory: RunDirectory) -> Result:
 
 
 def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker) -> Result:
+    tracker.data(built.splits)
     finished = _fit(built, directory, tracker)
     ranks = current_ranks()
     metrics = _after_fit(finished, built, directory, ranks)
@@ -151,11 +152,7 @@ def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker) -> Resu
     metrics |= evaluate(subject, calibrators, built.evaluators).metrics
     if ranks.rank == 0:
         _ship(finished, built, calibrators, directory)
-        table = render(metrics, list(calibrators))
-        log.info("report\n%s", table)
-        tracker.report(metrics, table)
-        directory.write_report(metrics)
-        say(table)
+        conclude(metrics, calibrators, directory, tracker)
     ranks.barrier()
     return Result(metrics, directory.path)
 

@@ -20,7 +20,6 @@ def test_a_directory_that_is_free_is_claimed(tmp_path: Path) -> None:
     assert not directory.path.exists()
     directory.claim(written())
     assert directory.config.read_text() == written()
-    assert directory.checkpoints.is_dir()
     assert not directory.finished
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from poise.config.compose import composed
 from poise.config.draft import Draft
 from poise.config.files import read_file
-from poise.config.layers import Layer, from_arguments, from_file, from_values, typed
+from poise.config.layers import Layer, from_arguments, from_file, from_values, items, shown, typed
 from poise.config.places import check_places
-from poise.config.schema import TOP, Config, SlurmConfig
+from poise.config.schema import TOP, Config
 from poise.errors import UserError
 
 GROUPS_TO_SET = ("data", "model", "calibration", "evaluation", "threat", "tracking")
@@ -59,7 +59,7 @@ def parse_evaluation(given: Sequence[str] | Mapping[str, Any], find: Find) -> Ev
 
     Raises:
         ConfigErrors: all mistakes, one line each.
-        UserError: there is no such run.
+        UserError: there is no such run, or it names code that is not trusted.
     """
     draft = Draft()
     say = draft.mistake
@@ -69,6 +69,8 @@ def parse_evaluation(given: Sequence[str] | Mapping[str, Any], find: Find) -> Ev
     _refuse(draft, values, directory)
     run_dir = values.pop("run_dir", None)
     layers = [*_file(draft, values, directory), replace(top, values=values)]
+    if directory is not None and not request.trust:
+        _refuse_code(layers[0], directory)
     config = composed(draft, layers, [check_places])
     return Evaluation(
         replace(config, run_dir=run_dir),
@@ -111,6 +113,15 @@ def _refuse(draft: Draft, values: Mapping[str, Any], directory: Path | None) -> 
             )
     if not (directory / "config.yaml").is_file() and "data.name" not in values:
         draft.mistake(f"data= is missing: {directory} has no config.yaml that says what to evaluate on.")
+
+
+def _refuse_code(config: Layer, directory: Path) -> None:
+    """What a run names is imported only where poise knows it, for a run may be anybody's."""
+    for path, value in config.values.items():
+        if path.endswith(".name") and (code := next((name for name in items(value) if ":" in name), None)):
+            raise UserError(
+                f"{directory} names code that poise does not know, {shown(code)}: give trust=true if you trust it"
+            )
 
 
 def _file(draft: Draft, values: dict[str, Any], directory: Path | None) -> list[Layer]:

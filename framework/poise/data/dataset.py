@@ -51,6 +51,10 @@ class Arrays(Dataset[dict[str, Tensor]]):
         row = self.fetch(torch.tensor([index % len(self)]))
         return {name: value[0] for name, value in row.items()}
 
+    def none(self) -> "Arrays":
+        """None of its examples."""
+        return Arrays(self.x[:0], self.label[:0])
+
     def fetch(self, indices: Int[Tensor, " B"]) -> dict[str, Shaped[Tensor, "B ..."]]:
         """Many rows at once: x [B, *input], label, index and, where there are groups, group, each [B]."""
         batch = {"x": self.x[indices], "label": self.label[indices], "index": indices}
@@ -65,7 +69,7 @@ class Splits:
 
     Args:
         train, val, calibration, test: the four splits; `val` chooses the model, `calibration` fits
-            calibrators.
+            calibrators. Without training examples the data are there to evaluate on, and only test is needed.
         num_classes: C, 2 or more.
         class_names: one each; numbers where none are given.
         group_names: one each where the groups have names.
@@ -108,15 +112,16 @@ class Splits:
             check_range_of(f"streams.{name}", "label", split.label, -1, self.num_classes)
         for name, split in self.ood.items():
             self._check_inputs(f"ood.{name}", split)
-        for name in ("train", "test"):
+        for name in ("train", "test") if self.trains else ("test",):
             check_several_classes(name, self.main[name].label)
 
     def _check_inputs(self, name: str, split: Arrays) -> None:
-        if len(split) == 0:
+        if len(split) == 0 and (self.trains or name not in ("train", "val", "calibration")):
             raise UserError(f"{name} is empty: every split needs examples.")
         if tuple(split.x.shape[1:]) != self.input_shape:
+            first = "train" if self.trains else "test"
             raise UserError(
-                f"{name} has inputs of shape {tuple(split.x.shape[1:])}, train of shape {self.input_shape}."
+                f"{name} has inputs of shape {tuple(split.x.shape[1:])}, {first} of shape {self.input_shape}."
             )
         check_inputs(name, split.x, self.valid_range)
         if split.group is not None:
@@ -128,14 +133,19 @@ class Splits:
         return {"train": self.train, "val": self.val, "calibration": self.calibration, "test": self.test}
 
     @property
+    def trains(self) -> bool:
+        """Whether there is something to train on."""
+        return len(self.train) > 0
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input."""
-        return tuple(self.train.x.shape[1:])
+        return tuple((self.train if self.trains else self.test).x.shape[1:])
 
     @property
     def num_groups(self) -> int:
         """How many groups there are; 0 for data without them."""
-        groups = [split.group for split in self.main.values() if split.group is not None]
+        groups = [split.group for split in self.main.values() if split.group is not None and len(split)]
         return len(self.group_names) or max((int(group.max()) + 1 for group in groups), default=0)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -161,6 +162,15 @@ def tracked(
             _quietly(partial(tracker.end, "FAILED" if isinstance(error, Exception) else "KILLED"))
             raise
         _quietly(partial(tracker.end, "FINISHED"))
+
+
+def run_id(directory: Path) -> str | None:
+    """The id in MLflow of the run in a directory; None where it is not tracked.
+
+    A copy of what a server keeps is called by the id.
+    """
+    copied = directory.name if re.fullmatch(r"[0-9a-f]{32}", directory.name) else None
+    return read_state(directory / FOLDER).run_id or copied
 
 
 def send_rest(config: Config, directory: RunDirectory) -> None:

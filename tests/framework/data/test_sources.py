@@ -272,3 +272,19 @@ def test_a_single_array_and_pickled_objects_are_refused(tmp_path: Path) -> None:
     arrays = _changed(y_train=np.array([{}] * 60, dtype=object))
     with pytest.raises(UserError, match="is not a whole .npz file of plain arrays.*pickle"):
         Npz(_file(tmp_path, **arrays)).load(0)
+
+
+def test_without_training_rows_a_file_is_there_to_evaluate_on(tmp_path: Path) -> None:
+    path = tmp_path / "test.npz"
+    x, y = np.zeros((6, 8, 8), "uint8"), np.arange(6) % 3
+    np.savez(path, x_test=x, y_test=y)
+    splits = Npz(str(path)).load(0)
+    assert not splits.trains
+    assert [len(splits.main[name]) for name in ("train", "val", "calibration", "test")] == [0, 0, 0, 6]
+    assert (splits.num_classes, splits.input_shape, splits.num_groups) == (3, (1, 8, 8), 0)
+    np.savez(path, x_test=x, y_test=y, x_calibration=x[:4], y_calibration=np.array([0, 1, 2, 3]))
+    splits = Npz(str(path)).load(0)
+    assert (len(splits.calibration), splits.num_classes) == (4, 4)
+    np.savez(path, x_test=x[:0], y_test=y[:0])
+    with pytest.raises(UserError, match="x_test is empty"):
+        Npz(str(path)).load(0)

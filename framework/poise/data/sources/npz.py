@@ -23,9 +23,9 @@ class Npz(DataSource):
 
     x_val with y_val and x_calibration with y_calibration (else a share of the training rows, every class
     alike); group_train, group_val, group_calibration, group_test (integers from 0); x_unlabelled, a stream;
-    class_names. Inputs are uint8 or floats (images within 0…1): [N, D] is tabular, [N, H, W] becomes [N, 1,
-    H, W], [N, H, W, C] with 1, 3 or 4 channels becomes [N, C, H, W]. Labels are integers from 0. Nothing is
-    unpickled.
+    class_names. Without x_train the file is there to evaluate on. Inputs are uint8 or floats (images within
+    0…1): [N, D] is tabular, [N, H, W] becomes [N, 1, H, W], [N, H, W, C] with 1, 3 or 4 channels becomes
+    [N, C, H, W]. Labels are integers from 0. Nothing is unpickled.
 
     Args:
         path: of the file.
@@ -49,25 +49,30 @@ class Npz(DataSource):
         Raises:
             UserError: no such file, not an .npz, arrays that are missing, unknown or do not fit each other.
         """
-        required = [f"{kind}_{split}" for split in ("train", "test") for kind in "xy"]
-        optional = [f"{kind}_{split}" for split in ("val", "calibration") for kind in "xy"]
+        required = ["x_test", "y_test"]
+        optional = [f"{kind}_{split}" for split in ("train", "val", "calibration") for kind in "xy"]
         groups = [f"group_{split}" for split in SPLITS]
         file = read_archive(self.path, required, [*optional, *groups, "x_unlabelled", "class_names"])
 
         splits = {split: _split(file, split) for split in SPLITS if f"x_{split}" in file}
-        if len(splits["train"]) == 0:
-            raise UserError(f"{self.path}: x_train is empty.")
-        train = splits["train"]
-        image = train.x.ndim > 2
-        valid_range = (0.0, 1.0) if image or train.x.dtype == torch.uint8 else None
+        # the training rows say what the data are, where there are any
+        first = splits.get("train", splits["test"])
+        if len(first) == 0:
+            raise UserError(f"{self.path}: {'x_train' if 'train' in splits else 'x_test'} is empty.")
+        image = first.x.ndim > 2
+        valid_range = (0.0, 1.0) if image or first.x.dtype == torch.uint8 else None
         names = as_names(file["class_names"]) if "class_names" in file else ()
-        num_classes = len(names) or _count_classes(self.path, train.label)
-        # before the rows are cut, so that an error names the row in the file
-        check_inputs("train", train.x, valid_range)
-        check_range_of("train", "label", train.label, 0, num_classes)
-        if not names:
-            _check_gaps(self.path, train.label)
-        splits |= self._held_out(splits, seed)
+        if "train" in splits:
+            num_classes = len(names) or _count_classes(self.path, first.label)
+            # before the rows are cut, so that an error names the row in the file
+            check_inputs("train", first.x, valid_range)
+            check_range_of("train", "label", first.label, 0, num_classes)
+            if not names:
+                _check_gaps(self.path, first.label)
+            splits |= self._held_out(splits, seed)
+        else:
+            num_classes = len(names) or max(_count_classes(self.path, split.label) for split in splits.values())
+            splits = dict.fromkeys(SPLITS, first.none()) | splits
         return Splits(
             train=splits["train"],
             val=splits["val"],

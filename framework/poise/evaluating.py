@@ -1,0 +1,204 @@
+"""A finished run looked at again, or a model that poise never trained: calibrate → evaluate → report."""
+
+import logging
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from poise.assessment import calibrate, conclude
+from poise.assessment import evaluate as evaluate_subject
+from poise.calibrator import Calibrator
+from poise.config import Config, DataConfig, Entry, to_yaml, written
+from poise.config.evaluating import Evaluation, parse_evaluation
+from poise.data.dataset import Splits
+from poise.data.source import DataSource
+from poise.errors import UserError
+from poise.evaluator import Findings, Subject
+from poise.given import OBJECT, Objects, config_of
+from poise.last_words import last_words
+from poise.located import located
+from poise.parts import described, device_of, load_model, load_splits, make, threat_of
+from poise.predictions import predict
+from poise.predictor import Card, Predictor
+from poise.progress import progress_bar, say
+from poise.result import Result
+from poise.run_directory import RunDirectory, default_path, failures_logged, logged
+from poise.tracking.tracker import NoTracker, run_id, tracked
+
+TOO_GOOD = 4.0  # standard errors by which accuracy on calibration data may exceed that on test data
+
+log = logging.getLogger("poise")
+
+
+def evaluate(
+    model: str | Mapping[str, Any] | nn.Module | None = None,
+    data: str | Mapping[str, Any] | Splits | DataSource | None = None,
+    run: str | Path | None = None,
+    trust: bool = False,
+    **groups: Any,
+) -> Result:
+    """Calibrate, evaluate and report a model that poise never trained; or evaluate and report a finished run again.
+
+    Args:
+        model: any module from inputs to logits, or a name; with `run`, an instance for a run whose model was one.
+        data: a name, a mapping, a source or splits; None with `run` for the run's own.
+        run: directory or MLflow id of a finished run.
+        trust: whether code that the run's predictor names but poise does not know may be imported.
+        groups: evaluation, calibration, threat, tracking, run_dir …, as of `fit`.
+
+    Raises:
+        UserError: an evaluation that cannot be made, with all that is wrong with it.
+    """
+    if run is None:
+        if model is None or data is None:
+            raise UserError("evaluate() needs model= and data=, or run=, a finished run.")
+        config, objects = config_of((), data, model, groups)
+        return _evaluated(Evaluation(config), objects)
+    if model is not None and not isinstance(model, nn.Module):
+        raise UserError("evaluate(run=…) takes the run's own model: leave model= out, or give an instance of it.")
+    asked = parse_evaluation({**groups, **_named(data), "run": str(run), "trust": trust}, located)
+    if not isinstance(data, Splits):
+        return _evaluated(asked, Objects(model=model))
+    config = replace(asked.config, data=DataConfig(f"{OBJECT}:Splits"))
+    return _evaluated(replace(asked, config=config), Objects(model=model, data=data))
+
+
+def _named(data: str | Mapping[str, Any] | Splits | DataSource | None) -> dict[str, Any]:
+    """Data as a config has them; nothing where there are none, or splits."""
+    if isinstance(data, DataSource):
+        name, params = written(data)
+        data = {"name": name, **params}
+    return {"data": data} if isinstance(data, str | Mapping) else {}
+
+
+def main(asked: Evaluation) -> int:
+    """Evaluate for the command line; returns the exit code."""
+    result = _evaluated(asked, Objects())
+    say(last_words(asked.config, result.path))
+    return 0
+
+
+def _evaluated(asked: Evaluation, objects: Objects) -> Result:
+    splits = load_splits(asked.config, objects)
+    predictor = _restored(asked, objects) if asked.directory else _foreign(asked.config, objects, splits)
+    _check_fit(predictor.card, splits)
+    config = _settled(asked, predictor.card)
+    subject = _subject(config, predictor, splits)
+    calibrators = {alias: make("calibrator", entry) for alias, entry in config.calibration.items()}
+    evaluators = [make("evaluator", entry) for entry in config.evaluation.values()]
+    directory = RunDirectory(Path(str(config.run_dir)))
+    directory.check_new()
+    with directory.held():
+        directory.claim(to_yaml(config))
+        with logged(directory.log), _tracked(config, directory, asked.directory) as tracker, failures_logged():
+            log.info("evaluating %s", asked.directory or config.model.name)
+            if asked.fits:
+                calibrators = calibrate(subject, calibrators)
+                _ship(predictor, config, calibrators, directory)
+            elif calibrators:
+                calibrators = dict.fromkeys(calibrators, predictor.calibrator)
+            findings = evaluate_subject(subject, calibrators, evaluators)
+            if asked.directory is None and calibrators:
+                _warn_of_seen_data(subject, findings)
+            return conclude(findings.metrics, calibrators, directory, tracker)
+
+
+def _tracked(config: Config, directory: RunDirectory, run: Path | None) -> AbstractContextManager[NoTracker]:
+    """Track as a run of its own, below the one that is evaluated."""
+    what = str(run or config.model.name)
+    return tracked(config, directory, first=True, parent=run_id(run) if run else None, tags={"evaluated": what})
+
+
+def _restored(asked: Evaluation, objects: Objects) -> Predictor:
+    """The predictor that a run shipped."""
+    return Predictor.load(str(asked.directory), model=objects.model, trust=asked.trust)
+
+
+def _foreign(config: Config, objects: Objects, splits: Splits) -> Predictor:
+    """Somebody's model, as a predictor without a calibrator."""
+    card = Card(
+        input_shape=splits.input_shape,
+        class_names=splits.class_names,
+        valid_range=splits.valid_range,
+        model=described(config.model),
+    )
+    return Predictor(load_model(config, objects, splits), card)
+
+
+def _check_fit(card: Card, splits: Splits) -> None:
+    """Refuse data that are not the predictor's kind: other shapes, ranges or classes."""
+    for what, own, given in (
+        ("inputs of shape", tuple(card.input_shape), tuple(splits.input_shape)),
+        ("a valid range of", card.valid_range, splits.valid_range),
+        ("a number of classes of", len(card.class_names), splits.num_classes),
+    ):
+        if own != given:
+            raise UserError(
+                f"the data have {what} {given}, the run's predictor {own}: evaluate it on data of its kind."
+            )
+    own_names, names = list(card.class_names), list(splits.class_names)
+    if own_names != names and sorted(own_names) == sorted(names):
+        raise UserError(f"the data's classes are in another order ({', '.join(names[:3])} …) than the run's.")
+
+
+def _settled(asked: Evaluation, card: Card) -> Config:
+    """The config with a directory of its own, and with the run's calibrator where none is fitted."""
+    config = asked.config
+    if not asked.fits:
+        shipped = card.calibrator
+        entries = (
+            {shipped["name"].rpartition(":")[2]: Entry(shipped["name"], dict(shipped["parameters"]))} if shipped else {}
+        )
+        config = replace(config, calibration=entries)
+    if config.run_dir is None:
+        name = asked.directory.resolve().name if asked.directory else config.model.name
+        config = replace(config, run_dir=str(default_path(("evaluate", name))))
+    return config
+
+
+def _shipped(card: Card) -> dict[str, Entry]:
+    """A predictor's calibrator as a config names it."""
+    if card.calibrator is None:
+        return {}
+    name = str(card.calibrator["name"])
+    return {name.rpartition(":")[2]: Entry(name, dict(card.calibrator["parameters"]))}
+
+
+def _subject(config: Config, predictor: Predictor, splits: Splits) -> Subject:
+    device = device_of(config)
+    return Subject(
+        predictor.model.to(device),
+        splits,
+        threat_of(config, splits),
+        seed=config.seed,
+        progress=progress_bar(shown=config.trainer.progress),
+    )
+
+
+def _ship(predictor: Predictor, config: Config, calibrators: Mapping[str, Calibrator], directory: RunDirectory) -> None:
+    """Write the model with the calibrator fitted here."""
+    alias = next(iter(calibrators), None)
+    card = replace(predictor.card, calibrator=None if alias is None else described(config.calibration[alias]))
+    Predictor(predictor.model, card, None if alias is None else calibrators[alias]).save(directory.predictor)
+
+
+def _warn_of_seen_data(subject: Subject, findings: Findings) -> None:
+    """Say so where a model does far better on the calibration split than on test: it was most likely trained on it."""
+    seen = predict(subject.model, subject.splits.calibration, subject.ranks)
+    held_out = float((seen.logits.argmax(1) == seen.label).double().mean())
+    test = findings.metrics.get("test/accuracy")
+    if test is None:
+        return
+    variance = test * (1 - test) * (1 / len(seen.label) + 1 / len(subject.splits.test))
+    if held_out - test > TOO_GOOD * math.sqrt(variance) > 0:
+        log.warning(
+            "accuracy is %.2f %% on the calibration split and %.2f %% on test: the model was most likely trained on "
+            "the former, and then its calibrators are over-confident; give data of its own to calibrate on",
+            100 * held_out,
+            100 * test,
+        )

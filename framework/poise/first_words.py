@@ -1,0 +1,18 @@
+"""What the command says before it imports PyTorch, which takes seconds: what it is about to do."""
+
+from poise.config import Config
+from poise.config.evaluating import Evaluation
+from poise.tracking.facts import data_name
+
+
+def of_training(config: Config) -> str:
+    """Such as `Training trades,pgd on digits, small_cnn, 20 epochs`."""
+    stack = ",".join(config.recipe) or "plain"
+    epochs = config.trainer.max_epochs
+    return f"Training {stack} on {data_name(config)}, {config.model.name}, {epochs} epoch{'s' * (epochs > 1)}"
+
+
+def of_evaluation(asked: Evaluation) -> str:
+    """Such as `Evaluating runs/mine on digits: clean, adversarial`."""
+    what = asked.directory or asked.config.model.name
+    return f"Evaluating {what} on {data_name(asked.config)}: {', '.join(asked.config.evaluation) or 'nothing'}"

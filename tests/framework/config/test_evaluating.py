@@ -1,0 +1,96 @@
+"""What `poise evaluate` takes: a run with what is given on top, or a model and data; and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+
+from poise.config import ConfigErrors, compose, to_yaml
+from poise.config.evaluating import Evaluation, parse_evaluation
+from poise.errors import UserError
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run's directory, as far as a config reaches."""
+    directory = tmp_path / "run"
+    (directory / "predictor").mkdir(parents=True)
+    config = compose(
+        {"recipe": "trades", "data": {"name": "digits", "val": 0.2}, "seed": 7, "run_dir": str(directory)}, checks=[]
+    )
+    (directory / "config.yaml").write_text(to_yaml(config))
+    return directory
+
+
+def _parsed(*arguments: str) -> Evaluation:
+    return parse_evaluation(arguments, lambda name, uri: Path(name))
+
+
+def _mistakes(*arguments: str) -> list[str]:
+    with pytest.raises(ConfigErrors) as caught:
+        _parsed(*arguments)
+    return str(caught.value).splitlines()
+
+
+def test_a_run_keeps_its_config_but_for_what_is_given(run: Path) -> None:
+    asked = _parsed(f"run={run}", "evaluation=adversarial", "evaluation.adversarial.steps=50", "threat.eps=4/255")
+    config = asked.config
+    assert list(config.recipe) == ["trades", "pgd"]
+    assert (config.data.params["val"], config.seed) == (0.2, 7)
+    assert config.evaluation["adversarial"].params["steps"] == 50
+    assert config.threat.eps == pytest.approx(4 / 255)
+    assert (asked.directory, asked.fits, asked.trust, config.run_dir) == (run, False, False, None)
+
+
+def test_calibrators_that_are_named_are_fitted(run: Path) -> None:
+    asked = _parsed(f"run={run}", "calibration=temperature_scaling", "run_dir=looked", "trust=true")
+    assert (asked.fits, asked.trust, asked.config.run_dir) == (True, True, "looked")
+    assert list(asked.config.calibration) == ["temperature_scaling"]
+
+
+def test_other_data_replace_the_runs_whole(run: Path) -> None:
+    data = _parsed(f"run={run}", "data=colored_digits").config.data
+    assert data.name == "colored_digits"
+    assert data.params == compose({"data": "colored_digits"}, checks=[]).data.params
+
+
+def test_a_model_needs_data() -> None:
+    asked = _parsed("model=small_cnn", "data=digits")
+    assert (asked.directory, asked.fits, asked.config.model.name) == (None, True, "small_cnn")
+    assert [line.split(":")[0] for line in _mistakes("model=small_cnn")] == ["data= is missing"]
+    assert [line.split(":")[0] for line in _mistakes("evaluation=clean")] == ["model= is missing", "data= is missing"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("optimizer.lr=0.1", "optimizer.lr: an evaluation trains nothing"),
+        ("recipe=trades", "recipe: an evaluation trains nothing"),
+        ("trainer.max_epochs=3", "trainer.max_epochs: an evaluation trains nothing"),
+        ("resume=auto", "resume: an evaluation trains nothing"),
+        ("model=small_cnn", "model: the run has its own"),
+        ("seed=3", "seed: the run has its own"),
+        ("data.val=0.3", "data.val: the run's splits stay as they were"),
+        ("config=my.yaml", "config= and run= are both given"),
+        ("trust=maybe", "trust=maybe is not true or false"),
+        ("evaluation=claen", "Did you mean 'clean'?"),
+        ("evaluaton=clean", "Did you mean 'evaluation'?"),
+    ],
+)
+def test_what_has_no_effect_is_a_mistake(run: Path, argument: str, said: str) -> None:
+    assert said in "\n".join(_mistakes(f"run={run}", argument))
+
+
+def test_a_predictor_alone_needs_data(tmp_path: Path) -> None:
+    assert _mistakes(f"run={tmp_path}") == [
+        f"data= is missing: {tmp_path} has no config.yaml that says what to evaluate on."
+    ]
+    assert _parsed(f"run={tmp_path}", "data=digits").config.data.name == "digits"
+
+
+def test_a_run_imports_nothing_that_is_not_trusted(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "planted.py").write_text("from poise import Recipe\nraise SystemExit\nclass Mine(Recipe): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("- trades\n", "- trades\n  - planted:Mine\n"))
+    with pytest.raises(UserError, match="names code that poise does not know, planted:Mine: give trust=true if"):
+        _parsed(f"run={run}")
