@@ -1,16 +1,20 @@
-"""What is done with a trained model, whoever trained it: calibrate → evaluate → report."""
+"""What is done with a trained model, whoever trained it: calibrate → evaluate → ship → report."""
 
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from poise.batch import Predictions
+from poise.calibration import Calibration, fitted
 from poise.calibrator import Calibrator
+from poise.config import Config
 from poise.errors import UserError
 from poise.evaluator import Evaluator, Findings, Subject
+from poise.parts import described
 from poise.predictions import predict
+from poise.predictor import Predictor
 from poise.progress import say
-from poise.report import render
+from poise.report import Report, write
 from poise.result import Result
 from poise.run_directory import RunDirectory
 from poise.tracking.tracker import NoTracker
@@ -18,45 +22,49 @@ from poise.tracking.tracker import NoTracker
 log = logging.getLogger("poise")
 
 
-def calibrate(subject: Subject, calibrators: Mapping[str, Calibrator]) -> dict[str, Calibrator]:
-    """Fit each calibrator on the calibration split, which nothing else has seen.
+def calibrate(subject: Subject, calibrators: Mapping[str, Calibrator]) -> Calibration:
+    """Fit each calibrator on the calibration split, which nothing else has seen, and choose the one to ship.
 
     Raises:
-        UserError: unlabelled data that a calibrator needs are not there, or predictions nothing can be fitted to.
+        UserError: no examples to fit to, unlabelled data that a calibrator needs are not there, or predictions that
+            nothing can be fitted to.
     """
     if not calibrators:
-        return {}
+        return Calibration({}, None, {}, 0)
     if not len(subject.splits.calibration):
         raise UserError(
             f"the data have no calibration examples to fit {next(iter(calibrators))} to: give x_calibration and "
             "y_calibration, say, or calibration=none"
         )
     held_out = predict(subject.model, subject.splits.calibration, subject.ranks)
-    unlabelled = _unlabelled(subject)
-    fitted: dict[str, Calibrator] = {}
-    for alias, calibrator in calibrators.items():
-        if "unlabelled" in calibrator.needs and unlabelled is None:
-            raise UserError(f"{alias} needs unlabelled data: give the data a stream called `unlabelled`")
-        fitted[alias] = calibrator.fit(held_out, unlabelled)
-        log.info("fitted %s on %d examples", alias, len(held_out.label))
-    return fitted
+    calibration = fitted(calibrators, held_out, _unlabelled(subject))
+    log.info(calibration.reason)
+    return calibration
 
 
-def evaluate(subject: Subject, calibrators: Mapping[str, Calibrator], evaluators: Iterable[Evaluator]) -> Findings:
+def evaluate(subject: Subject, calibration: Calibration, evaluators: Iterable[Evaluator]) -> Findings:
     """What the evaluators find, before calibration and after each fitted calibrator."""
-    calibrated = replace(subject, calibrators=calibrators)
+    calibrated = replace(subject, calibrators=calibration.calibrators)
     return Findings.merged(evaluator.evaluate(calibrated) for evaluator in evaluators)
 
 
-def conclude(
-    metrics: dict[str, float], calibrators: Iterable[str], directory: RunDirectory, tracker: NoTracker
-) -> Result:
+def ship(predictor: Predictor, calibration: Calibration, config: Config, directory: RunDirectory) -> None:
+    """Write the predictor, with the chosen calibrator where there is one; call on one rank."""
+    alias = calibration.shipped
+    if alias is not None:
+        card = replace(predictor.card, calibrator=described(config.calibration[alias]))
+        predictor = Predictor(predictor.model, card, calibration.calibrators[alias])
+    predictor.save(directory.predictor)
+
+
+def conclude(report: Report, directory: RunDirectory, tracker: NoTracker) -> Result:
     """Write, track and show the report; call on one rank. The run is over then."""
-    table = render(metrics, list(calibrators))
-    log.info("report\n%s", table)
-    tracker.report(metrics, table)
+    text, metrics = report.text(), report.findings.metrics
+    log.info("report\n%s", text)
+    write(report, directory.path)
+    tracker.report(metrics, text)
     directory.write_report(metrics)
-    say(table)
+    say(text)
     return Result(metrics, directory.path)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from poise.assessment import calibrate, conclude
+from poise.assessment import calibrate, conclude, ship
 from poise.assessment import evaluate as evaluate_subject
+from poise.calibration import Calibration
 from poise.calibrator import Calibrator
 from poise.config import Config, DataConfig, Entry, to_yaml, written
 from poise.config.evaluating import Evaluation, parse_evaluation
@@ -26,11 +27,15 @@ from poise.parts import described, device_of, load_model, load_splits, make, thr
 from poise.predictions import predict
 from poise.predictor import Card, Predictor
 from poise.progress import progress_bar, say
+from poise.report import Report, used
 from poise.result import Result
 from poise.run_directory import RunDirectory, default_path, failures_logged, logged
 from poise.tracking.tracker import NoTracker, run_id, tracked
 
 TOO_GOOD = 4.0  # standard errors by which accuracy on calibration data may exceed that on test data
+
+FOREIGN = " poise did not train the model: where it was trained on these examples, they cannot calibrate it."
+OWN = "The calibrator is the one that the run shipped."
 
 log = logging.getLogger("poise")
 
@@ -97,15 +102,16 @@ def _evaluated(asked: Evaluation, objects: Objects) -> Result:
         directory.claim(to_yaml(config))
         with logged(directory.log), _tracked(config, directory, asked.directory) as tracker, failures_logged():
             log.info("evaluating %s", asked.directory or config.model.name)
+            tracker.data(splits)
             if asked.fits:
-                calibrators = calibrate(subject, calibrators)
-                _ship(predictor, config, calibrators, directory)
-            elif calibrators:
-                calibrators = dict.fromkeys(calibrators, predictor.calibrator)
-            findings = evaluate_subject(subject, calibrators, evaluators)
+                calibration = calibrate(subject, calibrators)
+                ship(predictor, calibration, config, directory)
+            else:
+                calibration = _own(predictor, config)
+            findings = evaluate_subject(subject, calibration, evaluators)
             if asked.directory is None and calibrators:
                 _warn_of_seen_data(subject, findings)
-            return conclude(findings.metrics, calibrators, directory, tracker)
+            return conclude(_report(asked, config, splits, calibration, findings), directory, tracker)
 
 
 def _tracked(config: Config, directory: RunDirectory, run: Path | None) -> AbstractContextManager[NoTracker]:
@@ -169,6 +175,13 @@ def _shipped(card: Card) -> dict[str, Entry]:
     return {name.rpartition(":")[2]: Entry(name, dict(card.calibrator["parameters"]))}
 
 
+def _own(predictor: Predictor, config: Config) -> Calibration:
+    """What the run fitted, as it is."""
+    fitted = predictor.calibrator
+    calibrators = {alias: fitted for alias in config.calibration if isinstance(fitted, Calibrator)}
+    return Calibration(calibrators, next(iter(calibrators), None), {}, 0)
+
+
 def _subject(config: Config, predictor: Predictor, splits: Splits) -> Subject:
     device = device_of(config)
     return Subject(
@@ -180,11 +193,16 @@ def _subject(config: Config, predictor: Predictor, splits: Splits) -> Subject:
     )
 
 
-def _ship(predictor: Predictor, config: Config, calibrators: Mapping[str, Calibrator], directory: RunDirectory) -> None:
-    """Write the model with the calibrator fitted here."""
-    alias = next(iter(calibrators), None)
-    card = replace(predictor.card, calibrator=None if alias is None else described(config.calibration[alias]))
-    Predictor(predictor.model, card, None if alias is None else calibrators[alias]).save(directory.predictor)
+def _report(asked: Evaluation, config: Config, splits: Splits, calibration: Calibration, findings: Findings) -> Report:
+    names = tuple(calibration.calibrators)
+    return Report(
+        title=f"Evaluation of {asked.directory or config.model.name}",
+        findings=findings,
+        calibrators=names,
+        reason=calibration.reason + FOREIGN * (asked.directory is None) if asked.fits else OWN * bool(names),
+        uses=used(splits, names if asked.fits else ()),
+        config=to_yaml(config),
+    )
 
 
 def _warn_of_seen_data(subject: Subject, findings: Findings) -> None:

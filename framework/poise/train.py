@@ -16,8 +16,9 @@ import lightning as L
 from torch import nn
 
 from poise import checkpoint, saving
-from poise.assessment import calibrate, conclude, evaluate
+from poise.assessment import calibrate, conclude, evaluate, ship
 from poise.build import Built
+from poise.calibration import Calibration
 from poise.calibrator import Calibrator
 from poise.config import Config, Entry, to_yaml, written
 from poise.console import EpochLog, progress_callback, without_chatter
@@ -25,7 +26,8 @@ from poise.data.dataset import Splits
 from poise.data.source import DataSource
 from poise.distributed import Ranks, current_ranks, strategy
 from poise.errors import UserError
-from poise.evaluator import Subject
+from poise.evaluator import Findings, Subject
+from poise.figures.training import Training
 from poise.given import Objects, config_of
 from poise.history import History
 from poise.last_words import last_words
@@ -35,7 +37,7 @@ from poise.parts import described
 from poise.predictor import Card, Predictor
 from poise.progress import progress_bar, say
 from poise.recipe import Recipe
-from poise.report import render
+from poise.report import Report, used
 from poise.result import Result
 from poise.run_directory import RunDirectory, default_path, failures_logged, logged
 from poise.tables import write_table
@@ -90,7 +92,7 @@ def run(config: Config, objects: Objects | None = None) -> Result:
         _refuse_resharding(config, directory)
     if directory.finished:
         result = Result(directory.metrics(), directory.path)
-        say(f"{directory.path} is finished; its report:\n{render(result.metrics, list(config.calibration))}")
+        say(f"{directory.path} is finished; its report:\n{_told(directory)}")
         if _first():
             send_rest(config, directory)
         return result
@@ -109,6 +111,11 @@ def run(config: Config, objects: Objects | None = None) -> Result:
             failures_logged(),
         ):
             return _run_here(built, directory, tracker)
+
+
+def _told(directory: RunDirectory) -> str:
+    text = directory.path / "report.txt"
+    return text.read_text(encoding="utf-8") if text.is_file() else ""
 
 
 def _continuing(config: Config) -> str:
@@ -146,15 +153,15 @@ def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker) -> Resu
     tracker.data(built.splits)
     finished = _fit(built, directory, tracker)
     ranks = current_ranks()
-    metrics = _after_fit(finished, built, directory, ranks)
+    logged_last = _after_fit(finished, built, directory, ranks)
     subject = _subject(finished, built, ranks)
-    calibrators = calibrate(subject, built.calibrators)
-    metrics |= evaluate(subject, calibrators, built.evaluators).metrics
+    calibration = calibrate(subject, built.calibrators)
+    findings = Findings.merged([Findings(logged_last), evaluate(subject, calibration, built.evaluators)])
     if ranks.rank == 0:
-        _ship(finished, built, calibrators, directory)
-        conclude(metrics, calibrators, directory, tracker)
+        ship(_predictor(finished, built), calibration, built.config, directory)
+        conclude(_report(built, calibration, findings, directory), directory, tracker)
     ranks.barrier()
-    return Result(metrics, directory.path)
+    return Result(findings.metrics, directory.path)
 
 
 def _fit(built: Built, directory: RunDirectory, tracker: NoTracker) -> TrainingModule:
@@ -252,11 +259,8 @@ def _subject(finished: TrainingModule, built: Built, ranks: Ranks) -> Subject:
     return Subject(finished.model, built.splits, built.threat, ranks=ranks, seed=built.config.seed, progress=progress)
 
 
-def _ship(
-    finished: TrainingModule, built: Built, calibrators: Mapping[str, Calibrator], directory: RunDirectory
-) -> None:
-    """Write the predictor: the model and the first calibrator."""
-    alias = next(iter(calibrators), None)
+def _predictor(finished: TrainingModule, built: Built) -> Predictor:
+    """The model with what its card says of it, not calibrated."""
     head_owner, _ = built.stack.owner("head")
     linear = type(finished.model.head) is nn.Linear
     card = Card(
@@ -266,9 +270,25 @@ def _ship(
         model=described(built.config.model),
         head=None if linear or head_owner == "plain" else described(_entry(built, head_owner)),
         linear_head=linear and head_owner != "plain",
-        calibrator=None if alias is None else described(built.config.calibration[alias]),
     )
-    Predictor(finished.model, card, None if alias is None else calibrators[alias]).save(directory.predictor)
+    return Predictor(finished.model, card)
+
+
+def _report(built: Built, calibration: Calibration, findings: Findings, directory: RunDirectory) -> Report:
+    chosen = saving.best(directory.checkpoints)
+    curves = Training(
+        History(directory.curves).read(),
+        chosen=chosen.facts["step"] if chosen else None,
+        label=f"epoch {chosen.facts['epoch'] + 1}" if chosen else "",
+    )
+    return Report(
+        title=directory.path.resolve().name,
+        findings=Findings.merged([findings, Findings(figures={"training": curves})]),
+        calibrators=tuple(calibration.calibrators),
+        reason=calibration.reason,
+        uses=used(built.splits, list(calibration.calibrators), built.selection),
+        config=to_yaml(built.config),
+    )
 
 
 def _entry(built: Built, alias: str) -> Entry:
