@@ -1,0 +1,171 @@
+"""What the commands beside training are asked, in the grammar of a config."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from poise import registry
+from poise.config.compose import default_calibrators
+from poise.config.draft import Draft
+from poise.config.layers import Layer, from_arguments, items, shown, typed
+from poise.config.members import read_names, read_parameters, refuse_strangers
+from poise.config.places import nearest_file
+from poise.config.schema import Entry, TrackingConfig
+from poise.errors import nearest
+
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
+SCORES = (".npz", ".csv")
+INPUTS = (".npz", ".npy", ".csv")
+RESULTS = (".npz", ".csv")
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """What `poise calibrate` is asked.
+
+    Args:
+        logits: file of logits or probabilities, and labels.
+        calibration: calibrators by alias, in order.
+        out: file for the calibrated probabilities.
+    """
+
+    logits: str = ""
+    calibration: dict[str, Entry] = field(default_factory=dict)
+    out: str | None = None
+
+
+@dataclass(frozen=True)
+class Predict:
+    """What `poise predict` is asked.
+
+    Args:
+        run: directory of a run, or what else `Predictor.load` takes.
+        input: file of the inputs.
+        out: file for the probabilities.
+        trust: whether code that the predictor names but poise does not know may be imported.
+        uri: of the tracking server that knows the run's id; None as for runs.
+    """
+
+    run: str = ""
+    input: str = ""
+    out: str | None = None
+    trust: bool = False
+    uri: str | None = None
+
+
+def parse_calibrate(arguments: Sequence[str]) -> Calibrate:
+    """What `path=value` arguments ask of `poise calibrate`.
+
+    Raises:
+        ConfigErrors: all mistakes, one line each.
+    """
+    draft = Draft()
+    layer = _as_calibration(draft, from_arguments(arguments, draft.mistake))
+    draft.add(_known(draft, layer, "calibrate", ("logits", "calibration", "out"), groups=("calibration",)))
+    level = draft.level("calibration.name")
+    members = read_names(draft, "calibration", ["calibrator"], default_calibrators())
+    calibration = read_parameters(draft, "calibration", members)
+    refuse_strangers(draft, "calibration", level, members, {})
+    asked = Calibrate(**draft.fields(Calibrate, only=("logits", "out")), calibration=calibration)
+    _check_input(draft, "logits", asked.logits, SCORES, 'numpy.savez("scores.npz", logits=…, labels=…)')
+    _check_out(draft, asked.out, asked.logits)
+    draft.finish()
+    return asked
+
+
+def parse_predict(arguments: Sequence[str]) -> Predict:
+    """What `path=value` arguments ask of `poise predict`.
+
+    Raises:
+        ConfigErrors: all mistakes, one line each.
+    """
+    draft = Draft()
+    paths = ("run", "input", "out", "trust", "tracking.uri")
+    draft.add(_known(draft, from_arguments(arguments, draft.mistake), "predict", paths))
+    tracking = draft.fields(TrackingConfig, "tracking", only=("uri",))
+    asked = Predict(**draft.fields(Predict, only=paths), **tracking)
+    if not asked.run and "run" not in draft.origins:
+        draft.mistake("run= is missing: give the directory of a finished run.")
+    _check_input(draft, "input", asked.input, INPUTS, 'numpy.savez("inputs.npz", x=…)')
+    _check_out(draft, asked.out, asked.input)
+    draft.finish()
+    return asked
+
+
+def _known(draft: Draft, layer: Layer, command: str, paths: Iterable[str], groups: Sequence[str] = ()) -> Layer:
+    """What of a layer the command knows; the rest is a mistake."""
+    known = {path: path for path in paths}
+    values: dict[str, Any] = {}
+    for path, value in layer.values.items():
+        if typed(path) in known or path.partition(".")[0] in groups:
+            values[path] = value
+        else:
+            has = ", ".join(f"{path}=" for path in known)
+            draft.mistake(f"poise {command} has no {shown(path)!r}: {has}.{nearest(path, known)}")
+    return replace(layer, values=values)
+
+
+def _as_calibration(draft: Draft, layer: Layer) -> Layer:
+    """`recipe=` as another word for `calibration=`: nothing is trained, so it can only mean calibrators."""
+    values = dict(layer.values)
+    named = values.pop("recipe.name", None)
+    if named is not None and "calibration.name" in values:
+        draft.mistake("recipe= and calibration= are both given, and both name calibrators here: leave one of them out.")
+    elif named is not None:
+        values["calibration.name"] = named
+    for path in [path for path in values if path.startswith("recipe.")]:
+        draft.mistake(f"{shown(path)}: nothing is trained here. Did you mean calibration.{path.partition('.')[2]}?")
+        del values[path]
+    kept = _without_recipes(draft, "recipe" if named is not None else "calibration", values.get("calibration.name"))
+    return replace(layer, values=values | ({} if kept is None else {"calibration.name": kept}))
+
+
+def _without_recipes(draft: Draft, given: str, value: str | None) -> str | None:
+    """Names without those of recipes, which are a mistake."""
+    calibrators = registry.records("calibrator")
+    trained = [name for name in items(value) if name in registry.records("recipe") and name not in calibrators]
+    for name in trained:
+        draft.mistake(f"{given}={name}: {name} is a recipe, which trains. Calibrators are {', '.join(calibrators)}.")
+    left = [name for name in items(value) if name not in trained]
+    return value if not trained else ",".join(left or default_calibrators())
+
+
+def _check_input(draft: Draft, path: str, value: str, suffixes: Sequence[str], written: str) -> None:
+    """A file that is there, and of a kind that can be read."""
+    said = f"{path}={shown(value)}"
+    kinds = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+    suffix = Path(value).suffix.lower()
+    if not value:
+        if path not in draft.origins:
+            draft.mistake(f"{path}= is missing: give a file, {kinds}.")
+    elif os.path.isdir(value):
+        draft.mistake(f"{said} is a directory: give a file, {kinds}.")
+    elif not os.path.isfile(value):
+        draft.mistake(f"{said}: there is no such file.{nearest_file(Path(value))}")
+    elif suffix in PICKLES:
+        draft.mistake(f"{said}: a {suffix} file may run code when it is read, so poise does not: {written} makes one.")
+    elif suffix not in suffixes:
+        draft.mistake(f"{said}: the name of the file says no kind that is read here, which are {kinds}.")
+    elif not os.access(value, os.R_OK):
+        draft.mistake(f"{said} cannot be read: no permission.")
+
+
+def _check_out(draft: Draft, out: str | None, given: str) -> None:
+    """A file that can be made, and takes the place of no other."""
+    if out is None:
+        return
+    said, path = f"out={shown(out)}", Path(out)
+    if os.path.exists(out) and os.path.exists(given) and os.path.samefile(out, given):
+        draft.mistake(f"{said} is the file that is read. Give another name.")
+    elif os.path.isdir(out):
+        draft.mistake(f"{said} is a directory: give the name of a file, {' or '.join(RESULTS)}.")
+    elif os.path.lexists(out):
+        draft.mistake(f"{said} is there already, and nothing is overwritten. Give another name, or remove it.")
+    elif path.suffix.lower() not in RESULTS:
+        draft.mistake(f"{said}: the name of the file has to end in {' or '.join(RESULTS)}.")
+    elif not path.parent.is_dir():
+        draft.mistake(f"{said}: there is no directory {path.parent}.{nearest_file(path.parent)}")
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        draft.mistake(f"{said} cannot be written: no permission in {path.parent}.")

@@ -1,0 +1,240 @@
+"""What any model says of labelled examples: logits or probabilities, and labels, in a file that anybody can write."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from poise.errors import UserError, nearest
+from poise.files.arrays import read_npz
+from poise.files.columns import Columns, read_columns
+
+KINDS = ("logits", "probabilities")
+SUM = 0.01  # how far from one the probabilities of an example may add up to, when they were rounded
+PREFIXES = {"logits": "logit_", "probabilities": "probability_"}
+SPLITS = ("calibration", "test")
+
+Where = Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled examples.
+
+    Args:
+        logits: float64; of probabilities, their logarithms. -inf is a class that is ruled out.
+        labels: int64, in 0…C-1.
+    """
+
+    logits: Float[np.ndarray, "N C"]
+    labels: Int[np.ndarray, " N"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a file holds.
+
+    Args:
+        fit: examples that calibrators are fitted to.
+        test: others, on which they are looked at; None without any.
+        classes: names of the C classes.
+        doubt: what makes one wonder whether the file is what it says; "" for nothing.
+    """
+
+    fit: Rows
+    test: Rows | None
+    classes: tuple[str, ...]
+    doubt: str = ""
+
+    @property
+    def told(self) -> str:
+        """How much there is, in words."""
+        test = f", {len(self.test)} to test on" if self.test else ""
+        return f"{len(self.classes)} classes, {len(self.fit)} rows to fit on{test}"
+
+
+def read_scores(path: str, said: str) -> Scores:
+    """The scores in an .npz or a .csv file.
+
+    An .npz file has `logits` or `probabilities` [N, C] and `labels` [N], the classes from 0, and may have the same
+    with `test_` before each. A .csv file has a column `logit_<class>` or `probability_<class>` for each class, `label`
+    with the name of a class, or its place from 0, and may have `split`: calibration or test.
+
+    Args:
+        path: of the file.
+        said: how the user gave it, for messages.
+
+    Raises:
+        UserError: a file that cannot be read, or whose rows are not such scores.
+    """
+    return _from_csv(path, said) if Path(path).suffix.lower() == ".csv" else _from_npz(path, said)
+
+
+def _from_npz(path: str, said: str) -> Scores:
+    arrays = read_npz(path, said)
+    kind = _kind(said, arrays, "")
+    known = [f"{split}{name}" for split in ("", "test_") for name in (*KINDS, "labels")]
+    for name in arrays:
+        if name not in known:
+            raise UserError(f"{said}: nothing is known of an array {name!r}: leave it out.{nearest(name, known)}")
+    fit = _rows(said, kind, "", arrays)
+    test = None
+    if any(name.startswith("test_") for name in arrays):
+        if _kind(said, arrays, "test_") != kind:
+            raise UserError(f"{said} has {kind} to fit on and others to test on: give both as {kind}.")
+        test = _rows(said, kind, "test_", arrays)
+    return _scores(said, kind, fit, test, [str(place) for place in range(fit.logits.shape[1])])
+
+
+def _kind(said: str, arrays: dict[str, np.ndarray], prefix: str) -> str:
+    """Whether a file has logits or probabilities."""
+    there = [kind for kind in KINDS if f"{prefix}{kind}" in arrays]
+    if len(there) == 2:
+        raise UserError(f"{said} has {prefix}logits and {prefix}probabilities: give one of them.")
+    missing = [] if there else [f"{prefix}logits"]
+    missing += [] if f"{prefix}labels" in arrays else [f"{prefix}labels"]
+    if missing:
+        found = ", ".join(arrays) or "no arrays"
+        unknown = [name for name in arrays if name.removeprefix("test_") not in (*KINDS, "labels")]
+        raise UserError(f"{said} has no {' and no '.join(missing)}; it has {found}.{nearest(missing[0], unknown)}")
+    return there[0]
+
+
+def _rows(said: str, kind: str, prefix: str, arrays: dict[str, np.ndarray]) -> Rows:
+    """The rows of a split, looked at one array after the other."""
+    name, array = f"{prefix}{kind}", arrays[f"{prefix}{kind}"]
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"{said}: {name} holds {array.dtype}: give numbers.")
+    if array.ndim != 2 or array.shape[1] < 2:
+        wanted = "[N, C], of two classes both" if array.ndim < 3 else "[N, C]"
+        raise UserError(f"{said}: {name} has shape {array.shape}: give {wanted}.")
+    labels = _labels(said, f"{prefix}labels", arrays[f"{prefix}labels"], *array.shape)
+    return _checked(f"{said}: {name}", kind, array.astype(np.float64), labels, lambda row: f"row {row}")
+
+
+def _labels(said: str, name: str, array: np.ndarray, size: int, num_classes: int) -> Int[np.ndarray, " N"]:
+    """Labels as int64 [N]; whole numbers in floats are taken, as tables with gaps have them."""
+    if array.shape == (size, num_classes) and num_classes > 1:
+        raise UserError(f"{said}: {name} has one column for each class: give the class of each row, {name}.argmax(1).")
+    if array.dtype.kind not in "iufb":
+        raise UserError(f"{said}: {name} holds {array.dtype}: give each row's class as an integer from 0.")
+    if array.shape not in ((size,), (size, 1)):
+        raise UserError(f"{said}: {name} has shape {array.shape} for {size} rows: give one class for each.")
+    labels = array.reshape(size)
+    with np.errstate(invalid="ignore"):
+        whole = labels.astype(np.int64)
+    wrong = np.flatnonzero((whole != labels) | (whole < 0) | (whole >= num_classes))
+    if len(wrong):
+        raise UserError(
+            f"{said}: {name} has {labels[wrong[0]]} in row {wrong[0]}, where classes are 0 to {num_classes - 1}."
+        )
+    return whole
+
+
+def _from_csv(path: str, said: str) -> Scores:
+    table = read_columns(path, said)
+    kind = _kind_of_columns(table)
+    names = [name for name in table.names if name.startswith(PREFIXES[kind])]
+    classes = [name.removeprefix(PREFIXES[kind]) for name in names]
+    if len(classes) < 2:
+        raise UserError(f"{said} has one class, {names[0]!r}: give a column for each of two classes or more.")
+    _check_columns(table, names)
+    labels, values = _named_labels(table, classes), table.numbers(names)
+    splits = np.array(table.texts("split") if "split" in table.names else ["calibration"] * len(labels), dtype=object)
+    _check_splits(table, splits)
+    found: dict[str, Rows] = {}
+    for split in SPLITS:
+        members = np.flatnonzero(splits == split)
+        where = [f"line {table.lines[row]}" for row in members].__getitem__
+        found[split] = _checked(f"{said}: {kind}", kind, values[members], labels[members], where)
+    test = found["test"] if "test" in splits else None
+    return _scores(said, kind, found["calibration"], test, classes)
+
+
+def _kind_of_columns(table: Columns) -> str:
+    there = [kind for kind in KINDS if any(name.startswith(PREFIXES[kind]) for name in table.names)]
+    if len(there) == 1:
+        return there[0]
+    if there:
+        raise UserError(f"{table.said} has columns of logits and of probabilities: give one of them.")
+    columns = ", ".join(name[:20] for name in table.names[:8])
+    raise UserError(f"{table.said} has no columns logit_<class> or probability_<class>; it has {columns}.")
+
+
+def _check_columns(table: Columns, names: Sequence[str]) -> None:
+    known = [*names, "label", "split"]
+    if "label" not in table.names:
+        raise UserError(f"{table.said} has no column 'label'.{nearest('label', set(table.names) - set(known))}")
+    for name in table.names:
+        if name not in known:
+            raise UserError(f"{table.said}: nothing is known of a column {name[:40]!r}: leave it out.")
+
+
+def _check_splits(table: Columns, splits: np.ndarray) -> None:
+    wrong = np.flatnonzero(~np.isin(splits, SPLITS))
+    if len(wrong):
+        line, split = table.lines[wrong[0]], splits[wrong[0]][:40]
+        raise UserError(f"{table.said}, line {line}: split is {split!r}: calibration or test.{nearest(split, SPLITS)}")
+
+
+def _named_labels(table: Columns, classes: Sequence[str]) -> Int[np.ndarray, " N"]:
+    """Labels by the names of classes; where none is one, by their places."""
+    texts = table.texts("label")
+    places = {name: place for place, name in enumerate(classes)}
+    if not any(text in places for text in texts):
+        places = {str(place): place for place in range(len(classes))}
+    found = [places.get(text, places.get(text.removesuffix(".0"))) for text in texts]
+    for line, text, place in zip(table.lines, texts, found, strict=True):
+        if place is None:
+            raise UserError(
+                f"{table.said}, line {line}: the label {text[:40]!r} is no class of the columns: "
+                f"{', '.join(list(places)[:8])}.{nearest(text, places)}"
+            )
+    return np.array(found, dtype=np.int64)
+
+
+def _checked(said: str, kind: str, values: np.ndarray, labels: np.ndarray, where: Where) -> Rows:
+    """Rows of logits that calibrators and metrics can take.
+
+    A row is refused where it has NaN, +inf or nothing but -inf, where probabilities are negative or do not add up to
+    one, and where the row's own class is ruled out: nothing that is fitted gives such a row a likelihood.
+    """
+    if kind == "probabilities":
+        _refuse(said, where, (values < 0).any(1), "has a negative probability")
+        off = np.abs(values.sum(1, keepdims=True) - 1)
+        _refuse(said, where, (off > SUM).any(1), "has probabilities that do not add up to 1")
+        with np.errstate(divide="ignore"):
+            values = np.log(values)
+    ruled_out = np.isneginf(values)
+    _refuse(said, where, (~np.isfinite(values) & ~ruled_out).any(1) | ruled_out.all(1), "is not finite")
+    _refuse(said, where, np.take_along_axis(ruled_out, labels[:, None], 1)[:, 0], "rules its own class out")
+    return Rows(values, labels)
+
+
+def _refuse(said: str, where: Where, wrong: np.ndarray, what: str) -> None:
+    rows = np.flatnonzero(wrong)
+    if len(rows):
+        also = f" ({len(rows)} of {len(wrong)} do)" if len(rows) > 1 else ""
+        raise UserError(f"{said}: {where(int(rows[0]))} {what}{also}.")
+
+
+def _scores(said: str, kind: str, fit: Rows, test: Rows | None, classes: Sequence[str]) -> Scores:
+    if test is not None and test.logits.shape[1] != fit.logits.shape[1]:
+        raise UserError(
+            f"{said} has {fit.logits.shape[1]} classes to fit on and {test.logits.shape[1]} to test on: give the same."
+        )
+    if test is not None and not len(test):
+        raise UserError(f"{said} has no rows to test on: leave the test arrays out.")
+    doubt = ""
+    if kind == "logits" and len(fit) and _is_like_probabilities(fit.logits):
+        doubt = f"{said}: the logits look like probabilities, each row within 0…1 and adding up to 1; name them so."
+    return Scores(fit, test, tuple(classes), doubt)
+
+
+def _is_like_probabilities(values: np.ndarray) -> bool:
+    return bool((values >= 0).all() and (np.abs(values.sum(1) - 1) <= SUM).all())
