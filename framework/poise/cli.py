@@ -140,6 +140,32 @@ def _evaluate(arguments: list[str]) -> int:
     return evaluating.main(asked)
 
 
+def _calibrate(arguments: list[str]) -> int:
+    from poise.config.commands import parse_calibrate
+    from poise.files.scores import read_scores
+
+    asked = parse_calibrate(arguments)
+    scores = read_scores(asked.logits, f"logits={asked.logits}")
+    print(f"{asked.logits}: {scores.told}", flush=True)  # before PyTorch is imported
+    from poise import calibrating
+
+    return calibrating.main(asked, scores)
+
+
+def _predict(arguments: list[str]) -> int:
+    from poise.config.commands import parse_predict
+    from poise.files.inputs import read_inputs
+    from poise.located import located
+
+    asked = parse_predict(arguments)
+    run = located(asked.run, asked.uri)
+    inputs = read_inputs(asked.input, f"input={asked.input}")
+    print(f"{asked.input}: {len(inputs)} inputs", flush=True)  # before PyTorch is imported
+    from poise import predicting
+
+    return predicting.main(asked, run, inputs)
+
+
 def _list(words: list[str]) -> int:
     from poise.listing import show
 
@@ -167,6 +193,8 @@ def _completion(words: list[str]) -> int:
 COMMANDS: Mapping[str, Command] = {
     "train": _train,
     "evaluate": _evaluate,
+    "calibrate": _calibrate,
+    "predict": _predict,
     "list": _list,
     "ui": _ui,
     "completion": _completion,

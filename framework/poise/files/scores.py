@@ -205,9 +205,8 @@ def _checked(said: str, kind: str, values: np.ndarray, labels: np.ndarray, where
     one, and where the row's own class is ruled out: nothing that is fitted gives such a row a likelihood.
     """
     if kind == "probabilities":
-        _refuse(said, where, (values < 0).any(1), "has a negative probability")
-        off = np.abs(values.sum(1, keepdims=True) - 1)
-        _refuse(said, where, (off > SUM).any(1), "has probabilities that do not add up to 1")
+        _refuse(said, where, values.min(1) < 0, "has a negative probability")
+        _refuse(said, where, np.abs(values.sum(1) - 1) > SUM, "has probabilities that do not add up to 1")
         with np.errstate(divide="ignore"):
             values = np.log(values)
     ruled_out = np.isneginf(values)

@@ -1,0 +1,153 @@
+"""Calibration of anybody's logits: fit → compare on rows that were not fitted to → write probabilities."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from poise.batch import Predictions
+from poise.calibration import FOLDS, Calibration, fitted, out_of_fold
+from poise.calibrator import Calibrator
+from poise.config.commands import Calibrate
+from poise.errors import UserError
+from poise.files.scores import PREFIXES, SPLITS, Rows, Scores
+from poise.files.writing import write_csv, write_npz
+from poise.metrics import (
+    Accuracy,
+    Brier,
+    CalibrationError,
+    ClasswiseCalibrationError,
+    EqualMassCalibrationError,
+    NegativeLogLikelihood,
+)
+from poise.parts import make
+from poise.progress import progress_bar, say
+from poise.report import render
+
+log = logging.getLogger("poise")
+
+FEWEST = 2 * FOLDS  # rows to fit on, so that each fold leaves out two or more
+
+Columns = Mapping[str, Float[Tensor, "N C"]]
+
+
+def main(asked: Calibrate, scores: Scores) -> int:
+    """Calibrate for the command line; returns the exit code.
+
+    Raises:
+        UserError: too few rows, or rows that nothing can be fitted to.
+    """
+    if scores.doubt:
+        log.warning("%s", scores.doubt)
+    if asked.calibration and len(scores.fit) < FEWEST:
+        raise UserError(
+            f"logits={asked.logits} has {len(scores.fit)} rows to fit on: calibrators need {FEWEST} or more."
+        )
+    held_out = _predictions(scores.fit)
+    calibrators: dict[str, Calibrator] = {a: make("calibrator", entry) for a, entry in asked.calibration.items()}
+    title, rows, columns = _crossed(calibrators, held_out) if scores.test is None else ("", held_out, {})
+    calibration = fitted(calibrators, held_out)
+    if scores.test is not None:
+        rows = _predictions(scores.test)
+        title = f"test: {len(rows.label)} rows that nothing was fitted to"
+        columns = {alias: calibrated(each, rows.logits) for alias, each in calibration.calibrators.items()}
+    say(render(_metrics(title, rows, columns), list(columns), _told(rows, columns, calibration)).rstrip())
+    if asked.out is not None:
+        _write(asked.out, scores, calibration)
+        say(f"{asked.out} has the probabilities of {calibration.shipped or 'the rows as they were'}.")
+    return 0
+
+
+def _predictions(rows: Rows) -> Predictions:
+    return Predictions(
+        logits=torch.from_numpy(rows.logits),
+        features=None,
+        label=torch.from_numpy(rows.labels),
+        group=None,
+        index=torch.arange(len(rows)),
+    )
+
+
+def _crossed(calibrators: Mapping[str, Calibrator], held_out: Predictions) -> tuple[str, Predictions, Columns]:
+    """The rows that are fitted to, each as calibrators that were fitted without it see it."""
+    size = len(held_out.label)
+    if not calibrators:
+        return f"{size} rows", held_out, {}
+    columns: dict[str, Tensor] = {}
+    with progress_bar(shown=True)("cross-validate", len(calibrators)) as done:
+        for alias, calibrator in calibrators.items():
+            columns[alias] = out_of_fold(calibrator, held_out)
+            done(1)
+    return (
+        f"{size} rows, cross-validated: {FOLDS} folds, each measured by what was fitted without it",
+        held_out,
+        columns,
+    )
+
+
+@torch.no_grad()
+def calibrated(calibrator: Calibrator, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+    """Logits as a fitted calibrator gives them."""
+    found: Tensor = calibrator(logits)
+    return found
+
+
+def _metrics(title: str, rows: Predictions, columns: Columns) -> dict[str, float]:
+    """Flat, as a report has them: `<title>/<metric>` before calibration, `<title>/<calibrator>/<metric>` after it."""
+    found: dict[str, float] = {}
+    for prefix, logits in {title: rows.logits, **{f"{title}/{alias}": each for alias, each in columns.items()}}.items():
+        measures = {
+            "accuracy": Accuracy(),
+            "nll": NegativeLogLikelihood(),
+            "brier": Brier(),
+            "ece": CalibrationError(),
+            "equal_mass_ece": EqualMassCalibrationError(),
+            "classwise_ece": ClasswiseCalibrationError(logits.shape[1]),
+        }
+        found |= {f"{prefix}/{name}": float(measure(logits, rows.label)) for name, measure in measures.items()}
+    return found
+
+
+def _told(rows: Predictions, columns: Columns, calibration: Calibration) -> str:
+    """What becomes of predictions, and which calibrator is shipped."""
+    before = rows.logits.argmax(1)
+    lines = [f"{alias} changes {_changed(before, logits)}." for alias, logits in columns.items()]
+    return "\n".join([*lines, calibration.reason])
+
+
+def _changed(before: Tensor, logits: Tensor) -> str:
+    count = int((logits.argmax(1) != before).sum())
+    return f"the predicted class of {count} of {len(before)} rows" if count else "no predicted class"
+
+
+def _write(out: str, scores: Scores, calibration: Calibration) -> None:
+    """Write the calibrated probabilities in the form that scores are read in."""
+    shipped = None if calibration.shipped is None else calibration.calibrators[calibration.shipped]
+    splits = {"calibration": scores.fit} | ({} if scores.test is None else {"test": scores.test})
+    found = {split: _probabilities(shipped, rows) for split, rows in splits.items()}
+    if out.lower().endswith(".csv"):
+        names = ["split", "label", *(f"{PREFIXES['probabilities']}{name}" for name in scores.classes)]
+        write_csv(out, names, _lines(splits, found, scores.classes))
+        return
+    arrays: dict[str, np.ndarray] = {}
+    for prefix, split in zip(("", "test_"), SPLITS, strict=True):
+        if split in splits:
+            arrays |= {f"{prefix}probabilities": found[split], f"{prefix}labels": splits[split].labels}
+    write_npz(out, arrays)
+
+
+def _probabilities(calibrator: Calibrator | None, rows: Rows) -> Float[np.ndarray, "N C"]:
+    logits = torch.from_numpy(rows.logits)
+    found: np.ndarray = (logits if calibrator is None else calibrated(calibrator, logits)).softmax(1).numpy()
+    return found
+
+
+def _lines(
+    splits: Mapping[str, Rows], found: Mapping[str, np.ndarray], classes: Sequence[str]
+) -> Iterator[list[object]]:
+    for split, rows in splits.items():
+        for label, probabilities in zip(rows.labels, found[split].tolist(), strict=True):
+            yield [split, classes[label], *probabilities]

@@ -1,0 +1,107 @@
+"""Calibrated probabilities for new data, from what a run ships."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from rich.table import Table
+
+from poise.config.commands import Predict
+from poise.data.archive import as_inputs
+from poise.files.scores import PREFIXES
+from poise.files.writing import write_csv, write_npz
+from poise.predictor import Predictor
+from poise.progress import progress_bar, say
+
+BATCH = 512
+FIRST = 10  # rows that are shown
+MOST = 20  # predicted classes that are counted one by one
+
+
+def main(asked: Predict, run: Path, inputs: np.ndarray) -> int:
+    """Predict for the command line; returns the exit code.
+
+    Raises:
+        UserError: a run without a predictor that can be loaded, or inputs that it does not take.
+    """
+    predictor = Predictor.load(run, trust=asked.trust)
+    probabilities = predict(predictor, inputs)
+    names = list(predictor.card.class_names)
+    console = Console(highlight=False)
+    console.print(_first(probabilities, names))
+    console.print(_counts(probabilities, names))
+    if asked.out is not None:
+        _write(asked.out, probabilities, names)
+        say(f"{asked.out} has the probabilities of {len(probabilities)} inputs.")
+    return 0
+
+
+def predict(predictor: Predictor, inputs: np.ndarray) -> Float[np.ndarray, "N C"]:
+    """Probabilities of inputs [N, …], batch by batch, on a GPU where there is one.
+
+    Raises:
+        UserError: inputs that the predictor does not take.
+    """
+    x = as_inputs("input", inputs)
+    predictor.to("cuda" if torch.cuda.is_available() else "cpu")
+    found = []
+    with progress_bar(shown=len(x) > BATCH)("predict", len(x)) as done:
+        for part in x.split(BATCH):
+            found.append(predictor(part).cpu())
+            done(len(part))
+    return torch.cat(found).numpy()
+
+
+def _first(probabilities: np.ndarray, names: list[str]) -> Table:
+    """The first inputs, each with the most probable class and the one after it."""
+    rows = min(FIRST, len(probabilities))
+    table = _table(f"the first {rows} of {len(probabilities)}" if rows < len(probabilities) else "all inputs")
+    for heading in ("input", "prediction", "probability", "second", "probability"):
+        table.add_column(heading, justify="right" if heading in ("input", "probability") else "left")
+    for row, own in enumerate(probabilities[:rows]):
+        first, second = np.argsort(-own, kind="stable")[:2]
+        table.add_row(str(row), names[first], _percent(own[first]), names[second], _percent(own[second]))
+    return table
+
+
+def _counts(probabilities: np.ndarray, names: list[str]) -> Table:
+    """How often each class is predicted, and how confidently."""
+    predictions, confidence = probabilities.argmax(1), probabilities.max(1)
+    counts = np.bincount(predictions, minlength=len(names))
+    most = [place for place in np.argsort(-counts, kind="stable") if counts[place]]
+    table = _table("by predicted class")
+    table.add_column("class")
+    for heading in ("inputs", "mean confidence"):
+        table.add_column(heading, justify="right")
+    for place in most[:MOST]:
+        table.add_row(names[place], str(counts[place]), _percent(confidence[predictions == place].mean()))
+    if len(most) > MOST:
+        others = np.isin(predictions, most[MOST:])
+        table.add_row(f"{len(most) - MOST} others", str(others.sum()), _percent(confidence[others].mean()))
+    table.add_row("all", str(len(predictions)), _percent(confidence.mean()), style="bold")
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _write(out: str, probabilities: np.ndarray, names: list[str]) -> None:
+    predictions = probabilities.argmax(1)
+    if out.lower().endswith(".csv"):
+        columns = ["prediction", *(f"{PREFIXES['probabilities']}{name}" for name in names)]
+        write_csv(out, columns, _lines(probabilities, [names[place] for place in predictions]))
+    else:
+        write_npz(out, {"probabilities": probabilities, "predictions": predictions})
+
+
+def _lines(probabilities: np.ndarray, predictions: list[str]) -> Iterator[list[object]]:
+    for name, own in zip(predictions, probabilities.tolist(), strict=True):
+        yield [name, *own]
