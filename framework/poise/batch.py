@@ -6,7 +6,7 @@ from dataclasses import replace as replaced
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from poise.errors import UserError
@@ -198,3 +198,8 @@ class Predictions:
     label: Int[Tensor, " N"]
     group: Int[Tensor, " N"] | None
     index: Int[Tensor, " N"]
+
+    @property
+    def right(self) -> Bool[Tensor, " N"]:
+        """Which examples are predicted as they are labelled; the lowest class wins a tie."""
+        return self.logits.argmax(1) == self.label

@@ -1,24 +1,40 @@
 """Accuracy and calibration on inputs as they are."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
 from typing import Annotated
 
-import torch
 from annotated_types import Ge
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from poise.batch import Predictions
+from poise.breakdown import breakdowns
+from poise.data.dataset import Arrays
 from poise.evaluator import Evaluator, Findings, Subject
-from poise.metrics import Accuracy, Brier, CalibrationError, ClassAccuracy, NegativeLogLikelihood
+from poise.figures.reliability import Column, Reliability
+from poise.metrics import (
+    Accuracy,
+    Bins,
+    Brier,
+    CalibrationError,
+    ClasswiseCalibrationError,
+    EqualMassCalibrationError,
+    MaximumCalibrationError,
+    NegativeLogLikelihood,
+)
 from poise.predictions import predict
+from poise.scores import UNCALIBRATED
 
 
 class Clean(Evaluator):
-    """Accuracy, NLL (nats), Brier score, ECE, accuracy of each class and group, and of the worst ones.
+    """Accuracy, NLL (nats), Brier score, calibration errors, and accuracy of each class and group.
+
+    `ece` has bins of equal width and `ece_equal_mass` bins of equally many examples; `classwise_ece` looks at every
+    class's probability, the others at that of the predicted class. `mce` is the largest gap of a bin with ten or more
+    examples, `confidence` the mean probability of the predicted class. The figures are a reliability diagram and bars
+    of the accuracy of each class and each group.
 
     Args:
-        bins: equal-width confidence bins of the ECE.
+        bins: confidence bins of the calibration errors.
     """
 
     def __init__(self, bins: Annotated[int, Ge(1)] = 15) -> None:
@@ -26,48 +42,47 @@ class Clean(Evaluator):
 
     def evaluate(self, subject: Subject) -> Findings:
         """`<split>/<metric>` before calibration and `<split>/<calibrator>/<metric>` after each calibrator."""
-        metrics: dict[str, float] = {}
-        for split, data in subject.tests():
-            with subject.progress(f"evaluate {split}", len(data)) as done:
-                seen = predict(subject.model, data, subject.ranks, watch=done)
-            for prefix, column in subject.columns(split, seen):
-                metrics |= {f"{prefix}/{name}": value for name, value in self._scores(column).items()}
-                metrics |= _by_part(prefix, "class", subject.splits.class_names, column.logits, column.label)
-                if column.group is not None:
-                    metrics |= _by_group(prefix, _group_names(subject), column)
-        return Findings(metrics)
+        return Findings.merged(self._split(subject, split, data) for split, data in subject.tests())
 
-    def _scores(self, seen: Predictions) -> dict[str, float]:
+    def _split(self, subject: Subject, split: str, data: Arrays) -> Findings:
+        with subject.progress(f"evaluate {split}", len(data)) as done:
+            seen = predict(subject.model, data, subject.ranks, watch=done)
+        parts = list(breakdowns(subject.splits, data))
+        metrics: dict[str, float] = {}
+        columns: list[Column] = []
+        for prefix, column in subject.columns(split, seen):
+            scores, bins = self._scores(column)
+            metrics |= {f"{prefix}/{name}": value for name, value in scores.items()}
+            for breakdown in parts:
+                metrics |= breakdown.metrics(prefix, "accuracy", column.right)
+            columns.append(_column(prefix, split, bins, scores))
+        bars = {f"{split}-accuracy-by-{part.kind}": part.drawing(split, clean=seen.right) for part in parts}
+        return Findings(metrics, {f"{split}-reliability": Reliability(split, tuple(columns)), **bars})
+
+    def _scores(self, seen: Predictions) -> tuple[dict[str, float], Bins]:
+        """The scores that are numbers, and the bins of the ECE."""
+        ece = CalibrationError(self.bins)
         measures = {
             "accuracy": Accuracy(),
             "nll": NegativeLogLikelihood(),
             "brier": Brier(),
-            "ece": CalibrationError(num_bins=self.bins),
+            "ece": ece,
+            "ece_equal_mass": EqualMassCalibrationError(self.bins),
+            "classwise_ece": ClasswiseCalibrationError(seen.logits.shape[1], self.bins),
+            "mce": MaximumCalibrationError(self.bins),
         }
-        return {name: float(measure(seen.logits, seen.label)) for name, measure in measures.items()}
+        for measure in measures.values():
+            measure.update(seen.logits, seen.label)
+        scores = {name: float(measure.compute()) for name, measure in measures.items()}
+        scores["confidence"] = float(seen.logits.double().softmax(1).amax(1).mean())
+        return {name: score for name, score in scores.items() if not math.isnan(score)}, ece.bins
 
 
-def _by_part(
-    prefix: str, part: str, names: Sequence[str], logits: Float[Tensor, "N C"], label: Int[Tensor, " N"]
-) -> dict[str, float]:
-    return _with_worst(prefix, part, names, ClassAccuracy(len(names))(logits, label))
-
-
-def _by_group(prefix: str, names: Sequence[str], seen: Predictions) -> dict[str, float]:
-    if seen.group is None:
-        return {}
-    right = (seen.logits.argmax(1) == seen.label).double()
-    count = torch.bincount(seen.group, minlength=len(names))
-    accuracy = torch.zeros(len(names), dtype=torch.float64).index_add(0, seen.group, right) / count
-    return _with_worst(prefix, "group", names, accuracy)
-
-
-def _group_names(subject: Subject) -> tuple[str, ...]:
-    return subject.splits.group_names or tuple(str(group) for group in range(subject.splits.num_groups))
-
-
-def _with_worst(prefix: str, part: str, names: Sequence[str], accuracy: Tensor) -> dict[str, float]:
-    """Accuracy by name for the parts that have examples, and the worst of them."""
-    present = {name: value for name, value in zip(names, accuracy.tolist(), strict=True) if value == value}
-    by_name = {f"{prefix}/accuracy/{part}/{name}": value for name, value in present.items()}
-    return by_name | {f"{prefix}/worst_{part}_accuracy": min(present.values())}
+def _column(prefix: str, split: str, bins: Bins, scores: Mapping[str, float]) -> Column:
+    return Column(
+        name=prefix.removeprefix(split).strip("/") or UNCALIBRATED,
+        counts=tuple(bins.counts.tolist()),
+        confidence=tuple(bins.confidence.tolist()),
+        accuracy=tuple(bins.accuracy.tolist()),
+        scores=(("ECE", scores["ece"]), ("NLL", scores["nll"])),
+    )

@@ -29,6 +29,8 @@ NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
 class Radius:
     """Accuracy over the radius of the threat, with Wilson's intervals at 95 %, and the threat's own radius marked.
 
+    Calibrators that change no prediction have no curve of their own.
+
     Args:
         split: that was measured.
         attack: its name, such as `pgd-20`.
@@ -54,14 +56,17 @@ class Radius:
         axes = whole.subplots()
         scale, unit = (255, "/255") if self.norm == "linf" and _in_pixels(self.eps) else (1, "")
         x = [scale * radius for radius in self.radii]
-        for place, (name, accuracy) in enumerate(self.columns):
+        own = self.columns[0][1]
+        drawn = [place for place, (_, accuracy) in enumerate(self.columns) if place == 0 or accuracy != own]
+        for place in drawn:
+            name, accuracy = self.columns[place]
             self._curve(axes, x, accuracy, colour_of(place), name)
         self._mark(axes, scale * self.eps, f"eps = {scale * self.eps:.3g}{unit}")
         axes.set(xlim=(0, max(x)), ylim=(0, 1))
         percent_axis(axes, "y")
         tidy(axes)
         name_axes(axes, x=f"{NORMS.get(self.norm, self.norm)} radius{f' ({unit})' if unit else ''}", y="accuracy (%)")
-        if len(self.columns) > 1:
+        if len(drawn) > 1:
             legend(axes, loc="upper right")
         return whole
 
