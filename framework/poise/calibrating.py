@@ -12,7 +12,6 @@ from poise.batch import Predictions
 from poise.calibration import FOLDS, Calibration, fitted, out_of_fold
 from poise.calibrator import Calibrator
 from poise.config.commands import Calibrate
-from poise.errors import UserError
 from poise.files.scores import PREFIXES, SPLITS, Rows, Scores
 from poise.files.writing import write_csv, write_npz
 from poise.metrics import (
@@ -29,8 +28,6 @@ from poise.report import render
 
 log = logging.getLogger("poise")
 
-FEWEST = 2 * FOLDS  # rows to fit on, so that each fold leaves out two or more
-
 Columns = Mapping[str, Float[Tensor, "N C"]]
 
 
@@ -38,14 +35,10 @@ def main(asked: Calibrate, scores: Scores) -> int:
     """Calibrate for the command line; returns the exit code.
 
     Raises:
-        UserError: too few rows, or rows that nothing can be fitted to.
+        UserError: rows that nothing can be fitted to, or a file that cannot be written.
     """
     if scores.doubt:
         log.warning("%s", scores.doubt)
-    if asked.calibration and len(scores.fit) < FEWEST:
-        raise UserError(
-            f"logits={asked.logits} has {len(scores.fit)} rows to fit on: calibrators need {FEWEST} or more."
-        )
     held_out = _predictions(scores.fit)
     calibrators: dict[str, Calibrator] = {a: make("calibrator", entry) for a, entry in asked.calibration.items()}
     title, rows, columns = _crossed(calibrators, held_out) if scores.test is None else ("", held_out, {})

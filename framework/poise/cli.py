@@ -146,7 +146,7 @@ def _calibrate(arguments: list[str]) -> int:
 
     asked = parse_calibrate(arguments)
     scores = read_scores(asked.logits, f"logits={asked.logits}")
-    print(f"{asked.logits}: {scores.told}", flush=True)  # before PyTorch is imported
+    _announce(f"{asked.logits}: {scores.told}")
     from poise import calibrating
 
     return calibrating.main(asked, scores)
@@ -160,7 +160,7 @@ def _predict(arguments: list[str]) -> int:
     asked = parse_predict(arguments)
     run = located(asked.run, asked.uri)
     inputs = read_inputs(asked.input, f"input={asked.input}")
-    print(f"{asked.input}: {len(inputs)} inputs", flush=True)  # before PyTorch is imported
+    _announce(f"{asked.input}: {len(inputs)} inputs")
     from poise import predicting
 
     return predicting.main(asked, run, inputs)

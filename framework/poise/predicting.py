@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from poise.config.commands import Predict
 from poise.data.archive import as_inputs
@@ -45,7 +46,8 @@ def predict(predictor: Predictor, inputs: np.ndarray) -> Float[np.ndarray, "N C"
     Raises:
         UserError: inputs that the predictor does not take.
     """
-    x = as_inputs("input", inputs)
+    with np.errstate(over="ignore"):  # the predictor refuses what becomes infinite
+        x = as_inputs("input", inputs)
     predictor.to("cuda" if torch.cuda.is_available() else "cpu")
     found = []
     with progress_bar(shown=len(x) > BATCH)("predict", len(x)) as done:
@@ -63,7 +65,8 @@ def _first(probabilities: np.ndarray, names: list[str]) -> Table:
         table.add_column(heading, justify="right" if heading in ("input", "probability") else "left")
     for row, own in enumerate(probabilities[:rows]):
         first, second = np.argsort(-own, kind="stable")[:2]
-        table.add_row(str(row), names[first], _percent(own[first]), names[second], _percent(own[second]))
+        one, other = Text(names[first]), Text(names[second])
+        table.add_row(str(row), one, _percent(own[first]), other, _percent(own[second]))
     return table
 
 
@@ -77,7 +80,7 @@ def _counts(probabilities: np.ndarray, names: list[str]) -> Table:
     for heading in ("inputs", "mean confidence"):
         table.add_column(heading, justify="right")
     for place in most[:MOST]:
-        table.add_row(names[place], str(counts[place]), _percent(confidence[predictions == place].mean()))
+        table.add_row(Text(names[place]), str(counts[place]), _percent(confidence[predictions == place].mean()))
     if len(most) > MOST:
         others = np.isin(predictions, most[MOST:])
         table.add_row(f"{len(most) - MOST} others", str(others.sum()), _percent(confidence[others].mean()))

@@ -12,6 +12,7 @@ from poise.files.arrays import read_npz
 from poise.files.columns import Columns, read_columns
 
 KINDS = ("logits", "probabilities")
+FEWEST = 10  # rows to fit on, so that each of five folds leaves out two
 SUM = 0.01  # how far from one the probabilities of an example may add up to, when they were rounded
 PREFIXES = {"logits": "logit_", "probabilities": "probability_"}
 SPLITS = ("calibration", "test")
@@ -223,6 +224,8 @@ def _refuse(said: str, where: Where, wrong: np.ndarray, what: str) -> None:
 
 
 def _scores(said: str, kind: str, fit: Rows, test: Rows | None, classes: Sequence[str]) -> Scores:
+    if len(fit) < FEWEST:
+        raise UserError(f"{said} has {len(fit)} rows to fit on: give {FEWEST} or more.")
     if test is not None and test.logits.shape[1] != fit.logits.shape[1]:
         raise UserError(
             f"{said} has {fit.logits.shape[1]} classes to fit on and {test.logits.shape[1]} to test on: give the same."
@@ -230,7 +233,7 @@ def _scores(said: str, kind: str, fit: Rows, test: Rows | None, classes: Sequenc
     if test is not None and not len(test):
         raise UserError(f"{said} has no rows to test on: leave the test arrays out.")
     doubt = ""
-    if kind == "logits" and len(fit) and _is_like_probabilities(fit.logits):
+    if kind == "logits" and _is_like_probabilities(fit.logits):
         doubt = f"{said}: the logits look like probabilities, each row within 0…1 and adding up to 1; name them so."
     return Scores(fit, test, tuple(classes), doubt)
 
