@@ -47,6 +47,7 @@ def preset_in_full(name: str) -> str:
 
 def example(record: Record) -> str:
     """A line that uses the thing, where there is a default for all that it needs."""
+    record = record.within("…") if record.space else record
     if record.kind in ("recipe", "calibrator"):
         return " ".join(["poise train", *_in_a_stack(record)])
     if record.kind == "wrapper":

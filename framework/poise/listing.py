@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from poise.config import presets
 from poise.details import in_full, preset_in_full
 from poise.errors import UserError, nearest
-from poise.registry import KINDS, Kind, Record, WrongKindError, records, resolve
+from poise.registry import KINDS, Kind, Record, WrongKindError, named, records, resolve
 from poise.written import assignment
 
 PRESETS = ("preset", "presets")
@@ -54,7 +54,7 @@ def _found(word: str) -> list[str]:
     """All that is called so, in full: a name may be of two kinds."""
     if ":" in word:
         return [in_full(_own(word))]
-    found = [in_full(records(kind)[word]) for kind in KINDS if word in records(kind)]
+    found = [in_full(record) for record in filter(None, (named(kind, word) for kind in KINDS))]
     if word in presets.names():
         found.append(preset_in_full(word))
     if not found:

@@ -141,11 +141,8 @@ def test_own_words_that_lead_nowhere_are_mistakes() -> None:
 
 
 def test_a_name_of_two_kinds_is_shown_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = dict(registry.records("model"))
     twin = Record(kind="model", name="step", qualified="x:step")
-    monkeypatch.setattr(
-        listing, "records", lambda kind: {**known, "step": twin} if kind == "model" else registry.records(kind)
-    )
+    monkeypatch.setattr(listing, "named", lambda kind, name: twin if kind == "model" else registry.named(kind, name))
     assert "step: a model (x:step)" in show(["step"])
     assert "step: a schedule" in show(["step"])
 

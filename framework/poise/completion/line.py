@@ -4,11 +4,12 @@ A candidate is the whole word, so that every shell does the same with it. One th
 after the others more may follow: a name after a comma, a parameter after a dot, a value after an equals sign.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from poise import listing
 from poise.cli import COMMANDS, OPTIONS
+from poise.completion.commands import settings_of_calibrate, settings_of_predict
 from poise.completion.settings import FOLDERS, Setting, settings_of
 from poise.errors import UserError, nearest
 
@@ -49,7 +50,11 @@ def _candidates(before: Sequence[str], current: str) -> Iterable[str]:
         return _finished([*OPTIONS.get(command, ()), "--help", "--debug"])
     match command:
         case "train":
-            return _settings(given, current)
+            return _settings(settings_of(given), given, current, open_ended=(TABLES,))
+        case "calibrate":
+            return _settings(settings_of_calibrate(given), given, current)
+        case "predict":
+            return _settings(settings_of_predict(), given, current)
         case "ui":
             return [path for path in ("tracking.uri=", "port=") if not any(word.startswith(path) for word in given)]
         case "list" | "completion" | "help" if not given:
@@ -58,24 +63,26 @@ def _candidates(before: Sequence[str], current: str) -> Iterable[str]:
 
 
 def _finished(words: Iterable[str]) -> list[str]:
-    return [f"{word} " for word in words]
+    return [word if word.endswith("/") else f"{word} " for word in words]
 
 
-def _settings(given: Sequence[str], current: str) -> Iterable[str]:
-    known = settings_of(given)
+def _settings(
+    known: Mapping[str, Setting], given: Sequence[str], current: str, open_ended: Sequence[str] = ()
+) -> Iterable[str]:
+    """What may become of a word: paths that are known, files below open-ended ones, and their values."""
     path, equals, value = current.partition("=")
     if not equals:
         taken = {word.partition("=")[0].removesuffix(".name") for word in given}
-        return _paths(known.keys() - taken, current)
-    setting = Setting(files=("",)) if path.startswith(TABLES) else known.get(path.removesuffix(".name"), Setting())
+        return _paths(known.keys() - taken, current, open_ended)
+    named = known.get(path.removesuffix(".name"), Setting())
+    setting = Setting(files=("",)) if path.startswith(tuple(open_ended)) else named
     return (f"{path}={word}" for word in _values(setting, value))
 
 
-def _paths(known: Iterable[str], current: str) -> list[str]:
+def _paths(known: Iterable[str], current: str, open_ended: Sequence[str] = ()) -> list[str]:
     """The paths one level on, or to the end where there is only one."""
     found = sorted({_one_level(path, current) for path in known if path.startswith(current)})
-    if TABLES.startswith(current) and current != TABLES:
-        found.append(TABLES)
+    found += [path for path in open_ended if path.startswith(current) and path != current]
     if len(found) == 1 and found[0].endswith(".") and found[0] != current:
         further = _paths(known, found[0])
         return further if len(further) == 1 else found

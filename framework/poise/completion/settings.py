@@ -71,19 +71,21 @@ def _named() -> Iterator[tuple[str, Setting]]:
         names = list(registry.records(KIND_OF[group]))
         yield group, Setting([*names, "none"], names)
     yield "data", Setting(list(registry.records("data")), list(registry.records("wrapper")))
-    yield from ((group, Setting(list(registry.records(group)))) for group in SINGLE)
+    for group in SINGLE:
+        yield group, Setting([f"{name}{'/' * bool(record.space)}" for name, record in registry.records(group).items()])
 
 
 def _parameters(config: Config) -> Iterator[tuple[str, Setting]]:
     for group in ("recipe", "calibration", "evaluation"):
-        yield from _of_members(group, KIND_OF.get(group, group), getattr(config, group))
-    yield from _of_members("data", "wrapper", config.data.wrappers)
+        yield from of_members(group, KIND_OF.get(group, group), getattr(config, group))
+    yield from of_members("data", "wrapper", config.data.wrappers)
     yield from _of("data", "data", config.data)
     for group in SINGLE:
         yield from _of(group, group, getattr(config, group))
 
 
-def _of_members(group: str, kind: str, members: Mapping[str, Entry]) -> Iterator[tuple[str, Setting]]:
+def of_members(group: str, kind: str, members: Mapping[str, Entry]) -> Iterator[tuple[str, Setting]]:
+    """The parameters of members by path."""
     for alias, entry in members.items():
         yield from _of(f"{group}.{alias}", kind, entry)
 

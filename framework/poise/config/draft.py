@@ -154,7 +154,8 @@ class Draft:
             elif path in self._given:
                 found[parameter.name] = self.value(path, parameter.type, default)
             elif parameter.required and parameter.name not in brought_with:
-                self.mistake(f"{path} is missing: {record.address} needs it ({expected(parameter.type)}).")
+                way_out = f" Write {prefix}={record.name}/<{parameter.name}>." if parameter is record.space else ""
+                self.mistake(f"{path} is missing: {record.address} needs it ({expected(parameter.type)}).{way_out}")
             elif default is not UNWRITABLE:
                 found[parameter.name] = _own(default, parameter.type)
         return found

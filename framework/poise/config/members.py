@@ -84,20 +84,19 @@ def look_up(draft: Draft, what: str, kinds: Sequence[str], name: str) -> Record 
     """The record of that name in the first kind that has it; else a mistake."""
     if ":" in name:
         return _resolve(draft, what, kinds, name)
-    known: dict[str, Record] = {}
-    for kind in reversed(kinds):
-        known |= registry.records(kind)
-    if name not in known:
-        if other := next((kind for kind in registry.KINDS.values() if name in registry.records(kind.name)), None):
-            place = other.place or f"in {other.name}="
-            draft.mistake(f"{what}: {name} is {one(other.name)}: it stands {place}.")
-            return None
-        may_be_preset = "recipe" in kinds and "calibrator" in kinds
-        asked = "recipe, calibrator or preset" if may_be_preset else " or ".join(kinds)
-        alike = [*known, *(presets.names() if may_be_preset else ())]
-        own = nearest(name, alike) or " One of your own is written package.module:Class."
-        draft.mistake(f"{what}: there is no {asked} called {shown(name)!r}.{own} (`poise list` shows all.)")
-    return known.get(name)
+    if found := next(filter(None, (registry.named(kind, name) for kind in kinds)), None):
+        return found
+    if other := next((kind for kind in registry.KINDS.values() if registry.named(kind.name, name)), None):
+        place = other.place or f"in {other.name}="
+        draft.mistake(f"{what}: {name} is {one(other.name)}: it stands {place}.")
+        return None
+    may_be_preset = "recipe" in kinds and "calibrator" in kinds
+    asked = "recipe, calibrator or preset" if may_be_preset else " or ".join(kinds)
+    known = [known for kind in kinds for known in registry.records(kind)]
+    alike = [*known, *(presets.names() if may_be_preset else ())]
+    own = nearest(name.partition("/")[0], alike) or " One of your own is written package.module:Class."
+    draft.mistake(f"{what}: there is no {asked} called {shown(name)!r}.{own} (`poise list` shows all.)")
+    return None
 
 
 def _resolve(draft: Draft, what: str, kinds: Sequence[str], name: str) -> Record | None:

@@ -61,6 +61,7 @@ class Classifier(nn.Module):
         self.head = head
         self.layer_names = tuple(layer_names)
         self.feature_width = _width(head) if feature_width is None else feature_width
+        self._wrapped_head: str | None = None
         self._unproved: tuple[nn.Module, ...] = ()
         _check_layers(backbone, self.layer_names)
         for name, value in zip(("mean", "std"), _check_statistics(mean, std), strict=True):
@@ -68,36 +69,49 @@ class Classifier(nn.Module):
 
     @classmethod
     def wrap(
-        cls, network: nn.Module, num_classes: int, example: Float[Tensor, "B *input"] | None = None
+        cls,
+        network: nn.Module,
+        num_classes: int,
+        example: Float[Tensor, "B *input"] | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
     ) -> "Classifier":
         """Any module from inputs to logits, as a Classifier that trains this very module in place.
 
         The last `nn.Linear` with `num_classes` outputs becomes the head, if head after backbone is the same
         function as the network; this is tried on `example`, else on the first input. Without such a layer the
-        whole network is the backbone and `feature_width` is 0. The network must normalise inside.
+        whole network is the backbone and `feature_width` is 0.
 
         Args:
-            network: maps [B, *input] in the valid range to logits [B, C]; a Classifier is returned as it is.
+            network: maps normalised inputs [B, *input] to logits [B, C]; a Classifier is returned as it is.
             num_classes: C.
             example: two or so valid inputs on the network's device.
+            mean: as of a Classifier, for a network that does not normalise inside.
+            std: likewise.
         """
         if isinstance(network, Classifier):
             return network
         found = find_head(network, num_classes)
-        if found is None:
-            return cls._whole(network)
-        backbone = without(network, found.linear)
-        model = cls(backbone, found.linear, layer_names=_default_layers(backbone))
-        if found.certain:
-            return model
-        if example is None:
-            model._unproved = (network,)
-            return model
-        return model if same_function(network, model, example) else cls._whole(network)
+        if found is not None:
+            backbone = without(network, found.linear)
+            model = cls(backbone, found.linear, mean, std, _default_layers(backbone))
+            model._wrapped_head = found.name
+            if found.certain or example is None:
+                model._unproved = () if found.certain else (network,)
+                return model
+            if model._same_as(network, example):
+                return model
+        model = cls(network, nn.Identity(), mean, std, _default_layers(network))
+        model._wrapped_head = ""
+        return model
 
-    @classmethod
-    def _whole(cls, network: nn.Module) -> "Classifier":
-        return cls(network, nn.Identity(), layer_names=_default_layers(network))
+    def wrapped_names(self) -> dict[str, str]:
+        """Names of a wrapped network's weights, by their names here; empty where nothing was wrapped."""
+        if self._wrapped_head is None:
+            return {}
+        homes = {"backbone": "", "head": self._wrapped_head}
+        parts = ((name, *name.partition(".")[::2]) for name in self.state_dict())
+        return {name: ".".join(filter(None, [homes[part], rest])) for name, part, rest in parts if part in homes}
 
     def normalise(self, x: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
         """The input as the backbone takes it, [B, *input]."""
@@ -150,12 +164,16 @@ class Classifier(nn.Module):
         if not self._unproved:
             return
         (network,), self._unproved = self._unproved, ()
-        if not same_function(network, self, x[:2]):
+        if not self._same_as(network, x[:2]):
             self._unproved = (network,)
             raise UserError(
                 f"{type(network).__name__} does more after its last Linear layer, so that layer cannot be "
                 "its head. Give poise.models.classifier.Classifier(network, torch.nn.Identity()) instead."
             )
+
+    def _same_as(self, network: nn.Module, x: Tensor) -> bool:
+        """Whether head after backbone is the same function as the network, of normalised inputs."""
+        return same_function(network, nn.Sequential(self.backbone, self.head), self.normalise(x.detach()))
 
 
 class _Tap:

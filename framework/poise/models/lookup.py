@@ -4,13 +4,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from poise.errors import UserError, nearest
 from poise.models.classifier import Classifier
+from poise.models.shapes import check_output, example_of
 from poise.models.weights import load_weights
-from poise.modes import in_mode
 
 
 def build(
@@ -37,11 +36,11 @@ def build(
     network = (
         _ready(source, params) if isinstance(source, nn.Module) else _make(source, num_classes, input_shape, params)
     )
-    example = _example(network, input_shape)
-    _check_output(network, example, num_classes)
+    example = example_of(network, input_shape)
+    check_output(type(network).__name__, network, example, num_classes)
     model = Classifier.wrap(network, num_classes, example)
     if checkpoint is not None:
-        load_weights(checkpoint, network, model)
+        load_weights(checkpoint, model)
     return model
 
 
@@ -70,26 +69,3 @@ def _make(
     if not isinstance(network, nn.Module):
         raise UserError(f"model: {name} gives a {type(network).__name__}, not a torch.nn.Module.")
     return network
-
-
-def _example(network: nn.Module, input_shape: Sequence[int]) -> Tensor:
-    """Two inputs in [0, 1], the same every time, with the dtype and on the device of the network."""
-    floats = (t for t in network.parameters() if t.is_floating_point())
-    like = next(floats, torch.empty(0))
-    x = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0))
-    return x.to(device=like.device, dtype=like.dtype)
-
-
-def _check_output(network: nn.Module, example: Tensor, num_classes: int) -> None:
-    name, shape = type(network).__name__, tuple(example.shape[1:])
-    with in_mode(network, "eval"), torch.no_grad():
-        try:
-            logits = network(example)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            raise UserError(f"model: {name} cannot take inputs of shape {shape}: {error}") from error
-    if not isinstance(logits, Tensor) or logits.shape != (len(example), num_classes):
-        what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(
-            f"model: {name} gives {what} for {len(example)} inputs, not logits of shape "
-            f"{(len(example), num_classes)}: the data have {num_classes} classes."
-        )

@@ -12,18 +12,22 @@ from poise.modes import in_mode
 
 @dataclass(frozen=True)
 class Found:
-    """A layer that may give the logits, and whether its place alone says that it does."""
+    """A layer that may give the logits, its name, and whether its place alone says that it does."""
 
     linear: nn.Linear
+    name: str
     certain: bool
 
 
 def find_head(network: nn.Module, num_classes: int) -> Found | None:
     """The last `nn.Linear` with `num_classes` outputs; `certain` where it ends a chain of `nn.Sequential`."""
-    linears = [m for m in network.modules() if isinstance(m, nn.Linear) and m.out_features == num_classes]
+    linears = [
+        (m, name) for name, m in network.named_modules() if isinstance(m, nn.Linear) and m.out_features == num_classes
+    ]
     if not linears:
         return None
-    return Found(linears[-1], _last(network) is linears[-1])
+    linear, name = linears[-1]
+    return Found(linear, name, certain=_last(network) is linear)
 
 
 def without(network: nn.Module, layer: nn.Module) -> nn.Module:

@@ -3,16 +3,18 @@
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from poise.config.layers import shown
 from poise.config.places import weights_file
 from poise.errors import UserError
+from poise.models.classifier import Classifier
 
 State = dict[str, Tensor]
 
@@ -22,8 +24,8 @@ BESIDE = ("calibrator.", "stack.")  # what poise writes beside `model.`
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)|class ([\w.]+)")
 
 
-def load_weights(where: str, network: nn.Module, model: nn.Module) -> None:
-    """Load a file's weights into a network, by its own names or by those of the Classifier around it.
+def load_weights(where: str, model: Classifier) -> None:
+    """Load a file's weights into a model, by its names or by those of the network that it wraps.
 
     The file is safetensors or a state dict that `torch.load(weights_only=True)` reads, also one that stands under
     `state_dict`, `model_state_dict` or `model`, and one whose names all begin with `module.`, `_orig_mod.` or
@@ -31,8 +33,7 @@ def load_weights(where: str, network: nn.Module, model: nn.Module) -> None:
 
     Args:
         where: the file.
-        network: as its author wrote it.
-        model: the Classifier that shares its weights.
+        model: whose weights they become, in its own precision.
 
     Raises:
         UserError: no such file, one that cannot be read or would have to be unpickled, names or shapes that are not
@@ -40,15 +41,17 @@ def load_weights(where: str, network: nn.Module, model: nn.Module) -> None:
     """
     said = f"model.checkpoint={where}"
     readings = list(_readings(_state(said, read(said, weights_file(where)))))
-    targets: tuple[State, ...] = (network.state_dict(), model.state_dict())
-    for target, module in zip(targets, (network, model), strict=True):
-        for state in readings:
-            if not _misfits(state, target):
-                _check_finite(said, state, target)
-                module.load_state_dict(state)
-                return
-    state, target = min(((s, t) for t in targets for s in readings), key=lambda pair: len(set(pair[0]) ^ set(pair[1])))
-    raise UserError(f"{said} does not fit {type(network).__name__}: {'; '.join(_misfits(state, target))}.")
+    own: State = model.state_dict()
+    namings = [names for names in (model.wrapped_names(), {name: name for name in own}) if names]
+    for state, names in product(readings, namings):
+        target = {there: own[here] for here, there in names.items()}
+        if not _misfits(state, target):
+            _check_finite(said, state, target)
+            model.load_state_dict({here: state[there] for here, there in names.items()}, strict=False)
+            return
+    state, names = min(product(readings, namings), key=lambda pair: len(set(pair[0]) ^ set(pair[1].values())))
+    target = {there: own[here] for here, there in names.items()}
+    raise UserError(f"{said} does not fit the model: {'; '.join(_misfits(state, target))}.")
 
 
 def read(said: str, path: Path) -> Any:

@@ -4,6 +4,7 @@ from poise.registry.catalogue import build as build
 from poise.registry.catalogue import find as find
 from poise.registry.catalogue import load as load
 from poise.registry.catalogue import name_of as name_of
+from poise.registry.catalogue import named as named
 from poise.registry.catalogue import parameters_of as parameters_of
 from poise.registry.catalogue import records as records
 from poise.registry.catalogue import refresh as refresh

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -47,6 +47,15 @@ def refresh() -> None:
     forget()
 
 
+def named(kind: str, name: str) -> Record | None:
+    """The record of a registered name, or of one with what its first parameter takes: `timm/resnet18`."""
+    outer, slash, rest = name.partition("/")
+    record = records(kind).get(outer)
+    if record is None or not slash:
+        return record
+    return record.within(rest) if record.space and rest else None
+
+
 def find(kind: str, name: str) -> Record:
     """The record of that name, or of a user's own "package.module:Class".
 
@@ -55,14 +64,14 @@ def find(kind: str, name: str) -> Record:
     """
     if ":" in name:
         return resolve(kind, name)
-    known = records(kind)
-    if name not in known:
+    record = named(kind, name)
+    if record is None:
         plural = KINDS[kind].plural
         raise UserError(
-            f"There is no {kind} called {name!r}.{nearest(name, known)} "
+            f"There is no {kind} called {name!r}.{nearest(name.partition('/')[0], records(kind))} "
             f"`poise list {plural}` shows all; one of your own is written package.module:Class."
         )
-    return known[name]
+    return record
 
 
 @cache
@@ -90,7 +99,8 @@ def load(record: Record) -> Any:
     Raises:
         UserError: its module does not import.
     """
-    return import_object(record.qualified)
+    found = import_object(record.qualified)
+    return partial(found, **record.bound) if record.bound else found
 
 
 def build(kind: str, name: str, /, **params: Any) -> Any:

@@ -19,6 +19,7 @@ class Kind:
         reserved: what a config says of every one of the kind, beside its parameters, which are not called so.
         function: written as functions.
         makers: a user's function that makes one will do as well.
+        spaces: a function whose first parameter is text that has to be given may be named with it: `timm/resnet18`.
         place: where a config names it, for messages; "" is in the group called like the kind.
     """
 
@@ -31,6 +32,7 @@ class Kind:
     reserved: tuple[str, ...] = ()
     function: bool = False
     makers: bool = False
+    spaces: bool = False
     place: str = ""
 
 
@@ -64,6 +66,7 @@ KINDS: dict[str, Kind] = {
             supplied=("num_classes", "input_shape"),
             reserved=("checkpoint",),
             function=True,
+            spaces=True,
         ),
         Kind(
             "optimizer",

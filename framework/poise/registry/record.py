@@ -1,10 +1,11 @@
 """What the registry knows of a thing with a name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from poise.errors import UserError
+from poise.registry.kinds import KINDS
 
 
 class _Missing:
@@ -57,6 +58,7 @@ class Record:
         hooks: of a recipe: those that the class, or a base below Recipe, has of its own; in a step's order.
         attributes: class attributes with literal values, inherited ones included.
         supplied: arguments that the framework gives (a model's `num_classes`), as far as it takes them.
+        bound: arguments that the name gives: of `timm/resnet18` the architecture.
     """
 
     kind: str
@@ -67,6 +69,7 @@ class Record:
     hooks: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     supplied: tuple[str, ...] = ()
+    bound: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in CAPABILITIES:
@@ -98,6 +101,18 @@ class Record:
         """Members it adds, by name with their parameters, for one-owner hooks that nobody owns."""
         found: Mapping[str, Mapping[str, Any]] = self.attributes.get("brings", {})
         return found
+
+    @property
+    def space(self) -> Parameter | None:
+        """The parameter that takes what follows a slash in the name, where the kind has such names."""
+        first = next(iter(self.parameters), None)
+        spacious = KINDS[self.kind].spaces and first is not None and first.required and first.type is str
+        return first if spacious else None
+
+    def within(self, rest: str) -> "Record":
+        """The record of `name/rest`, whose first parameter is given by its name."""
+        first, *others = self.parameters
+        return replace(self, name=f"{self.name}/{rest}", parameters=tuple(others), bound={first.name: rest})
 
     def parameter(self, name: str) -> Parameter | None:
         """The parameter of that name, or None."""

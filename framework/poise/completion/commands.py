@@ -1,0 +1,33 @@
+"""Every path that the commands beside training know, with what may stand after its equals sign."""
+
+from collections.abc import Iterator, Sequence
+
+from poise import registry
+from poise.completion.settings import FOLDERS, Setting, of_members
+from poise.config.commands import INPUTS, RESULTS, SCORES, draft_of_calibrate
+
+WORDS = Setting(("true", "false"))
+
+
+def settings_of_calibrate(arguments: Sequence[str]) -> dict[str, Setting]:
+    """What `poise calibrate` takes once these arguments stand on the line. Mistakes in them are passed over."""
+    names = list(registry.records("calibrator"))
+    named = Setting([*names, "none"], names)
+    found = {"logits": Setting(files=SCORES), "calibration": named, "recipe": named, "out": Setting(files=RESULTS)}
+    return found | dict(_parameters(arguments))
+
+
+def _parameters(arguments: Sequence[str]) -> Iterator[tuple[str, Setting]]:
+    asked, _ = draft_of_calibrate([argument for argument in arguments if "=" in argument])
+    yield from of_members("calibration", "calibrator", asked.calibration)
+
+
+def settings_of_predict() -> dict[str, Setting]:
+    """What `poise predict` takes."""
+    return {
+        "run": Setting(files=(FOLDERS,)),
+        "input": Setting(files=INPUTS),
+        "out": Setting(files=RESULTS),
+        "trust": WORDS,
+        "tracking.uri": Setting(),
+    }

@@ -1,0 +1,81 @@
+"""Every architecture of timm, with timm's own normalisation inside."""
+
+import re
+from collections.abc import Sequence
+from textwrap import shorten
+from typing import Any
+
+from torch import nn
+
+from poise.errors import UserError, nearest
+from poise.models.classifier import Classifier
+from poise.models.shapes import check_output, example_of, image_channels
+
+LONG = 200  # characters of somebody else's reason
+_NAME = re.compile(r"\w+(\.\w+)?", re.ASCII)
+_REFUSED = re.compile(r"unexpected keyword argument '(in_chans|img_size)'")
+
+
+def timm(num_classes: int, input_shape: Sequence[int], architecture: str, pretrained: bool = False) -> Classifier:
+    """An architecture of timm, made for the channels, size and classes of the data: `model=timm/resnet18`.
+
+    Inputs are normalised as timm does for the architecture's weights; where the data have not three channels, by the
+    mean over timm's three.
+
+    Args:
+        num_classes: C.
+        input_shape: (channels, height, width).
+        architecture: as timm calls it, such as resnet18, or with one of its weights, resnet18.a1_in1k.
+        pretrained: whether to start from timm's weights, which are downloaded; the head is new where C is another.
+
+    Raises:
+        UserError: no such architecture or weights, one that cannot take such images, or a download that fails.
+
+    Source: Wightman, 2019, PyTorch Image Models, doi 10.5281/zenodo.4414861.
+    """
+    said = f"model=timm/{architecture}"
+    channels = image_channels(f"timm/{architecture}", input_shape, smallest=1)
+    _check_known(said, architecture)
+    optional = {"in_chans": channels, "img_size": tuple(input_shape[1:])}
+    network = _created(said, architecture, pretrained, {"num_classes": num_classes, **optional})
+    mean, std = (_statistics(network, name, channels) for name in ("mean", "std"))
+    example = example_of(network, input_shape)
+    check_output(f"timm/{architecture}", network, example, num_classes)
+    return Classifier.wrap(network, num_classes, example, mean, std)
+
+
+def _check_known(said: str, architecture: str) -> None:
+    from timm import list_models
+    from timm.models import is_model
+
+    if not _NAME.fullmatch(architecture) or not is_model(architecture):
+        known = list_models()
+        raise UserError(
+            f"{said}: timm has no architecture of that name.{nearest(architecture.partition('.')[0], known)} "
+            f"timm.list_models() names all {len(known)}."
+        )
+
+
+def _created(said: str, architecture: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
+    """The network, without those arguments that only some architectures take."""
+    from timm import create_model
+
+    try:
+        return create_model(architecture, pretrained=pretrained, **arguments)
+    except Exception as error:  # whatever a constructor, a download or a file of weights raises
+        if isinstance(error, TypeError) and (refused := _REFUSED.search(str(error))) and refused[1] in arguments:
+            kept = {name: value for name, value in arguments.items() if name != refused[1]}
+            return _created(said, architecture, pretrained, kept)
+        reason = shorten(str(error), LONG, placeholder=" …")
+        if not pretrained:
+            raise UserError(f"{said} cannot be made for these data: {reason}") from error
+        raise UserError(
+            f"{said} model.pretrained=true: its weights are not to be had ({reason}): fetch a file of them where you "
+            "can, and give model.checkpoint=<file>."
+        ) from error
+
+
+def _statistics(network: nn.Module, name: str, channels: int) -> float | Sequence[float]:
+    """The architecture's own mean or std: of each of three channels, else one number."""
+    values: Sequence[float] = network.pretrained_cfg[name]  # type: ignore[assignment, index]
+    return values if channels == len(values) else sum(values) / len(values)
