@@ -14,7 +14,6 @@ from poise.cli import COMMANDS, main
 from poise.config import Config
 from poise.errors import UserError
 
-
 FILES = ("config=", "run=", "model.checkpoint=", "logits=")  # what an example names that is not there
 
 

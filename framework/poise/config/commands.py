@@ -61,6 +61,15 @@ def parse_calibrate(arguments: Sequence[str]) -> Calibrate:
     Raises:
         ConfigErrors: all mistakes, one line each.
     """
+    asked, draft = draft_of_calibrate(arguments)
+    _check_input(draft, "logits", asked.logits, SCORES, 'numpy.savez("scores.npz", logits=…, labels=…)')
+    _check_out(draft, asked.out, asked.logits)
+    draft.finish()
+    return asked
+
+
+def draft_of_calibrate(arguments: Sequence[str]) -> tuple[Calibrate, Draft]:
+    """What arguments ask of `poise calibrate`, whatever is wrong with it, and the mistakes."""
     draft = Draft()
     layer = _as_calibration(draft, from_arguments(arguments, draft.mistake))
     draft.add(_known(draft, layer, "calibrate", ("logits", "calibration", "out"), groups=("calibration",)))
@@ -68,11 +77,7 @@ def parse_calibrate(arguments: Sequence[str]) -> Calibrate:
     members = read_names(draft, "calibration", ["calibrator"], default_calibrators())
     calibration = read_parameters(draft, "calibration", members)
     refuse_strangers(draft, "calibration", level, members, {})
-    asked = Calibrate(**draft.fields(Calibrate, only=("logits", "out")), calibration=calibration)
-    _check_input(draft, "logits", asked.logits, SCORES, 'numpy.savez("scores.npz", logits=…, labels=…)')
-    _check_out(draft, asked.out, asked.logits)
-    draft.finish()
-    return asked
+    return Calibrate(**draft.fields(Calibrate, only=("logits", "out")), calibration=calibration), draft
 
 
 def parse_predict(arguments: Sequence[str]) -> Predict:
