@@ -63,7 +63,7 @@ def _candidates(before: Sequence[str], current: str) -> Iterable[str]:
 
 
 def _finished(words: Iterable[str]) -> list[str]:
-    return [f"{word} " for word in words]
+    return [word if word.endswith("/") else f"{word} " for word in words]
 
 
 def _settings(

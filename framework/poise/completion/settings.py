@@ -71,7 +71,8 @@ def _named() -> Iterator[tuple[str, Setting]]:
         names = list(registry.records(KIND_OF[group]))
         yield group, Setting([*names, "none"], names)
     yield "data", Setting(list(registry.records("data")), list(registry.records("wrapper")))
-    yield from ((group, Setting(list(registry.records(group)))) for group in SINGLE)
+    for group in SINGLE:
+        yield group, Setting([f"{name}{'/' * bool(record.space)}" for name, record in registry.records(group).items()])
 
 
 def _parameters(config: Config) -> Iterator[tuple[str, Setting]]:
