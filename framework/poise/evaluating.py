@@ -16,11 +16,12 @@ from poise.calibration import Calibration
 from poise.calibrator import Calibrator
 from poise.config import Config, DataConfig, Entry, to_yaml, written
 from poise.config.evaluating import Evaluation, parse_evaluation
+from poise.config.schema import OBJECT, ModelConfig
 from poise.data.dataset import Splits
 from poise.data.source import DataSource
 from poise.errors import UserError
 from poise.evaluator import Findings, Subject
-from poise.given import OBJECT, Objects, config_of
+from poise.given import Objects, config_of
 from poise.last_words import last_words
 from poise.located import located
 from poise.parts import described, device_of, load_model, load_splits, make, threat_of
@@ -66,11 +67,15 @@ def evaluate(
         return _evaluated(Evaluation(config), objects)
     if model is not None and not isinstance(model, nn.Module):
         raise UserError("evaluate(run=…) takes the run's own model: leave model= out, or give an instance of it.")
-    asked = parse_evaluation({**groups, **_named(data), "run": str(run), "trust": trust}, located)
-    if not isinstance(data, Splits):
-        return _evaluated(asked, Objects(model=model))
-    config = replace(asked.config, data=DataConfig(f"{OBJECT}:Splits"))
-    return _evaluated(replace(asked, config=config), Objects(model=model, data=data))
+    splits = data if isinstance(data, Splits) else None
+    given = {**groups, **_named(data), "run": str(run), "trust": trust}
+    asked = parse_evaluation(given, located, data_at_hand=splits is not None)
+    config = asked.config
+    if splits is not None:
+        config = replace(config, data=DataConfig(f"{OBJECT}:Splits"))
+    if model is not None:
+        config = replace(config, model=ModelConfig(f"{OBJECT}:{type(model).__name__}"))
+    return _evaluated(replace(asked, config=config), Objects(model=model, data=splits))
 
 
 def _named(data: str | Mapping[str, Any] | Splits | DataSource | None) -> dict[str, Any]:

@@ -9,12 +9,11 @@ from torch import nn
 from poise import registry
 from poise.calibrator import Calibrator
 from poise.config import CHECKS_OF_A_START, Config, DataConfig, Entry, check_places, check_stack, compose, written
+from poise.config.schema import OBJECT
 from poise.data.dataset import Splits
 from poise.data.source import DataSource
 from poise.errors import UserError
 from poise.recipe import Recipe
-
-OBJECT = "object"
 
 
 @dataclass(frozen=True)

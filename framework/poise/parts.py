@@ -7,9 +7,10 @@ import torch
 from poise import registry
 from poise.attacks.threat import Threat
 from poise.config import Config, Entry
+from poise.config.schema import OBJECT
 from poise.data.dataset import Splits
 from poise.errors import UserError
-from poise.given import OBJECT, Objects
+from poise.given import Objects
 from poise.models.classifier import Classifier
 from poise.models.lookup import build as build_model
 from poise.step import key

@@ -10,7 +10,7 @@ from poise.config.draft import Draft
 from poise.config.files import read_file
 from poise.config.layers import Layer, from_arguments, from_file, from_values, items, shown, typed
 from poise.config.places import check_places
-from poise.config.schema import TOP, Config
+from poise.config.schema import OBJECT, TOP, Config
 from poise.errors import UserError
 
 GROUPS_TO_SET = ("data", "model", "calibration", "evaluation", "threat", "tracking")
@@ -50,12 +50,13 @@ class Evaluation:
     fits: bool = True
 
 
-def parse_evaluation(given: Sequence[str] | Mapping[str, Any], find: Find) -> Evaluation:
+def parse_evaluation(given: Sequence[str] | Mapping[str, Any], find: Find, data_at_hand: bool = False) -> Evaluation:
     """The evaluation that `path=value` arguments, or values by path, describe.
 
     Args:
         given: as of `parse` or `compose`, with `run` and `trust`.
         find: from a run and the address of a tracking server to the run's directory on this machine.
+        data_at_hand: whether the data of a run are given as an object, so that its config need not name them.
 
     Raises:
         ConfigErrors: all mistakes, one line each.
@@ -66,12 +67,14 @@ def parse_evaluation(given: Sequence[str] | Mapping[str, Any], find: Find) -> Ev
     top = from_values(given, say) if isinstance(given, Mapping) else from_arguments(given, say)
     request, values = _split(draft, top)
     directory = None if request.run is None else find(request.run, values.get("tracking.uri"))
-    _refuse(draft, values, directory)
+    _refuse_training(draft, values)
     run_dir = values.pop("run_dir", None)
-    layers = [*_file(draft, values, directory), replace(top, values=values)]
-    if directory is not None and not request.trust:
-        _refuse_code(layers[0], directory)
-    config = composed(draft, layers, [check_places])
+    below = _file(draft, values) if directory is None else _run(draft, values, directory, request.trust)
+    named = {path.partition(".")[0] for path in (*values, *below.values)} | ({"data"} if data_at_hand else set())
+    for group, what in (("model", "name the model"), ("data", "name what to evaluate on")):
+        if group not in named and (directory is None or group == "data"):
+            draft.mistake(f"{group}= is missing: {what}{'' if directory else ', or give run=, a finished run'}.")
+    config = composed(draft, [below, replace(top, values=values)], [check_places])
     return Evaluation(
         replace(config, run_dir=run_dir),
         directory,
@@ -91,17 +94,22 @@ def _split(draft: Draft, top: Layer) -> tuple[Request, dict[str, Any]]:
     return request, {path: value for path, value in top.values.items() if path not in own}
 
 
-def _refuse(draft: Draft, values: Mapping[str, Any], directory: Path | None) -> None:
+def _refuse_training(draft: Draft, values: Mapping[str, Any]) -> None:
     for path in values:
-        if path.partition(".")[0] in TOP and path.partition(".")[0] not in GROUPS_TO_SET and path not in TO_SET:
+        group = path.partition(".")[0]
+        if group in TOP and group not in GROUPS_TO_SET and path not in TO_SET:
             draft.mistake(f"{typed(path)}: an evaluation trains nothing, so this has no effect. Leave it out.")
-    named = "config" in values
-    if directory is None:
-        for group, what in (("model", "the model: module:make, say"), ("data", "what to evaluate it on")):
-            if f"{group}.name" not in values and not named:
-                draft.mistake(f"{group}= is missing: name {what}; or give run=, a finished run.")
-        return
-    if named:
+
+
+def _file(draft: Draft, values: dict[str, Any]) -> Layer:
+    """What the file says that `config` names; nothing without one."""
+    path = values.pop("config", None)
+    return _read(draft, "" if path is None else str(path))
+
+
+def _run(draft: Draft, values: Mapping[str, Any], directory: Path, trust: bool) -> Layer:
+    """What the config of a run says that can be said of its predictor."""
+    if "config" in values:
         draft.mistake("config= and run= are both given: a run has its config with it.")
     for path in values:
         if path.startswith("model.") or path == "seed":
@@ -111,24 +119,38 @@ def _refuse(draft: Draft, values: Mapping[str, Any], directory: Path | None) -> 
                 f"{path}: the run's splits stay as they were, so that nothing it trained on is tested on. "
                 "Name other data whole: data=…"
             )
-    if not (directory / "config.yaml").is_file() and "data.name" not in values:
-        draft.mistake(f"data= is missing: {directory} has no config.yaml that says what to evaluate on.")
+    config = directory / "config.yaml"
+    layer = _without_objects(_read(draft, str(config) if config.is_file() else ""))
+    if not trust:
+        _refuse_code(layer, directory)
+    return layer
 
 
-def _refuse_code(config: Layer, directory: Path) -> None:
+def _read(draft: Draft, path: str) -> Layer:
+    tree = read_file(path, draft) if path else {}
+    layer = from_file(tree, path, draft.mistake)
+    kept = {p: v for p, v in layer.values.items() if p not in OF_TRAINING and p.partition(".")[0] not in OF_TRAINING}
+    return replace(layer, values=kept)
+
+
+def _without_objects(layer: Layer) -> Layer:
+    """What was given as an object cannot be made from its name."""
+    values = dict(layer.values)
+    for group in ("data", "model"):
+        if any(_is_object(name) for name in items(values.get(f"{group}.name"))):
+            values = {path: value for path, value in values.items() if not path.startswith(f"{group}.")}
+    stack = [name for name in items(values.get("recipe.name")) if not _is_object(name)]
+    return replace(layer, values=values | ({"recipe.name": stack or "plain"} if "recipe.name" in values else {}))
+
+
+def _is_object(name: str) -> bool:
+    return name.startswith(f"{OBJECT}:")
+
+
+def _refuse_code(layer: Layer, directory: Path) -> None:
     """What a run names is imported only where poise knows it, for a run may be anybody's."""
-    for path, value in config.values.items():
+    for path, value in layer.values.items():
         if path.endswith(".name") and (code := next((name for name in items(value) if ":" in name), None)):
             raise UserError(
                 f"{directory} names code that poise does not know, {shown(code)}: give trust=true if you trust it"
             )
-
-
-def _file(draft: Draft, values: dict[str, Any], directory: Path | None) -> list[Layer]:
-    """The layer under what was given: the run's config, or a file's."""
-    path = values.pop("config", None) if directory is None else directory / "config.yaml"
-    if path is None or (directory is not None and not Path(path).is_file()):
-        return []
-    layer = from_file(read_file(str(path), draft), str(path), draft.mistake)
-    kept = {p: v for p, v in layer.values.items() if p not in OF_TRAINING and p.partition(".")[0] not in OF_TRAINING}
-    return [replace(layer, values=kept)]

@@ -20,6 +20,7 @@ DEFAULT_NAMES: dict[str, Any] = {
     "schedule": "cosine",
     "evaluation": ["clean", "adversarial"],
 }
+OBJECT = "object"  # before the class of what a Python user gave as an object: object:MyNet
 NOTHING = {"recipe": "plain", "calibration": "none", "evaluation": "none"}  # the words that name none of a list
 
 

@@ -80,10 +80,17 @@ def test_what_has_no_effect_is_a_mistake(run: Path, argument: str, said: str) ->
     assert said in "\n".join(_mistakes(f"run={run}", argument))
 
 
+def test_what_a_run_was_given_as_an_object_has_to_be_given_again(run: Path) -> None:
+    text = (run / "config.yaml").read_text()
+    text = text.replace("- trades\n", "- trades\n  - object:Mine\n").replace("- digits\n", "- object:Splits\n")
+    (run / "config.yaml").write_text(text)
+    assert _mistakes(f"run={run}") == ["data= is missing: name what to evaluate on."]
+    asked = parse_evaluation({"run": str(run)}, lambda name, uri: Path(name), data_at_hand=True)
+    assert list(asked.config.recipe) == ["trades", "pgd"]
+
+
 def test_a_predictor_alone_needs_data(tmp_path: Path) -> None:
-    assert _mistakes(f"run={tmp_path}") == [
-        f"data= is missing: {tmp_path} has no config.yaml that says what to evaluate on."
-    ]
+    assert _mistakes(f"run={tmp_path}") == ["data= is missing: name what to evaluate on."]
     assert _parsed(f"run={tmp_path}", "data=digits").config.data.name == "digits"
 
 
