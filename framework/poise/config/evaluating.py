@@ -74,7 +74,8 @@ def parse_evaluation(given: Sequence[str] | Mapping[str, Any], find: Find, data_
     for group, what in (("model", "name the model"), ("data", "name what to evaluate on")):
         if group not in named and (directory is None or group == "data"):
             draft.mistake(f"{group}= is missing: {what}{'' if directory else ', or give run=, a finished run'}.")
-    config = composed(draft, [below, replace(top, values=values)], [check_places])
+    checks = [check_places, *([_check_weights] if directory is None and "model" in named else [])]
+    config = composed(draft, [below, replace(top, values=values)], checks)
     return Evaluation(
         replace(config, run_dir=run_dir),
         directory,
@@ -105,6 +106,13 @@ def _file(draft: Draft, values: dict[str, Any]) -> Layer:
     """What the file says that `config` names; nothing without one."""
     path = values.pop("config", None)
     return _read(draft, "" if path is None else str(path))
+
+
+def _check_weights(config: Config, draft: Draft) -> None:
+    """A function of one's own may load weights itself; a name that many may use has none."""
+    model = config.model
+    if model.name and ":" not in model.name and model.checkpoint is None and not model.params.get("pretrained"):
+        draft.mistake(f"model.checkpoint= is missing: {shown(model.name)} alone has random weights.")
 
 
 def _run(draft: Draft, values: Mapping[str, Any], directory: Path, trust: bool) -> Layer:

@@ -53,10 +53,19 @@ def test_other_data_replace_the_runs_whole(run: Path) -> None:
     assert data.params == compose({"data": "colored_digits"}, checks=[]).data.params
 
 
-def test_a_model_needs_data() -> None:
-    asked = _parsed("model=small_cnn", "data=digits")
+def test_a_model_needs_data_and_weights(tmp_path: Path) -> None:
+    (tmp_path / "w.pt").touch()
+    asked = _parsed("model=small_cnn", "data=digits", f"model.checkpoint={tmp_path / 'w.pt'}")
     assert (asked.directory, asked.fits, asked.config.model.name) == (None, True, "small_cnn")
-    assert [line.split(":")[0] for line in _mistakes("model=small_cnn")] == ["data= is missing"]
+    assert _parsed("model=timm/resnet18", "model.pretrained=true", "data=digits").config.model.params["pretrained"]
+    assert _mistakes("model=small_cnn", "data=digits") == [
+        "model.checkpoint= is missing: small_cnn alone has random weights."
+    ]
+    assert _mistakes("model=timm/resnet18", "data=digits")[0].startswith("model.checkpoint= is missing")
+    assert [line.split(":")[0] for line in _mistakes("model=small_cnn")] == [
+        "data= is missing",
+        "model.checkpoint= is missing",
+    ]
     assert [line.split(":")[0] for line in _mistakes("evaluation=clean")] == ["model= is missing", "data= is missing"]
 
 
