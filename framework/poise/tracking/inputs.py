@@ -18,7 +18,7 @@ COUNTED = 1000  # classes, beyond which nobody reads how many examples each has
 
 
 def inputs(config: Config, splits: "Splits") -> list[dict[str, str]]:
-    """The training and the test split, as the wrappers leave them, each with the fields of MLflow's Dataset."""
+    """The training split, where there is one, and the test split, as wrappers leave them: MLflow's Dataset's fields."""
     source = redact(json.dumps(to_mapping(config)["data"]))
     return [
         {
@@ -31,6 +31,7 @@ def inputs(config: Config, splits: "Splits") -> list[dict[str, str]]:
             "profile": redact(json.dumps(_profile(splits, split))),
         }
         for split, context in CONTEXTS.items()
+        if len(splits.main[split])
     ]
 
 
@@ -51,7 +52,7 @@ def digest(split: "Arrays") -> str:
 
 
 def _schema(splits: "Splits") -> dict[str, Any]:
-    x = str(splits.train.x.dtype).removeprefix("torch.")
+    x = str(splits.test.x.dtype).removeprefix("torch.")
     tensors = {"features": (x, splits.input_shape), "targets": ("int64", ())}
     return {
         "mlflow_tensorspec": {

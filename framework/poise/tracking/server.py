@@ -111,7 +111,6 @@ class Server:
 
     def model(self, predictor: Path, scratch: Path) -> None:
         """Send a predictor as the run's model, written into a scratch folder meanwhile; one that is whole stays."""
-        from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model
 
         made = model.of_run(self.client, self.run_id) or self._new_model()
@@ -124,22 +123,19 @@ class Server:
             path = Path(folder) / model.NAME
             model.save(predictor, path, record)
             self.client.log_model_artifacts(made.model_id, str(path))
-        self.client.log_outputs(self.run_id, [LoggedModelOutput(made.model_id, step=0)])
+        self._link(made.model_id)
         self.client.finalize_logged_model(made.model_id, "READY")
 
-    def model_metrics(self, values: Mapping[str, float], time: int) -> None:
-        """Send what the run's model came to: numbers that the run has already, with the same time."""
+    def values(self, values: Mapping[str, float], time: int, dataset: Mapping[str, str]) -> None:
+        """Send what the run's model came to on some data: numbers that the run has already, with the same time."""
         from mlflow.entities import Metric
 
         made = model.of_run(self.client, self.run_id)
         if made is not None:
-            of_model = partial(Metric, timestamp=time, step=0, model_id=made.model_id, run_id=self.run_id)
-            found = [of_model(name, value) for name, value in values.items()]
+            on = partial(Metric, dataset_name=dataset.get("name"), dataset_digest=dataset.get("digest"))
+            of_model = partial(on, timestamp=time, step=0, model_id=made.model_id, run_id=self.run_id)
+            found = [of_model(key=name, value=value) for name, value in values.items()]
             self._batches(found, METRICS, partial(self.client.log_batch, self.run_id))
-
-    def _new_model(self) -> "LoggedModel":
-        run = self.client.get_run(self.run_id)
-        return self.client.create_logged_model(run.info.experiment_id, model.NAME, self.run_id, params=run.data.params)
 
     def mark(self, status: str, time: int) -> None:
         """Say what has become of the run."""
@@ -158,6 +154,18 @@ class Server:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return False
             raise
+
+    def _new_model(self) -> "LoggedModel":
+        run = self.client.get_run(self.run_id)
+        return self.client.create_logged_model(run.info.experiment_id, model.NAME, self.run_id, params=run.data.params)
+
+    def _link(self, model_id: str) -> None:
+        """Say that a model came out of the run, once: MLflow refuses to be told again."""
+        from mlflow.entities import LoggedModelOutput
+
+        outputs = self.client.get_run(self.run_id).outputs
+        if outputs is None or all(output.model_id != model_id for output in outputs.model_outputs):
+            self.client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=0)])
 
     def _batches(self, items: Sequence[Any], size: int, send: Send) -> None:
         for start in range(0, len(items), size):

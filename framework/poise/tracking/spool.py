@@ -94,11 +94,14 @@ class Spool:
         """Append that a file is to be sent as it is, from where it lies."""
         self._append({"artifact": name, "file": self._from_here(path)})
 
-    def model(self, predictor: Path, metrics: Mapping[str, float], time: int) -> None:
-        """Append that a predictor's directory is to be sent as the run's model, and then what it came to."""
+    def model(self, predictor: Path) -> None:
+        """Append that a predictor's directory is to be sent as the run's model."""
         self._append({"model": self._from_here(predictor)})
-        for part in _parts(metrics):
-            self._append({"time": time, "values": part})
+
+    def values(self, values: Mapping[str, float], time: int, dataset: Mapping[str, str]) -> None:
+        """Append what the run's model came to: metrics of the run, with their time, and the data they were found on."""
+        for part in _parts(values):
+            self._append({"time": time, "values": part, "dataset": dict(dataset)})
 
     def inputs(self, datasets: Sequence[Mapping[str, str]]) -> None:
         """Append what the run learns from and is tested on."""

@@ -68,6 +68,7 @@ class Tracker(NoTracker):
     ) -> None:
         self.config, self.directory = config, directory
         self.spool = Spool(directory.path / FOLDER)
+        self._tested: dict[str, str] = {}  # the data that the final numbers are found on
         uri = _settled(config, self.spool)
         name = facts.run_name(config, directory.path.resolve().name)
         connect = partial(_connected, uri, config.tracking.experiment, name, self.spool, parent)
@@ -87,7 +88,7 @@ class Tracker(NoTracker):
 
     def data(self, splits: "Splits") -> None:
         """Track the training and the test split: names, digests and sizes, no examples."""
-        _quietly(lambda: self.spool.inputs(inputs(self.config, splits)))
+        _quietly(partial(self._data, splits))
 
     def report(self, metrics: Mapping[str, float], table: str) -> None:
         """Track the final metrics, the table as the run's description, and the predictor whose they are.
@@ -95,7 +96,7 @@ class Tracker(NoTracker):
         At step 0, for what has no later one MLflow draws as bars, run beside run. Those of the validation are the best
         epoch's, named so.
         """
-        _quietly(lambda: self._report(metrics, table))
+        _quietly(partial(self._report, metrics, table))
 
     def end(self, status: str) -> None:
         """Track how the run ended, send what is left, and say what could not be sent."""
@@ -113,6 +114,11 @@ class Tracker(NoTracker):
             warn(f"Tracking dropped {self.spool.dropped} values: {self.spool.folder} was full.")
         self.spool.close()
 
+    def _data(self, splits: "Splits") -> None:
+        datasets = inputs(self.config, splits)
+        self.spool.inputs(datasets)
+        self._tested = {field: datasets[-1][field] for field in ("name", "digest")}
+
     def _report(self, metrics: Mapping[str, float], table: str) -> None:
         named = {f"best/{name}" if name.startswith("val/") else name: value for name, value in metrics.items()}
         values, now = {facts.name_of(name): value for name, value in named.items()}, milliseconds()
@@ -120,10 +126,15 @@ class Tracker(NoTracker):
         self.spool.tags({facts.DESCRIPTION: facts.description(table)})
         self.spool.artifact("report.txt", f"{table}\n")
         if self.directory.predictor.is_dir():
-            self.spool.model(self.directory.predictor, values, now)
+            self.spool.model(self.directory.predictor)
+            tested = {name: value for name, value in values.items() if name.startswith("test/")}
+            self.spool.values(tested, now, self._tested)
+            self.spool.values({name: value for name, value in values.items() if name not in tested}, now, {})
 
     def _file(self, path: Path) -> None:
         name = path.relative_to(self.directory.path).as_posix()
+        if not path.is_file():
+            return
         if path.suffix in TEXTS:
             self.spool.artifact(name, path.read_text(encoding="utf-8", errors="replace"))
         else:
@@ -189,11 +200,10 @@ def _is_sent(folder: Path) -> bool:
 
 
 def _told(directory: RunDirectory) -> Iterator[Path]:
-    """What a run leaves for people to look at, as far as it is there; the log last, for it may tell of the others."""
-    yield from (path for name in REPORTS if (path := directory.path / name).is_file())
-    yield from sorted(path for path in (directory.path / FIGURES).rglob("*") if path.is_file())
-    if directory.log.is_file():
-        yield directory.log
+    """What a run may leave for people to look at; the log last, for it may tell of the others."""
+    yield from (directory.path / name for name in REPORTS)
+    yield from sorted((directory.path / FIGURES).rglob("*"))
+    yield directory.log
 
 
 def _begun(make: Callable[[], Tracker]) -> Tracker | None:

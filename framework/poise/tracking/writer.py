@@ -122,7 +122,7 @@ class Writer:
                 elif kind == "model":
                     self._deliver_model(server, record)
                 elif kind == "values":
-                    server.model_metrics(record["values"], record["time"])
+                    server.values(record["values"], record["time"], record["dataset"])
                 elif kind == "inputs":
                     self._store(server, "list of data", partial(server.inputs, record["inputs"]))
                 elif kind == "tags":

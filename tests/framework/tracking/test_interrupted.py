@@ -1,16 +1,25 @@
 """Runs that are killed, servers that go away, runs that start together: nothing lost, nothing twice."""
 
-import os
 import shlex
-import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from tracked_runs import command, environment, is_whole, kill, rows, start, state, statuses, train, wait_for, worker
+from tracked_runs import (
+    command,
+    environment,
+    free_port,
+    is_whole,
+    kill,
+    rows,
+    server,
+    start,
+    state,
+    statuses,
+    train,
+    wait_for,
+    worker,
+)
 
 
 def test_a_training_that_was_killed_goes_on_as_one_run_with_each_step_once(tmp_path: Path) -> None:
@@ -49,38 +58,6 @@ def test_six_runs_started_together_on_a_fresh_database_all_succeed(tmp_path: Pat
     assert statuses(tmp_path / "mlflow.db") == ["FINISHED"] * 6
     assert len(rows(tmp_path / "mlflow.db", "select * from experiments where name = 'poise'")) == 1
     assert len(rows(tmp_path / "mlflow.db", "select * from metrics where key = 'train/loss'")) == 30
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def server(folder: Path, port: int) -> Iterator[None]:
-    """MLflow's own, with its database and artifacts in a folder."""
-    store = [f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder / "files")]
-    words = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--serve-artifacts"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *words, "--backend-store-uri", *store],
-        cwd=folder,
-        env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_DISABLE_TELEMETRY="true"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_for(lambda: listens(port))
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_server_that_goes_away_and_comes_back_gets_everything(tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ PLANTED = {
 
 SAID = f"https://x:{PLANTED['password']}@host token {PLANTED['shape']}, "
 SAID += f"{PLANTED['variable']} and http://me:{PLANTED['server']}@127.0.0.1:9"
+LEFT = ("report.html", "figures/reliability.svg", "predictor/predictor.json")  # in the run's own directory
 
 
 def found(folder: Path) -> list[tuple[str, str]]:
     files = [path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts]
-    texts = {path: path.read_bytes() for path in files if path.suffix != ".err"}
+    own = [folder / "run" / name for name in LEFT]
+    texts = {path: path.read_bytes() for path in files if path.suffix != ".err" and path not in own}
     return [
         (str(path), name) for path, text in texts.items() for name, secret in PLANTED.items() if secret.encode() in text
     ]
@@ -42,5 +44,8 @@ def test_no_planted_secret_reaches_a_file_or_a_database(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert worker(tmp_path, 1, 10, env=environment(MLFLOW_TRACKING_URI=uri, **secrets)).wait(60) == 0
     assert b"https://***@example.org/poise.git" in (tmp_path / "mlflow.db").read_bytes()
-    assert list((tmp_path / "mlruns").rglob("git.json"))
+    for name in ("git.json", *LEFT):
+        assert len(list((tmp_path / "mlruns").rglob(name))) == 1
+    (weights,) = (tmp_path / "mlruns").rglob("model.safetensors")
+    assert weights.read_bytes() == b"weights"
     assert found(tmp_path) == []

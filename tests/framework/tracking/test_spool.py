@@ -36,6 +36,20 @@ def test_what_is_appended_comes_out_in_order_and_once(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_a_file_is_found_again_where_the_run_was_moved_to(tmp_path: Path) -> None:
+    (tmp_path / "before" / "figures").mkdir(parents=True)
+    (tmp_path / "before" / "figures" / "one.png").write_bytes(b"one")
+    spool = Spool(tmp_path / "before" / "tracking")
+    spool.file("figures/one.png", tmp_path / "before" / "figures" / "one.png")
+    spool.close()
+    (tmp_path / "before").rename(tmp_path / "after")
+    spool = Spool(tmp_path / "after" / "tracking")
+    (record,) = drain(spool)
+    assert record["artifact"] == "figures/one.png"
+    assert spool.path_of(record["file"]).read_bytes() == b"one"
+    spool.close()
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.booleans(), st.booleans()), max_size=30))
 def test_a_step_is_spooled_once_however_often_a_run_stops_and_sends(

@@ -12,12 +12,14 @@ from mlflow.tracking import MlflowClient
 from tracked_runs import statuses, steps, stored_twice
 
 from poise.batch import Batch, Outcome
-from poise.config import from_yaml, parse, to_mapping
+from poise.config import from_yaml, parse, to_mapping, to_yaml
 from poise.recipe import Recipe
 from poise.result import Result
+from poise.run_directory import RunDirectory
 from poise.step import Step
 from poise.tracking import facts
 from poise.tracking.spool import read_state
+from poise.tracking.tracker import tracked as session
 from poise.train import run
 from small_runs import small_fit
 
@@ -110,8 +112,9 @@ def test_files_that_tell_of_a_run_are_artifacts(finished: tuple[Path, Result], t
     folder, result = finished
     client, found = tracked(folder)
     names = {item.path for item in client.list_artifacts(found.info.run_id)}
-    told = {"config.yaml", "log.txt", "report.json", "report.txt", "predictor.json", "git.json", "environment.json"}
-    assert names == told
+    left = {path.name for path in result.path.iterdir()} & {"report.html", "figures"}
+    told = {"config.yaml", "log.txt", "report.json", "report.txt", "git.json", "environment.json"}
+    assert names == told | left
 
     def read(name: str) -> str:
         return Path(client.download_artifacts(found.info.run_id, name, str(tmp_path))).read_text()
@@ -122,6 +125,38 @@ def test_files_that_tell_of_a_run_are_artifacts(finished: tuple[Path, Result], t
     assert json.loads(read("git.json"))["changed"]
     assert "torch" in json.loads(read("environment.json"))["packages"]
     assert (folder / "mlruns" / found.info.run_id / "artifacts" / "log.txt").exists()
+
+
+def test_data_and_model_stand_beside_a_run(finished: tuple[Path, Result]) -> None:
+    folder, result = finished
+    client, found = tracked(folder)
+    assert [entry.dataset.name for entry in found.inputs.dataset_inputs] == ["digits", "digits"]
+    assert found.outputs is not None
+    (output,) = found.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert {metric.key for metric in model.metrics or ()} >= {"test/accuracy", "best/val/accuracy"}
+    (weights,) = (folder / "mlruns" / "models").rglob("model.safetensors")
+    assert weights.read_bytes() == (result.path / "predictor" / "model.safetensors").read_bytes()
+
+
+def test_a_run_may_belong_to_another(finished: tuple[Path, Result], tmp_path: Path) -> None:
+    folder, _ = finished
+    uri, (_, parent) = f"sqlite:///{folder / 'mlflow.db'}", tracked(folder)
+    config = parse([f"run_dir={tmp_path}", f"tracking.uri={uri}", "tracking.experiment=elsewhere"])
+    for name, owner in (("child", parent.info.run_id), ("orphan", "f" * 32)):
+        directory = RunDirectory(tmp_path / name)
+        directory.claim(to_yaml(config))
+        with session(config, directory, first=True, parent=owner, tags={"kind": "evaluation"}):
+            pass
+    client = MlflowClient(uri)
+    child, orphan = (
+        client.get_run(str(read_state(tmp_path / name / "tracking").run_id)) for name in ("child", "orphan")
+    )
+    assert child.data.tags["kind"] == orphan.data.tags["kind"] == "evaluation"
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.info.experiment_id == parent.info.experiment_id
+    assert "mlflow.parentRunId" not in orphan.data.tags
+    assert client.get_experiment(orphan.info.experiment_id).name == "elsewhere"
 
 
 def test_a_finished_run_that_is_sent_starts_nothing(

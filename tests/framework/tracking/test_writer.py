@@ -5,8 +5,10 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from mlflow.entities import LoggedModelOutput
 from tracked_runs import rows, statuses, steps, stored_twice
 
 from poise.tracking.server import Server
@@ -22,11 +24,23 @@ def _their_warnings() -> Iterator[None]:
         yield
 
 
-def send(folder: Path, spool: Spool, description: tuple[dict[str, str], dict[str, str]] = ({}, {})) -> bool:
+def small_predictor(folder: Path) -> Path:
+    (folder / "predictor").mkdir()
+    card = '{"input_shape": [2], "class_names": ["a", "b"], "valid_range": null}'
+    (folder / "predictor" / "predictor.json").write_text(card)
+    return folder / "predictor"
+
+
+def send(
+    folder: Path,
+    spool: Spool,
+    description: tuple[dict[str, str], dict[str, str]] = ({}, {}),
+    kind: type[Server] = Server,
+) -> bool:
     uri, state = f"sqlite:///{folder / 'mlflow.db'}", spool.state
 
     def connect() -> Server:
-        return Server(uri, "e", state.key, state.run_id, "r", state.started)
+        return kind(uri, "e", state.key, state.run_id, "r", state.started)
 
     writer = Writer(spool, connect, lambda: description, "the database")
     writer.start()
@@ -66,16 +80,58 @@ def test_what_is_rejected_is_said_once_and_the_rest_is_stored(tmp_path: Path, ca
     assert len(rows(tmp_path / "mlflow.db", "select * from params")) == 150
 
 
-def test_an_artifact_that_cannot_be_stored_holds_up_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+class Counted(Server):
+    """Remembers what it was given to store."""
+
+    given: ClassVar[list[str]] = []
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        self.given.append(path.name)
+        super().artifact(path, folder)
+
+    def model(self, predictor: Path, scratch: Path) -> None:
+        self.given.append(predictor.name)
+        super().model(predictor, scratch)
+
+
+def test_where_files_cannot_be_stored_numbers_are_and_soon(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The first file is tried again, for each attempt takes a pause; the others are not."""
     (tmp_path / "mlruns").write_text("a file in the artifacts' place")
     spool = Spool(tmp_path / "spool")
-    spool.artifact("report.txt", "accuracy")
+    for name in ("report.txt", "figures/one.svg", "figures/two.svg"):
+        spool.artifact(name, "accuracy")
+    spool.model(small_predictor(tmp_path))
+    spool.values({"final": 1.0}, 1, {})
     spool.metrics({"a": 1.0}, 1)
     with caplog.at_level(logging.WARNING, logger="poise"):
-        assert send(tmp_path, spool)
+        assert send(tmp_path, spool, kind=Counted)
     spool.close()
-    assert any("the artifact report.txt cannot be stored and is left out" in message for message in caplog.messages)
+    left_out = [
+        text.partition(" cannot be stored and is left out")[0] for text in caplog.messages if "left out" in text
+    ]
+    names = ("artifact report.txt", "artifact figures/one.svg", "artifact figures/two.svg", "model")
+    assert left_out == [f"tracking: the {name}" for name in names]
+    assert Counted.given == ["report.txt"] * 3 + ["one.svg", "two.svg", "predictor"]
     assert steps(tmp_path / "mlflow.db", "a") == [1]
+    assert steps(tmp_path / "mlflow.db", "final") == [0]
+
+
+def test_a_model_that_was_sent_in_part_is_sent_whole_and_once(tmp_path: Path) -> None:
+    """As if a kill had come while it was on its way, after MLflow was told of it, and after all was there."""
+    predictor = small_predictor(tmp_path)
+    server = Server(f"sqlite:///{tmp_path / 'mlflow.db'}", "e", "key", None, "r", 0)
+    client, run_id = server.client, server.run_id
+    experiment = client.get_run(run_id).info.experiment_id
+    begun = client.create_logged_model(experiment, "model", run_id)
+    client.log_outputs(run_id, [LoggedModelOutput(begun.model_id, step=0)])
+    for _ in range(2):
+        server.model(predictor, tmp_path)
+    (whole,) = client.search_logged_models([experiment])
+    assert (whole.model_id, whole.status) == (begun.model_id, "READY")
+    outputs = client.get_run(run_id).outputs
+    assert outputs is not None
+    assert len(outputs.model_outputs) == 1
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["mlruns", "predictor"]
 
 
 def test_a_run_that_somebody_deleted_is_made_anew(tmp_path: Path) -> None:

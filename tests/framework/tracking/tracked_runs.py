@@ -2,12 +2,14 @@
 
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +117,35 @@ def is_whole(database: Path, count: int) -> bool:
     assert stored_twice(database) == []
     assert steps(database, "train/loss") == list(range(1, count + 1))
     return True
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(folder: Path, port: int) -> Iterator[None]:
+    """MLflow's own, with its database and artifacts in a folder."""
+    store = [f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder / "files")]
+    words = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--serve-artifacts"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", *words, "--backend-store-uri", *store],
+        cwd=folder,
+        env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_DISABLE_TELEMETRY="true"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: listens(port))
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
