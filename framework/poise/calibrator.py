@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor, inf, nn
 
 from poise.batch import Predictions
 from poise.errors import UserError
@@ -60,6 +60,14 @@ def check_held_out(held_out: Predictions) -> None:
     _refuse((label < 0) | (label >= num_classes), f"has a label outside 0…{num_classes - 1}")
     _refuse((logits.isnan() | logits.isposinf()).any(-1), "has logits that are not finite")
     _refuse(logits.gather(1, label[:, None].long()).isneginf()[:, 0], "has the logit -inf for its own label")
+
+
+def keep_prediction(calibrated: Float[Tensor, "N C"], logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+    """Undo ties that rounding made: the predicted class is the one that `logits` have."""
+    predicted = logits.argmax(-1, keepdim=True)
+    tied = calibrated.argmax(-1, keepdim=True) != predicted
+    above = calibrated.amax(-1, keepdim=True).nextafter(calibrated.new_tensor(inf))
+    return torch.where(tied, calibrated.scatter(-1, predicted, above), calibrated)
 
 
 def _refuse(wrong: Tensor, what: str) -> None:

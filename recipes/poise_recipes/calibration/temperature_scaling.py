@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, inf
 
 from poise.batch import Predictions
-from poise.calibrator import Calibrator, check_held_out
+from poise.calibrator import Calibrator, check_held_out, keep_prediction
 from poise.errors import UserError
 
 log = logging.getLogger("poise")
@@ -63,7 +63,7 @@ class TemperatureScaling(Calibrator):
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`."""
         calibrated = (logits.double() / self.temperature).log_softmax(-1).to(logits.dtype)
-        return _keep_prediction(calibrated, logits)
+        return keep_prediction(calibrated, logits)
 
 
 @torch.no_grad()
@@ -92,11 +92,3 @@ def solve_temperature(
         else:
             low = middle
     return math.exp(-(low + high) / 2), False
-
-
-def _keep_prediction(calibrated: Tensor, logits: Tensor) -> Tensor:
-    """Undoes ties that rounding made: the prediction is the one made from `logits`."""
-    predicted = logits.argmax(-1, keepdim=True)
-    tied = calibrated.argmax(-1, keepdim=True) != predicted
-    above = calibrated.amax(-1, keepdim=True).nextafter(calibrated.new_tensor(inf))
-    return torch.where(tied, calibrated.scatter(-1, predicted, above), calibrated)

@@ -1,0 +1,187 @@
+"""A mixture of temperatures that makes average probability and frequency agree wherever probabilities are alike."""
+
+import logging
+import math
+from typing import Annotated, ClassVar
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt
+from jaxtyping import Float, Int
+from torch import Tensor, inf
+
+from poise.batch import Predictions
+from poise.calibrator import Calibrator, check_held_out, keep_prediction
+from poise.errors import UserError
+from poise_recipes.calibration.temperature_scaling import solve_temperature
+
+log = logging.getLogger("poise")
+
+CLUSTERS = 15  # of events with similar probabilities, which count alike however many events they hold
+ROUNDS = 25  # of k-means
+SHARE = 20  # a window holds at most one event in so many
+NEVER = -1e300  # log-probability of a masked class where gradients pass: times any 1/T still finite
+
+
+class HCalibration(Calibrator):
+    """Mixes temperatures so that in every window of similar probabilities their mean is the frequency.
+
+    Source: Huang, Cao, Xia, Chen, Wang, Zhang, h-calibration: Rethinking Classifier Recalibration with
+    Probabilistic Error-Bounded Objective, 2025, arXiv 2506.17968. Logits [B, C] go in, log-probabilities
+    [B, C] come out: log Σ_k w_k softmax(logits / T_k). Neither the predicted class nor the order of a row's
+    classes ever changes. `h_loss` has the objective. The step of the optimiser with the least negative
+    log-likelihood on the held-out split is kept, which is the authors' choice for proper scores.
+
+    Departures from the authors' code: no class is left out in turn, which is harmless where classes are
+    balanced, costs C times as much and moves the optimum where they are not (the authors leave none out on
+    ImageNet either); a window holds at most a twentieth of the events, so that it stays narrow on small
+    splits; k-means starts from quantiles in place of random points; the tolerance ε, there 1e-20, is 0; weights
+    and 1/T are positive as exponentials in place of absolute values, T within bounds; T_k start around the T of
+    temperature scaling in place of near infinity, so that a fixed number of steps with a falling rate is enough
+    where theirs stop by the calibration error.
+
+    Args:
+        temperatures: K.
+        window: events whose mean probability is compared with their frequency.
+        steps: of Adam, each over the whole held-out split.
+        lr: learning rate of the first step, in log 1/T and log w; it falls to 0 along half a cosine.
+        lowest: smallest T. Examples that are all predicted right would take T to 0.
+        highest: largest T. Logits that say nothing of the labels would take T to infinity.
+
+    Raises:
+        UserError: unless 0 < lowest < highest, both finite.
+    """
+
+    paper = (
+        "Huang et al., h-calibration: Rethinking Classifier Recalibration with Probabilistic Error-Bounded "
+        "Objective, 2025, arXiv 2506.17968"
+    )
+    default: ClassVar[bool] = True
+    log_inverse: Tensor
+    log_weight: Tensor
+    hit_bound: Tensor
+
+    def __init__(
+        self,
+        temperatures: Annotated[int, Ge(2)] = 16,
+        window: Annotated[int, Ge(1)] = 201,
+        steps: Annotated[int, Ge(1)] = 100,
+        lr: Annotated[float, Gt(0)] = 0.05,
+        lowest: Annotated[float, Gt(0)] = 0.01,
+        highest: Annotated[float, Gt(0)] = 100.0,
+    ) -> None:
+        super().__init__()
+        if not 0 < lowest < highest < math.inf:
+            raise UserError(f"lowest={lowest} and highest={highest} of h_calibration: 0 < lowest < highest.")
+        self.temperatures = temperatures
+        self.window = window
+        self.steps = steps
+        self.lr = lr
+        self.lowest = lowest
+        self.highest = highest
+        self.register_buffer("log_inverse", torch.zeros(temperatures, dtype=torch.float64))
+        self.register_buffer("log_weight", torch.zeros(temperatures, dtype=torch.float64).log_softmax(0))
+        self.register_buffer("hit_bound", torch.zeros((), dtype=torch.bool))
+
+    def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "HCalibration":
+        """Find temperatures and weights; logs a warning where a temperature is one of the bounds."""
+        check_held_out(held_out)
+        log_inverse, log_weight = self._descended(held_out.logits.detach().double(), held_out.label.long())
+        self.log_inverse.copy_(log_inverse)
+        self.log_weight.copy_(log_weight)
+        self.hit_bound.fill_(bool(((log_inverse == self._low) | (log_inverse == self._high)).any()))
+        coldest, hottest = math.exp(-log_inverse.max()), math.exp(-log_inverse.min())
+        log.info("h_calibration: T = %.4g…%.4g from %d examples", coldest, hottest, len(held_out.label))
+        if self.hit_bound:
+            log.warning("h_calibration: a T is a bound of %g…%g", self.lowest, self.highest)
+        return self
+
+    @property
+    def _low(self) -> float:
+        return -math.log(self.highest)
+
+    @property
+    def _high(self) -> float:
+        return -math.log(self.lowest)
+
+    @torch.enable_grad()
+    def _descended(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Log 1/T and log w [K] of the step with the least negative log-likelihood."""
+        start, _ = solve_temperature(logits, label, self.lowest, self.highest)
+        around = torch.linspace(-1, 1, self.temperatures, dtype=torch.float64) - math.log(start)
+        log_inverse = around.clamp(self._low, self._high).requires_grad_()
+        score = torch.zeros_like(log_inverse, requires_grad=True)
+        optimizer = torch.optim.Adam([log_inverse, score], lr=self.lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+        log_p = _finite(logits)
+        possible = log_p > NEVER
+        occurred = F.one_hot(label, len(log_p)).t()[possible].double()
+        window = min(self.window, len(occurred) // SHARE)
+        least, kept = inf, (log_inverse, score)
+        for _ in range(self.steps):
+            mixed = torch.tensordot(score.softmax(0), _tempered(log_p, log_inverse).softmax(1), 1)
+            nll = -float(mixed.detach().gather(0, label[None]).log().mean())
+            if nll <= least:
+                least, kept = nll, (log_inverse.detach().clone(), score.detach().log_softmax(0))
+            optimizer.zero_grad()
+            h_loss(mixed[possible], occurred, window).backward()
+            optimizer.step()
+            schedule.step()
+            with torch.no_grad():
+                log_inverse.clamp_(self._low, self._high)
+        return kept
+
+    def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+        """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`."""
+        tempered = _tempered(_finite(logits.double()), self.log_inverse).log_softmax(1)
+        mixed = (tempered + self.log_weight[:, None, None]).logsumexp(0).t()
+        return keep_prediction(mixed.masked_fill(logits == -inf, -inf).to(logits.dtype), logits)
+
+
+def h_loss(probability: Float[Tensor, " E"], occurred: Float[Tensor, " E"], window: int) -> Float[Tensor, ""]:
+    """How far mean probability and frequency are apart in windows of events, each cluster counting alike.
+
+    An event is an example and a class: its probability, and whether it occurred, 1 or 0. Events are sorted by
+    probability. Windows are centred on each event and hold `window` events, one more if that is even; at the
+    ends what is missing counts as zero. Differentiable in the probabilities; their order and the clusters, of
+    k-means on them, are taken as constants. In 0…1.
+    """
+    value, order = probability.sort(stable=True)
+    half = window // 2
+    width = 2 * half + 1
+    total = F.pad(F.pad(value - occurred[order], (half, half)).cumsum(0), (1, 0))
+    gap = (total[width:] - total[:-width]).abs() / width
+    sizes = cluster_sizes(value.detach())
+    weight = (CLUSTERS * sizes.double()).reciprocal().repeat_interleave(sizes)
+    return (weight * gap).sum()
+
+
+def cluster_sizes(value: Float[Tensor, " E"]) -> Int[Tensor, " K"]:
+    """How many of the sorted values belong to each cluster of k-means, from the lowest to the highest."""
+    size = len(value)
+    total = F.pad(value.cumsum(0), (1, 0))
+    centre = value[((torch.arange(CLUSTERS) + 0.5) / CLUSTERS * size).long()]
+    for _ in range(ROUNDS):
+        edges = _edges(value, centre)
+        sizes = edges.diff()
+        centre = torch.where(sizes > 0, total[edges].diff() / sizes, centre)
+    return _edges(value, centre).diff()
+
+
+def _edges(value: Tensor, centre: Tensor) -> Tensor:
+    """Where each cluster of sorted values begins, and where the last one ends."""
+    inner = torch.searchsorted(value, (centre[1:] + centre[:-1]) / 2, right=True)
+    return torch.cat([inner.new_tensor([0]), inner, inner.new_tensor([len(value)])])
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """Log-probabilities [C, N], finite for masked classes too, for 0 · -inf would be no gradient.
+
+    Classes come first: a softmax over a few numbers that lie side by side takes ten times as long.
+    """
+    return logits.log_softmax(-1).clamp(min=NEVER).t().contiguous()
+
+
+def _tempered(log_p: Tensor, log_inverse: Tensor) -> Tensor:
+    """Logits [K, C, N] at each temperature."""
+    return log_inverse.exp()[:, None, None] * log_p
