@@ -9,6 +9,7 @@ from typing import IO
 import numpy as np
 
 from poise.errors import UserError
+from poise.files.shown import quoted
 
 
 def read_npz(path: str, said: str) -> dict[str, np.ndarray]:
@@ -26,7 +27,11 @@ def read_npz(path: str, said: str) -> dict[str, np.ndarray]:
         raise UserError(f"{said} is no .npz archive of arrays: write one with numpy.savez.")
     with _opened(path, said, ".npz file of plain arrays") as opened:
         file = np.load(opened, allow_pickle=False)
-        return {name: file[name] for name in file.files}
+        found = {name: file[name] for name in file.files}
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray):  # the bytes of what does not begin as an array does
+            raise UserError(f"{said} is not a whole .npz file of plain arrays: {quoted(name)} is none.")
+    return found
 
 
 def read_npy(path: str, said: str) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from poise.errors import UserError
+from poise.files.shown import quoted
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Columns:
             for place in places
             if not _is_number(row[place])
         )
-        return f"{self.said}, line {line}: {cell[:40]!r} in column {self.names[place][:40]!r} is no number."
+        return f"{self.said}, line {line}: {quoted(cell)} in column {quoted(self.names[place])} is no number."
 
 
 def read_columns(path: str, said: str) -> Columns:
@@ -91,7 +92,7 @@ def _check(found: Columns) -> None:
         raise UserError(f"{found.said}: the first line holds numbers, where it has to name the columns.")
     again = next((name for place, name in enumerate(names) if name in names[:place]), None)
     if again is not None:
-        raise UserError(f"{found.said}: two columns are called {again[:40]!r}.")
+        raise UserError(f"{found.said}: two columns are called {quoted(again)}.")
     for line, row in zip(found.lines, found.rows, strict=True):
         if len(row) != len(names):
             raise UserError(f"{found.said}, line {line} has {len(row)} cells for {len(names)} columns.")

@@ -7,6 +7,7 @@ import numpy as np
 from poise.errors import UserError
 from poise.files.arrays import read_npy, read_npz
 from poise.files.columns import read_columns
+from poise.files.shown import listed
 
 NAME = "x"
 
@@ -36,5 +37,5 @@ def _read(path: str, said: str) -> np.ndarray:
         return read_npy(path, said)
     arrays = read_npz(path, said)
     if NAME not in arrays and len(arrays) != 1:
-        raise UserError(f"{said} has no array {NAME!r}; it has {', '.join(arrays) or 'no arrays'}.")
+        raise UserError(f"{said} has no array {NAME!r}; it has {listed(arrays)}.")
     return arrays.get(NAME, next(iter(arrays.values())))

@@ -1,6 +1,6 @@
 """What any model says of labelled examples: logits or probabilities, and labels, in a file that anybody can write."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,11 @@ from jaxtyping import Float, Int
 from poise.errors import UserError, nearest
 from poise.files.arrays import read_npz
 from poise.files.columns import Columns, read_columns
+from poise.files.shown import listed, quoted
 
 KINDS = ("logits", "probabilities")
 FEWEST = 10  # rows to fit on, so that each of five folds leaves out two
+LARGEST = 1e30  # logit: the difference of two, and its square, are finite
 SUM = 0.01  # how far from one the probabilities of an example may add up to, when they were rounded
 PREFIXES = {"logits": "logit_", "probabilities": "probability_"}
 SPLITS = ("calibration", "test")
@@ -82,7 +84,7 @@ def _from_npz(path: str, said: str) -> Scores:
     known = [f"{split}{name}" for split in ("", "test_") for name in (*KINDS, "labels")]
     for name in arrays:
         if name not in known:
-            raise UserError(f"{said}: nothing is known of an array {name!r}: leave it out.{nearest(name, known)}")
+            raise UserError(f"{said}: nothing is known of an array {quoted(name)}: leave it out.{nearest(name, known)}")
     fit = _rows(said, kind, "", arrays)
     test = None
     if any(name.startswith("test_") for name in arrays):
@@ -100,9 +102,10 @@ def _kind(said: str, arrays: dict[str, np.ndarray], prefix: str) -> str:
     missing = [] if there else [f"{prefix}logits"]
     missing += [] if f"{prefix}labels" in arrays else [f"{prefix}labels"]
     if missing:
-        found = ", ".join(arrays) or "no arrays"
         unknown = [name for name in arrays if name.removeprefix("test_") not in (*KINDS, "labels")]
-        raise UserError(f"{said} has no {' and no '.join(missing)}; it has {found}.{nearest(missing[0], unknown)}")
+        raise UserError(
+            f"{said} has no {' and no '.join(missing)}; it has {listed(arrays)}.{nearest(missing[0], unknown)}"
+        )
     return there[0]
 
 
@@ -143,7 +146,7 @@ def _from_csv(path: str, said: str) -> Scores:
     names = [name for name in table.names if name.startswith(PREFIXES[kind])]
     classes = [name.removeprefix(PREFIXES[kind]) for name in names]
     if len(classes) < 2:
-        raise UserError(f"{said} has one class, {names[0]!r}: give a column for each of two classes or more.")
+        raise UserError(f"{said} has one class, {quoted(names[0])}: give a column for each of two classes or more.")
     _check_columns(table, names)
     labels, values = _named_labels(table, classes), table.numbers(names)
     splits = np.array(table.texts("split") if "split" in table.names else ["calibration"] * len(labels), dtype=object)
@@ -163,8 +166,7 @@ def _kind_of_columns(table: Columns) -> str:
         return there[0]
     if there:
         raise UserError(f"{table.said} has columns of logits and of probabilities: give one of them.")
-    columns = ", ".join(name[:20] for name in table.names[:8])
-    raise UserError(f"{table.said} has no columns logit_<class> or probability_<class>; it has {columns}.")
+    raise UserError(f"{table.said} has no columns logit_<class> or probability_<class>; it has {listed(table.names)}.")
 
 
 def _check_columns(table: Columns, names: Sequence[str]) -> None:
@@ -173,30 +175,37 @@ def _check_columns(table: Columns, names: Sequence[str]) -> None:
         raise UserError(f"{table.said} has no column 'label'.{nearest('label', set(table.names) - set(known))}")
     for name in table.names:
         if name not in known:
-            raise UserError(f"{table.said}: nothing is known of a column {name[:40]!r}: leave it out.")
+            raise UserError(f"{table.said}: nothing is known of a column {quoted(name)}: leave it out.")
 
 
 def _check_splits(table: Columns, splits: np.ndarray) -> None:
     wrong = np.flatnonzero(~np.isin(splits, SPLITS))
     if len(wrong):
-        line, split = table.lines[wrong[0]], splits[wrong[0]][:40]
-        raise UserError(f"{table.said}, line {line}: split is {split!r}: calibration or test.{nearest(split, SPLITS)}")
+        line, split = table.lines[wrong[0]], splits[wrong[0]]
+        raise UserError(
+            f"{table.said}, line {line}: split is {quoted(split)}: calibration or test.{nearest(split, SPLITS)}"
+        )
 
 
 def _named_labels(table: Columns, classes: Sequence[str]) -> Int[np.ndarray, " N"]:
     """Labels by the names of classes; where none is one, by their places."""
     texts = table.texts("label")
     places = {name: place for place, name in enumerate(classes)}
-    if not any(text in places for text in texts):
+    if not any(_place(text, places) is not None for text in texts):
         places = {str(place): place for place in range(len(classes))}
-    found = [places.get(text, places.get(text.removesuffix(".0"))) for text in texts]
+    found = [_place(text, places) for text in texts]
     for line, text, place in zip(table.lines, texts, found, strict=True):
         if place is None:
             raise UserError(
-                f"{table.said}, line {line}: the label {text[:40]!r} is no class of the columns: "
-                f"{', '.join(list(places)[:8])}.{nearest(text, places)}"
+                f"{table.said}, line {line}: the label {quoted(text)} is none of the columns' classes, "
+                f"{listed(places)}.{nearest(text, places)}"
             )
     return np.array(found, dtype=np.int64)
+
+
+def _place(text: str, places: Mapping[str, int]) -> int | None:
+    """The place of a class, also of one whose number is written as 3.0: tables with gaps have it so."""
+    return places.get(text, places.get(text.removesuffix(".0")))
 
 
 def _checked(said: str, kind: str, values: np.ndarray, labels: np.ndarray, where: Where) -> Rows:
@@ -212,6 +221,7 @@ def _checked(said: str, kind: str, values: np.ndarray, labels: np.ndarray, where
             values = np.log(values)
     ruled_out = np.isneginf(values)
     _refuse(said, where, (~np.isfinite(values) & ~ruled_out).any(1) | ruled_out.all(1), "is not finite")
+    _refuse(said, where, np.where(ruled_out, 0, np.abs(values)).max(1) > LARGEST, f"has a logit beyond {LARGEST:g}")
     _refuse(said, where, np.take_along_axis(ruled_out, labels[:, None], 1)[:, 0], "rules its own class out")
     return Rows(values, labels)
 
