@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from poise.errors import UserError
 from poise.secrets import redact
 from poise.tracking import address
-from poise.tracking.spool import read_state
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -129,8 +128,3 @@ def _asked(run_id: str, where: str) -> Iterator[None]:
             raise UserError(f"run {run_id} cannot be asked for: no server answers at {shown}") from None
         said = redact(" ".join(str(error).split()))
         raise UserError(f"{shown} does not give run {run_id}: {said[:REASON]}") from None
-
-
-def id_of(directory: Path) -> str | None:
-    """The id that MLflow has for the run in a directory; None where it is not tracked."""
-    return directory.name if directory.parent == _cache() else read_state(directory / "tracking").run_id

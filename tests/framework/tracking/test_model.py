@@ -23,12 +23,13 @@ from tracked_runs import environment, free_port, server, state, wait_for
 from poise.config import parse, to_yaml
 from poise.data.sources.digits import Digits
 from poise.errors import UserError
-from poise.located import id_of, located
+from poise.located import located
 from poise.models.mlp import mlp
 from poise.models.small_cnn import small_cnn
 from poise.predictor import Card, Predictor
 from poise.run_directory import RunDirectory
 from poise.tracking.model import requirements, save
+from poise.tracking.tracker import run_id as tracked_as
 from poise.tracking.tracker import send_rest, tracked
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")  # its modules warn of one another
@@ -135,7 +136,7 @@ def test_a_run_is_found_by_its_id_and_kept(
     assert sorted(path.name for path in copy.iterdir()) == ["config.yaml", "predictor"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert located(run_id) == copy
-    assert id_of(copy) == id_of(directory.path) == run_id
+    assert tracked_as(copy) == tracked_as(directory.path) == run_id
 
 
 def test_what_a_server_does_not_have_is_one_line(sent: tuple[str, RunDirectory, list[str]]) -> None:
@@ -203,8 +204,7 @@ def test_it_is_served_over_http(sent: tuple[str, RunDirectory, list[str]], tmp_p
 
 def test_rows_of_a_table_come_as_a_frame(tmp_path: Path) -> None:
     model = {"name": "mlp", "parameters": {}}
-    shipped = Predictor(mlp(3, (4,)), predictor(input_shape=(4,), valid_range=None, model=model).card, None)
-    shipped.card = Card((4,), ("a", "b", "c"), None, model=model)
+    shipped = Predictor(mlp(3, (4,)), Card((4,), ("a", "b", "c"), None, model=model))
     shipped.save(tmp_path / "predictor")
     save(tmp_path / "predictor", tmp_path / "model", Model())
     from mlflow.pyfunc import load_model
