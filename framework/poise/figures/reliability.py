@@ -64,16 +64,17 @@ class Reliability:
         whole = figure(max(4.0, 0.6 + 2.8 * count), 4.5)
         panels = whole.subplots(2, count, sharex=True, sharey="row", squeeze=False, height_ratios=[3.4, 1])
         for place, column in enumerate(self.columns):
-            _diagram(panels[0][place], column, colour_of(place))
+            _diagram(panels[0][place], column, colour_of(place), named=place == 0)
             _histogram(panels[1][place], column, colour_of(place))
         title(whole, f"{short(self.split)}: reliability")
         name_axes(panels[0][0], y="accuracy (%)")
         name_axes(panels[1][0], y="examples")
-        legend(panels[0][0], loc="upper left")
+        legend(whole, loc="outside lower left", ncols=3)
         return whole
 
 
-def _diagram(axes: "Axes", column: Column, colour: str) -> None:
+def _diagram(axes: "Axes", column: Column, colour: str, named: bool) -> None:
+    """The upper panel; `named` in the legend once for all."""
     width = 1 / len(column.counts)
     seen = [place for place, count in enumerate(column.counts) if count]
     centre = [(place + 0.5) * width for place in seen]
@@ -81,11 +82,12 @@ def _diagram(axes: "Axes", column: Column, colour: str) -> None:
     gap = [column.confidence[place] - column.accuracy[place] for place in seen]
     whisker = whiskers(accuracy, [column.counts[place] for place in seen])
     hatched: dict[str, Any] = {"fill": False, "edgecolor": GAP, "hatch": "/////", "linewidth": 0.7}
+    thin: dict[str, Any] = {"elinewidth": 0.8, "capsize": 1.6}
     axes.bar(centre, accuracy, 0.9 * width, color=colour)
     axes.bar(centre, gap, 0.9 * width, accuracy, color="white", alpha=0.6)
-    axes.bar(centre, gap, 0.9 * width, accuracy, label="gap to the confidence", **hatched)
+    axes.bar(centre, gap, 0.9 * width, accuracy, label="gap to the confidence" if named else "", **hatched)
+    axes.errorbar(centre, accuracy, whisker, fmt="none", ecolor=INK, label="95 % interval" if named else "", **thin)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=3)
-    axes.errorbar(centre, accuracy, whisker, fmt="none", ecolor=INK, elinewidth=0.8, capsize=1.6, label="95 % interval")
     axes.set(xlim=(0, 1), ylim=(0, 1))
     percent_axis(axes, "y")
     tidy(axes)

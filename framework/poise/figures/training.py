@@ -12,6 +12,7 @@ from poise.figures.canvas import (
     figure,
     legend,
     name_axes,
+    note,
     percent_axis,
     short,
     tidy,
@@ -45,6 +46,7 @@ LOOKS = {
     "train/lr": COLOURS[2],
 }
 SPAN = 10.0  # greatest over smallest value from which on a scale is logarithmic
+MOST = 1000  # points that a picture can tell apart
 MANY = 60  # points from which on a curve is smoothed
 
 
@@ -73,6 +75,9 @@ class Training:
         panels = whole.subplots(1, max(1, len(kinds)), squeeze=False)[0]
         for axes, (names, axis) in zip(panels, kinds, strict=False):
             self._panel(axes, names, axis)
+        if not kinds:
+            panels[0].set_axis_off()
+            note(panels[0], "nothing was logged", (0, 1), (0, -12))
         return whole
 
     def _panel(self, axes: "Axes", names: Sequence[str], axis: str) -> None:
@@ -103,9 +108,14 @@ def _line(axes: "Axes", curve: Curve, colour: str, name: str, smooth: bool) -> N
     steps, values = curve
     marker = "o" if len(steps) < MANY else ""
     if smooth and not marker:
-        axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.35)
+        axes.plot(_thinned(steps), _thinned(values), color=colour, linewidth=0.6, alpha=0.35)
         values = running_mean(values, len(values) // 50)
-    axes.plot(steps, values, color=colour, linewidth=1.6, marker=marker, markersize=3, label=name)
+    axes.plot(_thinned(steps), _thinned(values), color=colour, linewidth=1.6, marker=marker, markersize=3, label=name)
+
+
+def _thinned(points: Sequence[float]) -> Sequence[float]:
+    """As many points as a picture can show, the last among them."""
+    return points[:: -max(1, len(points) // MOST)]
 
 
 def running_mean(values: Sequence[float], reach: int) -> list[float]:
