@@ -96,11 +96,31 @@ def percent_axis(axes: "Axes", which: Literal["x", "y"]) -> None:
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=None))
 
 
-def whole_steps(axes: "Axes") -> None:
-    """Ticks of the x axis at whole numbers."""
-    from matplotlib.ticker import MaxNLocator
+def log_axis(axes: "Axes", values: Sequence[float]) -> None:
+    """A logarithmic y axis where the values span more than a factor of ten, its ticks written as people do."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = min(values), max(values)
+    if low <= 0 or high <= 10 * low:
+        return
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 500 * low else (1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def step_axis(axes: "Axes") -> None:
+    """Ticks of the x axis at whole numbers, thousands and millions abbreviated."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _counted(value)))
+
+
+def _counted(value: float) -> str:
+    if value < 1e4:
+        return f"{value:g}"
+    return f"{value / 1e3:g}k" if value < 1e6 else f"{value / 1e6:g}M"
 
 
 def short(name: str) -> str:

@@ -11,13 +11,14 @@ from poise.figures.canvas import (
     UNCALIBRATED,
     figure,
     legend,
+    log_axis,
     name_axes,
     note,
     percent_axis,
     short,
+    step_axis,
     tidy,
     title,
-    whole_steps,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ LOOKS = {
     "val/robust_accuracy": COLOURS[1],
     "train/lr": COLOURS[2],
 }
-SPAN = 10.0  # greatest over smallest value from which on a scale is logarithmic
 MOST = 1000  # points that a picture can tell apart
 MANY = 60  # points from which on a curve is smoothed
 
@@ -54,8 +54,7 @@ MANY = 60  # points from which on a curve is smoothed
 class Training:
     """Losses, accuracies and learning rate over optimiser steps, the chosen epoch marked.
 
-    A loss of many points is drawn faint, with its running mean over a 25th of the run. The scale of losses is
-    logarithmic where they span more than a factor of ten.
+    A training loss of many points is drawn faint, with its running mean over a 25th of the run.
 
     Args:
         curves: values by optimiser step, by name; those of other names than the usual ones are not drawn.
@@ -72,7 +71,7 @@ class Training:
         kinds = [(names, axis) for names, axis in PANELS if any(self._curve(name) for name in names)]
         whole = figure(max(4.0, 0.4 + 3.1 * len(kinds)), 3.1)
         title(whole, "training")
-        panels = whole.subplots(1, max(1, len(kinds)), squeeze=False)[0]
+        panels = whole.subplots(1, max(1, len(kinds)), sharex=True, squeeze=False)[0]
         for axes, (names, axis) in zip(panels, kinds, strict=False):
             self._panel(axes, names, axis)
         if not kinds:
@@ -83,14 +82,14 @@ class Training:
     def _panel(self, axes: "Axes", names: Sequence[str], axis: str) -> None:
         found = {name: curve for name in names if (curve := self._curve(name))}
         for name, curve in found.items():
-            _line(axes, curve, LOOKS[name], NAMES[name], smooth=names is LOSSES)
-        if names is LOSSES and _spans([value for _, values in found.values() for value in values]):
-            axes.set_yscale("log")
+            _line(axes, curve, LOOKS[name], NAMES[name], smooth=name == "train/loss")
+        if names is LOSSES:
+            log_axis(axes, [value for _, values in found.values() for value in values])
         if names is ACCURACIES:
             percent_axis(axes, "y")
         if self.chosen is not None:
             axes.axvline(self.chosen, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=short(self.label))
-        whole_steps(axes)
+        step_axis(axes)
         tidy(axes)
         name_axes(axes, x="optimiser step", y=axis)
         legend(axes, loc="best")
@@ -125,7 +124,3 @@ def running_mean(values: Sequence[float], reach: int) -> list[float]:
         sums.append(sums[-1] + value)
     ends = [(max(0, place - reach), min(len(values), place + reach + 1)) for place in range(len(values))]
     return [(sums[end] - sums[start]) / (end - start) for start, end in ends]
-
-
-def _spans(values: Sequence[float]) -> bool:
-    return min(values) > 0 and max(values) / min(values) > SPAN
