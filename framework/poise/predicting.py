@@ -92,7 +92,7 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", header_style="bold")
 
 
-def _percent(share: float) -> str:
+def _percent(share: float | np.floating) -> str:
     return f"{100 * share:.2f} %"
 
 

@@ -108,7 +108,7 @@ def _known(draft: Draft, layer: Layer, command: str, paths: Iterable[str], group
             values[path] = value
         else:
             has = ", ".join(f"{path}=" for path in known)
-            draft.mistake(f"poise {command} has no {shown(path)!r}: {has}.{nearest(path, known)}")
+            draft.mistake(f"poise {command} has no {shown(typed(path))!r}: {has}.{nearest(path, known)}")
     return replace(layer, values=values)
 
 
