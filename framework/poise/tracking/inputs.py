@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from poise.config import Config, to_mapping
@@ -17,12 +18,12 @@ DIGITS = 8
 COUNTED = 1000  # classes, beyond which nobody reads how many examples each has
 
 
-def inputs(config: Config, splits: "Splits") -> list[dict[str, str]]:
-    """The training split, where there is one, and the test split, as wrappers leave them: MLflow's Dataset's fields."""
+def inputs(config: Config, splits: "Splits", used: Sequence[str]) -> list[dict[str, str]]:
+    """Of each split that is used, as the wrappers leave it, the fields of MLflow's Dataset and its context."""
     source = redact(json.dumps(to_mapping(config)["data"]))
     return [
         {
-            "context": context,
+            "context": CONTEXTS[split],
             "name": facts.data_name(config),
             "digest": digest(splits.main[split]),
             "source_type": "poise",
@@ -30,8 +31,7 @@ def inputs(config: Config, splits: "Splits") -> list[dict[str, str]]:
             "schema": json.dumps(_schema(splits)),
             "profile": redact(json.dumps(_profile(splits, split))),
         }
-        for split, context in CONTEXTS.items()
-        if len(splits.main[split])
+        for split in used
     ]
 
 

@@ -18,6 +18,7 @@ CODE = Path(__file__).with_name("served.py")
 PINNED = ("torch", "safetensors")
 EXAMPLE = 4096  # values of an input, beyond which no example is kept: megabytes of one number
 WEIGHTS = ".safetensors"
+NAMED = 20  # classes in a description
 
 
 def of_run(client: "MlflowClient", run_id: str) -> "LoggedModel | None":
@@ -44,7 +45,7 @@ def save(predictor: Path, path: Path, model: "Model") -> None:
     import mlflow.pyfunc
     import numpy as np
 
-    card = json.loads((predictor / "predictor.json").read_text())
+    card = _card(predictor)
     example = np.full((1, *card["input_shape"]), sum(card["valid_range"] or (0.0, 0.0)) / 2, np.float32)
     mlflow.pyfunc.save_model(
         path=str(path),
@@ -59,6 +60,18 @@ def save(predictor: Path, path: Path, model: "Model") -> None:
     _without_secrets(path)
 
 
+def description(predictor: Path, run_id: str) -> str:
+    """What a model takes and gives, and how it is served, in Markdown."""
+    card = _card(predictor)
+    shape, names = ", ".join(map(str, card["input_shape"])), card["class_names"]
+    low, high = card["valid_range"] or ("-∞", "∞")
+    classes = ", ".join(names[:NAMED]) + (f" … ({len(names)})" if len(names) > NAMED else "")
+    return redact(
+        f"Inputs [N, {shape}] from {low} to {high}; calibrated probabilities of {classes}. With poise installed:\n\n"
+        f"```\nmlflow models serve -m runs:/{run_id}/{NAME} --env-manager local\n```"
+    )
+
+
 def requirements() -> list[str]:
     """What a model is served with, in the versions that trained it."""
     return [_poise(), *(f"{name}=={version(name).partition('+')[0]}" for name in PINNED)]
@@ -71,6 +84,11 @@ def _poise() -> str:
         return f"poise=={version('poise')}"
     commit = origin.get("vcs_info")
     return f"poise @ {commit['vcs']}+{origin['url']}@{commit['commit_id']}" if commit else f"poise @ {origin['url']}"
+
+
+def _card(predictor: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((predictor / "predictor.json").read_text())
+    return found
 
 
 def _signature(card: dict[str, Any]) -> "ModelSignature":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poise.secrets import redact
-from poise.tracking import address, model
+from poise.tracking import address, facts, model
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -113,7 +113,7 @@ class Server:
         """Send a predictor as the run's model, written into a scratch folder meanwhile; one that is whole stays."""
         from mlflow.models import Model
 
-        made = model.of_run(self.client, self.run_id) or self._new_model()
+        made = model.of_run(self.client, self.run_id) or self._new_model(predictor)
         if model.is_whole(made):
             return
         record = Model(
@@ -155,9 +155,15 @@ class Server:
                 return False
             raise
 
-    def _new_model(self) -> "LoggedModel":
+    def _new_model(self, predictor: Path) -> "LoggedModel":
         run = self.client.get_run(self.run_id)
-        return self.client.create_logged_model(run.info.experiment_id, model.NAME, self.run_id, params=run.data.params)
+        return self.client.create_logged_model(
+            run.info.experiment_id,
+            model.NAME,
+            self.run_id,
+            params=run.data.params,
+            tags={facts.DESCRIPTION: model.description(predictor, self.run_id)},
+        )
 
     def _link(self, model_id: str) -> None:
         """Say that a model came out of the run, once: MLflow refuses to be told again."""

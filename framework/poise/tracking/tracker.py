@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ log = logging.getLogger("poise")
 FOLDER = "tracking"
 REPORTS = ("report.json", "report.txt", "report.html")
 FIGURES = "figures"
+USED = ("train", "test")  # splits, of a run that trains
 TEXTS = {".txt", ".json", ".yaml", ".html", ".svg", ".csv"}  # which are sent without secrets
 THEIRS = r"(mlflow|sqlalchemy|alembic|pydantic|requests|urllib3|git)(\..*)?$"  # modules that warn of themselves
 
@@ -42,7 +43,7 @@ class NoTracker:
         """What takes the training's values."""
         return []
 
-    def data(self, splits: "Splits") -> None:
+    def data(self, splits: "Splits", used: Sequence[str] = USED) -> None:
         """Track what is learned from and tested on."""
 
     def report(self, metrics: Mapping[str, float], table: str) -> None:
@@ -86,9 +87,9 @@ class Tracker(NoTracker):
         """The spool."""
         return [self.spool.metrics]
 
-    def data(self, splits: "Splits") -> None:
-        """Track the training and the test split: names, digests and sizes, no examples."""
-        _quietly(partial(self._data, splits))
+    def data(self, splits: "Splits", used: Sequence[str] = USED) -> None:
+        """Track the splits that are used, `test` last: names, digests and sizes, no examples."""
+        _quietly(partial(self._data, splits, used))
 
     def report(self, metrics: Mapping[str, float], table: str) -> None:
         """Track the final metrics, the table as the run's description, and the predictor whose they are.
@@ -114,8 +115,8 @@ class Tracker(NoTracker):
             warn(f"Tracking dropped {self.spool.dropped} values: {self.spool.folder} was full.")
         self.spool.close()
 
-    def _data(self, splits: "Splits") -> None:
-        datasets = inputs(self.config, splits)
+    def _data(self, splits: "Splits", used: Sequence[str]) -> None:
+        datasets = inputs(self.config, splits, used)
         self.spool.inputs(datasets)
         self._tested = {field: datasets[-1][field] for field in ("name", "digest")}
 

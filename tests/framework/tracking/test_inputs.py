@@ -47,7 +47,7 @@ def test_of_much_data_some_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_training_and_test_data_are_named_as_on_the_command_line() -> None:
     config = parse(["data=digits,subset", "data.subset.fraction=0.5", "data.val=0.2"])
     splits = Digits().load(0)
-    training, evaluation = inputs(config, splits)
+    training, evaluation = inputs(config, splits, ("train", "test"))
     assert (training["context"], evaluation["context"]) == ("training", "evaluation")
     assert training["name"] == evaluation["name"] == "digits,subset"
     assert training["digest"] == digest(splits.train) != evaluation["digest"] == digest(splits.test)
