@@ -20,6 +20,7 @@ from poise.assessment import calibrate, conclude, evaluate, ship
 from poise.build import Built
 from poise.calibration import Calibration
 from poise.calibrator import Calibrator
+from poise.card import Card
 from poise.config import Config, Entry, to_yaml, written
 from poise.console import EpochLog, progress_callback, without_chatter
 from poise.data.dataset import Splits
@@ -34,7 +35,7 @@ from poise.last_words import last_words
 from poise.launching import launch, under_launcher
 from poise.module import TrainingModule
 from poise.parts import described
-from poise.predictor import Card, Predictor
+from poise.predictor import Predictor
 from poise.progress import progress_bar, say
 from poise.recipe import Recipe
 from poise.report import Report, used

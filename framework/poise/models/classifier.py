@@ -218,7 +218,7 @@ def _check_statistics(
     if mean is None and std is None:
         return None, None
     mean_, std_ = (
-        torch.as_tensor(value, dtype=torch.float32).reshape(-1)
+        torch.as_tensor(value, dtype=torch.float32, device="cpu").reshape(-1)
         for value in (0.0 if mean is None else mean, 1.0 if std is None else std)
     )
     if not (torch.isfinite(mean_).all() and torch.isfinite(std_).all() and (std_ > 0).all()):

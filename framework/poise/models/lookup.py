@@ -34,14 +34,23 @@ def build(
             that is no module, inputs it cannot take, outputs that are not [B, C], or weights that do not fit.
     """
     network = (
-        _ready(source, params) if isinstance(source, nn.Module) else _make(source, num_classes, input_shape, params)
+        _ready(source, params) if isinstance(source, nn.Module) else made(source, num_classes, input_shape, params)
     )
-    example = example_of(network, input_shape)
-    check_output(type(network).__name__, network, example, num_classes)
-    model = Classifier.wrap(network, num_classes, example)
+    model = fitted(network, num_classes, input_shape)
     if checkpoint is not None:
         load_weights(checkpoint, model)
     return model
+
+
+def fitted(network: nn.Module, num_classes: int, input_shape: Sequence[int]) -> Classifier:
+    """The network as a Classifier, tried on an example.
+
+    Raises:
+        UserError: inputs that it cannot take, or outputs that are not [B, C].
+    """
+    example = example_of(network, input_shape)
+    check_output(type(network).__name__, network, example, num_classes)
+    return Classifier.wrap(network, num_classes, example)
 
 
 def _ready(network: nn.Module, params: dict[str, Any]) -> nn.Module:
@@ -53,9 +62,14 @@ def _ready(network: nn.Module, params: dict[str, Any]) -> nn.Module:
     return network
 
 
-def _make(
+def made(
     make: Callable[..., nn.Module], num_classes: int, input_shape: Sequence[int], params: dict[str, Any]
 ) -> nn.Module:
+    """What a function makes of its parameters, and of C and the input shape where it takes them.
+
+    Raises:
+        UserError: parameters that it does not take, or a result that is no module.
+    """
     takes = inspect.signature(make).parameters
     anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values())
     name = getattr(make, "__name__", type(make).__name__)

@@ -14,7 +14,9 @@ def example_of(network: nn.Module, input_shape: Sequence[int]) -> Float[Tensor, 
     """Two inputs in [0, 1], the same every time, with the dtype and on the device of the network."""
     floats = (t for t in network.parameters() if t.is_floating_point())
     like = next(floats, torch.empty(0))
-    x = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0))
+    if like.is_meta:
+        return torch.empty(2, *input_shape, dtype=like.dtype, device="meta")
+    x = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0), device="cpu")
     return x.to(device=like.device, dtype=like.dtype)
 
 

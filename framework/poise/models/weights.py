@@ -45,13 +45,13 @@ def load_weights(where: str, model: Classifier) -> None:
     namings = [names for names in (model.wrapped_names(), {name: name for name in own}) if names]
     for state, names in product(readings, namings):
         target = {there: own[here] for here, there in names.items()}
-        if not _misfits(state, target):
-            _check_finite(said, state, target)
+        if not misfits(state, target):
+            check_finite(said, state, target)
             model.load_state_dict({here: state[there] for here, there in names.items()}, strict=False)
             return
     state, names = min(product(readings, namings), key=lambda pair: len(set(pair[0]) ^ set(pair[1].values())))
     target = {there: own[here] for here, there in names.items()}
-    raise UserError(f"{said} does not fit the model: {'; '.join(_misfits(state, target))}.")
+    raise UserError(f"{said} does not fit the model: {'; '.join(misfits(state, target))}.")
 
 
 def read(said: str, path: Path) -> Any:
@@ -118,8 +118,8 @@ def _readings(state: State) -> Iterator[State]:
             yield from _readings({name.removeprefix(prefix): value for name, value in own.items()})
 
 
-def _misfits(state: State, target: State) -> list[str]:
-    """How a state differs from a model's own, each kind of difference with its first name."""
+def misfits(state: State, target: State) -> list[str]:
+    """How a state's names, shapes and kinds differ from a model's own, each kind of difference with its first name."""
     missing = [name for name in target if name not in state]
     unexpected = [name for name in state if name not in target]
     shared = [name for name in target if name in state]
@@ -145,7 +145,12 @@ def _form(value: Tensor) -> str:
     return f"{'empty ' * value.is_meta}{layout}{kind}{list(value.shape)}"
 
 
-def _check_finite(said: str, state: State, target: State) -> None:
+def check_finite(said: str, state: State, target: State) -> None:
+    """Refuse values that are NaN or infinite in the precision of a model.
+
+    Raises:
+        UserError: the first name of such values.
+    """
     for name, value in state.items():
         if not torch.isfinite(value.to(target[name].dtype)).all():
             raise UserError(f"{said}: {_name(name)} has values that are NaN or infinite.")

@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from poise.card import Card
 from poise.errors import UserError
 from poise.models.lookup import build
 from poise.models.small_bn_cnn import small_bn_cnn
-from poise.predictor import Card, Predictor
+from poise.predictor import Predictor
 from poise_recipes import TemperatureScaling
 from small_runs import CLASSES, Network, small_fit
 
