@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -16,7 +16,7 @@ from rich.table import Table as Drawn
 from poise.evaluator import Drawing, Findings
 from poise.figures.canvas import save
 from poise.page import VALIDATION, page
-from poise.scores import Table, sheets
+from poise.scores import Row, Table, sheets
 from poise.secrets import redact
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("poise")
 
-BEST = "* best of its row"
+BEST = "*"
 LONGEST = 100  # characters of a file's name
 _NOT_IN_FILES = re.compile(r"[^\w.-]+")
 
@@ -76,13 +76,14 @@ def render(
         colour: whether it is for a terminal.
     """
     text = StringIO()
-    console = Console(file=text, width=width, force_terminal=colour, no_color=not colour, highlight=False)
+    console = Console(file=text, width=width, force_terminal=colour, no_color=not colour, highlight=False, emoji=False)
     for sheet in sheets(metrics, calibrators):
         if sheet.split == VALIDATION:
             continue
         for table in (sheet.scores(), sheet.parts("class"), sheet.parts("group")):
             if table is not None and table.rows:
                 console.print(_drawn(table))
+                console.print(escape(_below(table)))
     if reason:
         console.print(escape(reason))
     return text.getvalue()
@@ -130,28 +131,22 @@ def _draw(figures: Mapping[str, Drawing], folder: Path) -> dict[str, Path]:
 
 
 def _drawn(table: Table) -> Drawn:
-    marked = any(row.best for row in table.rows)
-    caption = "; ".join(filter(None, [BEST if marked else "", table.note]))
-    drawn = Drawn(
-        title=escape(table.title),
-        title_justify="left",
-        title_style="bold",
-        caption=escape(caption) or None,
-        caption_justify="left",
-        header_style="bold",
-        box=box.HEAVY_HEAD,
-    )
-    drawn.add_column(escape(table.headings[0]))
-    for heading in table.headings[1:]:
-        drawn.add_column(escape(heading), justify="right")
+    title, (first, *columns) = escape(table.title), map(escape, table.headings)
+    drawn = Drawn(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.HEAVY_HEAD)
+    drawn.add_column(first)
+    for column in columns:
+        drawn.add_column(column, justify="right")
     for row in table.rows:
-        cells = (_cell(cell, place in row.best, marked) for place, cell in enumerate(row.cells))
-        drawn.add_row(escape(row.name), *cells)
+        drawn.add_row(escape(row.name), *_marked(row))
     return drawn
 
 
-def _cell(text: str, best: bool, marked: bool) -> str:
-    """A value, and a mark or room for one."""
-    if not marked:
-        return escape(text)
-    return f"[bold]{escape(text)} *[/bold]" if best else f"{escape(text)}  "
+def _marked(row: Row) -> Iterator[str]:
+    for place, cell in enumerate(row.cells):
+        yield f"[bold]{BEST} {escape(cell)}[/bold]" if place in row.best else escape(cell)
+
+
+def _below(table: Table) -> str:
+    """What the marks mean, and what is left out."""
+    marked = any(row.best for row in table.rows)
+    return "".join(f"{line}\n" for line in (f"{BEST} best of its row" if marked else "", table.note) if line)

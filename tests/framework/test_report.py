@@ -1,4 +1,20 @@
-from poise.report import render
+import logging
+import re
+from dataclasses import dataclass
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from poise.evaluator import Findings
+from poise.figures.training import Training
+from poise.page import page
+from poise.report import Report, Use, render, used, write
+from small_runs import splits
 
 METRICS = {
     "val/accuracy": 0.5,
@@ -12,6 +28,36 @@ METRICS = {
     "test/scaled/worst_class_accuracy": 0.7,
     "snow/accuracy": 0.25,
 }
+TOKEN = "ghp_abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+ODD = ["<script>alert(1)</script>", '"><img src=x>', "&amp;", "日本語"]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A drawing that cannot be drawn."""
+
+    def draw(self) -> Figure:
+        raise ZeroDivisionError("of no examples")
+
+
+class Reader(HTMLParser):
+    """What a browser takes from a page: its tags, and the text of its cells and headings."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
 
 
 def cells(line: str) -> list[str]:
@@ -22,10 +68,11 @@ def test_each_split_is_a_table_with_a_column_for_each_calibrator() -> None:
     text = render(METRICS, ["scaled"])
     lines = [cells(line) for line in text.splitlines() if line.startswith("│")]
     assert ["accuracy", "81.23 %", "81.23 %"] in lines
-    assert ["ece", "0.1000", "0.0200 *"] in lines
+    assert ["ece", "0.1000", "* 0.0200"] in lines
     assert ["accuracy", "25.00 %"] in lines
-    titles = [line.strip() for line in text.splitlines() if line.strip() in ("val", "test", "snow")]
-    assert titles == ["test", "snow"]
+    titles = [line.strip() for line in text.splitlines() if re.fullmatch(r"(val|test|snow)\b.*", line.strip())]
+    assert titles == ["test", "test, by class", "snow"]
+    assert "* best of its row" in text
 
 
 def test_the_worst_class_is_named_and_calibrators_are_no_rows() -> None:
@@ -33,3 +80,116 @@ def test_the_worst_class_is_named_and_calibrators_are_no_rows() -> None:
     assert "worst_class_accuracy (dog)" in text
     assert "scaled/" not in text
     assert "\x1b[" not in text
+
+
+def test_numbers_are_aligned_whether_marked_or_not() -> None:
+    lines = [line for line in render(METRICS, ["scaled"]).splitlines() if line.startswith(("│ ece", "│ worst"))]
+    assert [line[-4:] for line in lines] == ["00 │", " % │"]
+    assert len({line.rindex("│") for line in lines}) == 1
+
+
+def test_the_reason_stands_below_and_names_are_taken_as_they_are() -> None:
+    text = render({"test/accuracy/class/[bold]x[/]:cat:": 0.5}, [], reason="Shipped: [scaled].")
+    assert "[bold]x[/]:cat:" in text
+    assert text.rstrip().endswith("Shipped: [scaled].")
+
+
+def test_what_each_split_was_used_for_is_told() -> None:
+    data = splits()
+    trained = used(data, ["scaled"], "val/accuracy")
+    assert [(use.split, use.examples) for use in trained] == [
+        ("train", 68),
+        ("val", 24),
+        ("calibration", 24),
+        ("test", 24),
+    ]
+    assert trained[1].purpose == "chose the epoch, by val/accuracy"
+    assert [use.split for use in used(data, [])] == ["test"]
+
+
+def report(**changes: object) -> Report:
+    known = {
+        "title": "a run",
+        "findings": Findings(METRICS, {"test-x": Training({"train/loss": {1: 1.0}}), "training": Training({})}),
+        "calibrators": ("scaled",),
+        "reason": "Shipped: scaled.",
+        "uses": (Use("test", 1234, "measured"),),
+        "config": "seed: 0\n",
+    }
+    return Report(**{**known, **changes})  # type: ignore[arg-type]
+
+
+def test_text_page_and_figures_are_written_and_the_numbers_left_to_the_end(tmp_path: Path) -> None:
+    write(report(), tmp_path)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
+        "report.txt",
+        "report.html",
+        "test-x.png",
+        "training.png",
+    }
+    assert (tmp_path / "report.txt").read_text() == report().text()
+
+
+def test_the_page_holds_all_and_needs_nothing_else(tmp_path: Path) -> None:
+    write(report(), tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    read = Reader(text)
+    for word in ("a run", "Shipped: scaled.", "81.23 %", "dog", "test: measured", "1,234", "seed: 0\n", "snow"):
+        assert word in read.words
+    sources = [str(value) for name, value in read.attributes if name in ("src", "href")]
+    assert len(sources) == 2
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert not {"script", "link", "iframe"} & set(read.tags)
+    assert "http" not in re.sub(r"http-equiv", "", text)
+    assert text.index('alt="test-x"') < text.index("<h2>snow</h2>") < text.index('alt="training"')
+
+
+def test_a_figure_that_cannot_be_drawn_is_said_and_costs_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    findings = Findings(METRICS, {"test-bad": Broken(), "training": Training({})})
+    with caplog.at_level(logging.WARNING, logger="poise"):
+        write(report(findings=findings), tmp_path)
+    assert caplog.messages == ["the figure test-bad cannot be drawn: ZeroDivisionError: of no examples"]
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["training.png"]
+    assert "test-bad" not in (tmp_path / "report.html").read_text()
+
+
+def test_a_figures_name_is_a_file_inside_the_directory(tmp_path: Path) -> None:
+    drawings = {"../../up/x": Training({}), "y" * 400: Training({})}
+    write(report(findings=Findings(METRICS, dict(drawings))), tmp_path)
+    assert sorted(path.parent.name for path in tmp_path.rglob("*.png")) == ["figures", "figures"]
+
+
+def test_secrets_are_in_neither_text_nor_page(tmp_path: Path) -> None:
+    metrics = {**METRICS, f"test/accuracy/class/{TOKEN}": 0.5}
+    write(
+        report(config=f"uri: http://me:pass&word@host\nx: {TOKEN}", findings=Findings(metrics), title=TOKEN), tmp_path
+    )
+    for name in ("report.txt", "report.html"):
+        text = unescape((tmp_path / name).read_text())
+        assert TOKEN not in text
+        assert "pass&word" not in text
+    assert "***" in (tmp_path / "report.html").read_text()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    name=st.one_of(
+        st.text(min_size=1), st.sampled_from(["<script>alert(1)</script>", '"><img src=x>', "&amp;", "日本語"])
+    ),
+    value=st.floats(),
+)
+def test_names_and_numbers_of_any_kind_are_text_of_the_page(name: str, value: float) -> None:
+    metrics = {f"test/accuracy/class/{name}": value, "test/worst_class_accuracy": value, "test/nll": value}
+    told = report(title=name, reason=name, config=name, findings=Findings(metrics), calibrators=(name,))
+    told.text()
+    assert set(Reader(page(told, {})).tags) <= set(Reader(page(report(), {})).tags) | {"pre"}
+
+
+def test_many_classes_are_folded_in_the_page_and_all_there() -> None:
+    metrics = {f"test/accuracy/class/c{part}": part / 1000 for part in range(1000)}
+    text = page(report(findings=Findings(metrics)), {})
+    assert "<summary>1000 classes</summary>" in text
+    assert text.count("<th scope=row>c") == 1000
+    assert "the worst 5 of 1000 classes" in render(metrics, [])

@@ -114,7 +114,7 @@ def _line(axes: "Axes", curve: Curve, colour: str, name: str, smooth: bool) -> N
 
 def _thinned(points: Sequence[float]) -> Sequence[float]:
     """As many points as a picture can show, the last among them."""
-    return points[:: -max(1, len(points) // MOST)]
+    return points[:: -max(1, len(points) // MOST)][::-1]
 
 
 def running_mean(values: Sequence[float], reach: int) -> list[float]:
