@@ -70,7 +70,7 @@ def _check(where: str, run_id: str) -> None:
 
 def _fetch(run_id: str, where: str, kept: Path) -> None:
     """Make the copy; it is there when it is whole."""
-    from poise.tracking.server import client
+    from poise.tracking.server import LONGEST, client, patient
 
     with _asked(run_id, where):
         server = client(where)
@@ -82,7 +82,7 @@ def _fetch(run_id: str, where: str, kept: Path) -> None:
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-            with _asked(run_id, where):
+            with _asked(run_id, where), patient(LONGEST):
                 whole = _downloaded(server, run_id, model, where, Path(folder))
             if not kept.exists():  # another process may have been quicker
                 whole.rename(kept)

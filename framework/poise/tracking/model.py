@@ -17,16 +17,15 @@ PREDICTOR = "artifacts/predictor"  # in the model's directory
 CODE = Path(__file__).with_name("served.py")
 PINNED = ("torch", "safetensors")
 EXAMPLE = 4096  # values of an input, beyond which no example is kept: megabytes of one number
-WEIGHTS = ".safetensors"
+WEIGHTS = "model.safetensors"
 NAMED = 20  # classes in a description
 
 
 def of_run(client: "MlflowClient", run_id: str) -> "LoggedModel | None":
     """The model of a run, whole or begun; None where there is none."""
-    experiment = client.get_run(run_id).info.experiment_id
-    named = f"name = '{NAME}' AND source_run_id = '{run_id}'"
-    found = client.search_logged_models([experiment], filter_string=named, max_results=1)
-    return found[0] if found else None
+    outputs = client.get_run(run_id).outputs
+    found = (client.get_logged_model(output.model_id) for output in (outputs.model_outputs if outputs else ()))
+    return next((model for model in found if model.name == NAME), None)
 
 
 def is_whole(model: "LoggedModel") -> bool:
@@ -103,5 +102,5 @@ def _signature(card: dict[str, Any]) -> "ModelSignature":
 
 def _without_secrets(folder: Path) -> None:
     for path in folder.rglob("*"):
-        if path.is_file() and path.suffix != WEIGHTS:
+        if path.is_file() and path.name != WEIGHTS:
             path.write_text(redact(path.read_text()))

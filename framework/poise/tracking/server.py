@@ -22,12 +22,14 @@ Send = Callable[[Sequence[Any]], object]
 log = logging.getLogger("poise")
 
 METRICS, PARAMETERS = 1000, 100  # of MLflow, in a request
+SLOWEST, LONGEST = 2**20, 120.0  # bytes a second, and seconds, of an upload that is waited for
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 KEY_TAG = "poise.key"
 PARENT_TAG = "mlflow.parentRunId"
 CONTEXT_TAG = "mlflow.data.context"
 QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the writer repeats what fails
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    TIMEOUT: "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_UV_AUTO_DETECT": "false",  # else a model takes the working directory's project file with it
@@ -96,7 +98,8 @@ class Server:
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Send a file into a folder of the run's artifacts."""
-        self.client.log_artifact(self.run_id, str(path), folder or None)
+        with patient(upload_seconds(path)):
+            self.client.log_artifact(self.run_id, str(path), folder or None)
 
     def inputs(self, datasets: Sequence[Mapping[str, str]]) -> None:
         """Send what the run learns from and is tested on."""
@@ -122,8 +125,8 @@ class Server:
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             path = Path(folder) / model.NAME
             model.save(predictor, path, record)
-            self.client.log_model_artifacts(made.model_id, str(path))
-        self._link(made.model_id)
+            with patient(upload_seconds(predictor / model.WEIGHTS)):
+                self.client.log_model_artifacts(made.model_id, str(path))
         self.client.finalize_logged_model(made.model_id, "READY")
 
     def values(self, values: Mapping[str, float], time: int, dataset: Mapping[str, str]) -> None:
@@ -156,22 +159,19 @@ class Server:
             raise
 
     def _new_model(self, predictor: Path) -> "LoggedModel":
+        """A model that is to come; a kill before it is linked with the run leaves it behind, empty."""
+        from mlflow.entities import LoggedModelOutput
+
         run = self.client.get_run(self.run_id)
-        return self.client.create_logged_model(
+        made = self.client.create_logged_model(
             run.info.experiment_id,
             model.NAME,
             self.run_id,
             params=run.data.params,
             tags={facts.DESCRIPTION: model.description(predictor, self.run_id)},
         )
-
-    def _link(self, model_id: str) -> None:
-        """Say that a model came out of the run, once: MLflow refuses to be told again."""
-        from mlflow.entities import LoggedModelOutput
-
-        outputs = self.client.get_run(self.run_id).outputs
-        if outputs is None or all(output.model_id != model_id for output in outputs.model_outputs):
-            self.client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=0)])
+        self.client.log_outputs(self.run_id, [LoggedModelOutput(made.model_id, step=0)])
+        return made
 
     def _batches(self, items: Sequence[Any], size: int, send: Send) -> None:
         for start in range(0, len(items), size):
@@ -229,6 +229,22 @@ def client(uri: str) -> "MlflowClient":
     for chatty in CHATTER:
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
     return MlflowClient(tracking_uri=uri)
+
+
+def upload_seconds(path: Path) -> float:
+    """How long a file may take before nobody waits for it any more."""
+    return min(path.stat().st_size / SLOWEST, LONGEST) if path.is_file() else 0.0
+
+
+@contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """Let MLflow wait so long for an answer meanwhile: a server may pass a large file on before it answers."""
+    before = os.environ[TIMEOUT]
+    os.environ[TIMEOUT] = str(max(int(before), round(seconds)))
+    try:
+        yield
+    finally:
+        os.environ[TIMEOUT] = before
 
 
 def _artifacts(uri: str) -> str | None:

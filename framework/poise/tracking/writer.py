@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 
 from poise.secrets import redact
+from poise.tracking.model import WEIGHTS
 from poise.tracking.notices import warn
-from poise.tracking.server import Server
+from poise.tracking.server import Server, upload_seconds
 from poise.tracking.spool import Record, Spool
 
 log = logging.getLogger("poise")
@@ -21,7 +21,6 @@ PATIENCE, IMPATIENCE = 30.0, 10.0  # seconds without progress after which an end
 SLOWEST = 30.0  # seconds between two attempts
 KINDS = ("metrics", "tags", "artifact", "model", "values", "inputs", "status")
 ATTEMPTS = 3  # to store what is no number
-UPLOADED = 2**20  # bytes a second, at which an upload still counts as progress
 
 
 class Writer:
@@ -48,7 +47,7 @@ class Writer:
         self._refused: Counter[str] = Counter()
         self._stores = True  # as far as is known: where one file is left out, others are tried once
         self._told = False
-        self._progress = time.monotonic()
+        self._progress = time.monotonic()  # when there was some, or until when an upload may take
         self._ending, self._given_up = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="poise-tracking", daemon=True)
 
@@ -58,7 +57,7 @@ class Writer:
 
     def finish(self) -> bool:
         """Wait until all is sent, for as long as there is progress; whether all is."""
-        self._progress = time.monotonic()
+        self._progress = max(self._progress, time.monotonic())
         self._ending.set()
         patience = IMPATIENCE if self.error else PATIENCE
         while self._thread.is_alive() and time.monotonic() - self._progress < patience:
@@ -122,7 +121,8 @@ class Writer:
                 elif kind == "model":
                     self._deliver_model(server, record)
                 elif kind == "values":
-                    server.values(record["values"], record["time"], record["dataset"])
+                    send = partial(server.values, record["values"], record["time"], record["dataset"])
+                    self._store(server, "model's part of the report", send)
                 elif kind == "inputs":
                     self._store(server, "list of data", partial(server.inputs, record["inputs"]))
                 elif kind == "tags":
@@ -134,17 +134,13 @@ class Writer:
     def _deliver_artifact(self, server: Server, record: Record) -> None:
         name = record["artifact"]
         path = self.spool.path_of(record["file"]) if "file" in record else self.spool.artifacts / name
-        self._allow(path)
+        self._progress = time.monotonic() + upload_seconds(path)
         self._store(server, f"artifact {name}", partial(server.artifact, path, name.rpartition("/")[0]))
 
     def _deliver_model(self, server: Server, record: Record) -> None:
         predictor = self.spool.path_of(record["model"])
-        self._allow(predictor / "model.safetensors")
+        self._progress = time.monotonic() + upload_seconds(predictor / WEIGHTS)
         self._store(server, "model", partial(server.model, predictor, self.spool.folder))
-
-    def _allow(self, path: Path) -> None:
-        """Let an ending run wait as long as a file of this size may take."""
-        self._progress = time.monotonic() + (path.stat().st_size / UPLOADED if path.is_file() else 0)
 
     def _store(self, server: Server, what: str, send: Callable[[], None]) -> None:
         """Send it. What cannot be stored, while numbers can, does not hold up what comes after it."""

@@ -1,6 +1,7 @@
 """The writer against MLflow's SQLite: what is rejected is left out, and what cannot be stored holds up nothing."""
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from functools import partial
@@ -11,7 +12,7 @@ import pytest
 from mlflow.entities import LoggedModelOutput
 from tracked_runs import rows, statuses, steps, stored_twice
 
-from poise.tracking.server import Server
+from poise.tracking.server import Server, patient, upload_seconds
 from poise.tracking.spool import Spool
 from poise.tracking.tracker import THEIRS
 from poise.tracking.writer import Writer
@@ -146,3 +147,16 @@ def test_a_run_that_somebody_deleted_is_made_anew(tmp_path: Path) -> None:
     spool.close()
     assert spool.state.run_id != first
     assert len(rows(tmp_path / "mlflow.db", "select * from params")) == 2
+
+
+def test_a_large_file_has_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(30 * 2**20)
+    assert upload_seconds(tmp_path / "large") == 30
+    assert upload_seconds(tmp_path / "absent") == 0
+    with patient(upload_seconds(tmp_path / "large")):
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "30"
+    with patient(1):
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "10"
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "10"
