@@ -37,7 +37,7 @@ def calibrate(subject: Subject, calibrators: Mapping[str, Calibrator]) -> Calibr
             "y_calibration, say, or calibration=none"
         )
     held_out = predict(subject.model, subject.splits.calibration, subject.ranks)
-    calibration = fitted(calibrators, held_out, _unlabelled(subject))
+    calibration = fitted(calibrators, held_out, _unlabelled(subject), subject.progress)
     log.info(calibration.reason)
     return calibration
 

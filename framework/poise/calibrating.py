@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,7 +29,20 @@ from poise.report import render
 
 log = logging.getLogger("poise")
 
-Columns = Mapping[str, Float[Tensor, "N C"]]
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows before calibration and after it.
+
+    Args:
+        title: what rows they are, and whether anything was fitted to them.
+        rows: as they were.
+        columns: logits of each calibrator by alias.
+    """
+
+    title: str
+    rows: Predictions
+    columns: Mapping[str, Float[Tensor, "N C"]]
 
 
 def main(asked: Calibrate, scores: Scores) -> int:
@@ -40,18 +54,18 @@ def main(asked: Calibrate, scores: Scores) -> int:
     if scores.doubt:
         log.warning("%s", scores.doubt)
     held_out = _predictions(scores.fit)
-    calibrators: dict[str, Calibrator] = {a: make("calibrator", entry) for a, entry in asked.calibration.items()}
-    title, rows, columns = _crossed(calibrators, held_out) if scores.test is None else ("", held_out, {})
-    calibration = fitted(calibrators, held_out)
-    if scores.test is not None:
-        rows = _predictions(scores.test)
-        title = f"test: {len(rows.label)} rows that nothing was fitted to"
-        columns = {alias: calibrated(each, rows.logits) for alias, each in calibration.calibrators.items()}
-    say(render(_metrics(title, rows, columns), list(columns), _told(rows, columns, calibration)).rstrip())
+    calibration = fitted(_made(asked), held_out, progress=progress_bar(shown=True))
+    compared = _on_test(scores.test, calibration) if scores.test else _crossed(asked, held_out, calibration)
+    say(render(_metrics(compared), list(compared.columns), _told(compared, calibration)).rstrip())
     if asked.out is not None:
         _write(asked.out, scores, calibration)
         say(f"{asked.out} has the probabilities of {calibration.shipped or 'the rows as they were'}.")
     return 0
+
+
+def _made(asked: Calibrate) -> dict[str, Calibrator]:
+    """The calibrators that are asked for, new."""
+    return {alias: make("calibrator", entry) for alias, entry in asked.calibration.items()}
 
 
 def _predictions(rows: Rows) -> Predictions:
@@ -64,21 +78,24 @@ def _predictions(rows: Rows) -> Predictions:
     )
 
 
-def _crossed(calibrators: Mapping[str, Calibrator], held_out: Predictions) -> tuple[str, Predictions, Columns]:
-    """The rows that are fitted to, each as calibrators that were fitted without it see it."""
+def _on_test(test: Rows, calibration: Calibration) -> Comparison:
+    """Rows of their own."""
+    rows = _predictions(test)
+    columns = {alias: calibrated(each, rows.logits) for alias, each in calibration.calibrators.items()}
+    return Comparison(f"test: {len(test)} rows that nothing was fitted to", rows, columns)
+
+
+def _crossed(asked: Calibrate, held_out: Predictions, calibration: Calibration) -> Comparison:
+    """The rows that were fitted to, each as calibrators that were fitted without it see it."""
     size = len(held_out.label)
-    if not calibrators:
-        return f"{size} rows", held_out, {}
-    columns: dict[str, Tensor] = {}
-    with progress_bar(shown=True)("cross-validate", len(calibrators)) as done:
-        for alias, calibrator in calibrators.items():
-            columns[alias] = out_of_fold(calibrator, held_out)
-            done(1)
-    return (
-        f"{size} rows, cross-validated: {FOLDS} folds, each measured by what was fitted without it",
-        held_out,
-        columns,
-    )
+    if not calibration.calibrators:
+        return Comparison(f"{size} rows", held_out, {})
+    title = f"{size} rows, cross-validated: {FOLDS} folds, each measured by what was fitted without it"
+    if calibration.crossed:
+        return Comparison(title, held_out, calibration.crossed)
+    with progress_bar(shown=True)("cross-validate", FOLDS * len(calibration.calibrators)) as done:
+        columns = {alias: out_of_fold(each, held_out, watch=done) for alias, each in _made(asked).items()}
+    return Comparison(title, held_out, columns)
 
 
 @torch.no_grad()
@@ -88,10 +105,12 @@ def calibrated(calibrator: Calibrator, logits: Float[Tensor, "N C"]) -> Float[Te
     return found
 
 
-def _metrics(title: str, rows: Predictions, columns: Columns) -> dict[str, float]:
+def _metrics(compared: Comparison) -> dict[str, float]:
     """Flat, as a report has them: `<title>/<metric>` before calibration, `<title>/<calibrator>/<metric>` after it."""
     found: dict[str, float] = {}
-    for prefix, logits in {title: rows.logits, **{f"{title}/{alias}": each for alias, each in columns.items()}}.items():
+    title, label = compared.title, compared.rows.label
+    after = {f"{title}/{alias}": logits for alias, logits in compared.columns.items()}
+    for prefix, logits in {title: compared.rows.logits, **after}.items():
         measures = {
             "accuracy": Accuracy(),
             "nll": NegativeLogLikelihood(),
@@ -100,14 +119,14 @@ def _metrics(title: str, rows: Predictions, columns: Columns) -> dict[str, float
             "equal_mass_ece": EqualMassCalibrationError(),
             "classwise_ece": ClasswiseCalibrationError(logits.shape[1]),
         }
-        found |= {f"{prefix}/{name}": float(measure(logits, rows.label)) for name, measure in measures.items()}
+        found |= {f"{prefix}/{name}": float(measure(logits, label)) for name, measure in measures.items()}
     return found
 
 
-def _told(rows: Predictions, columns: Columns, calibration: Calibration) -> str:
+def _told(compared: Comparison, calibration: Calibration) -> str:
     """What becomes of predictions, and which calibrator is shipped."""
-    before = rows.logits.argmax(1)
-    lines = [f"{alias} changes {_changed(before, logits)}." for alias, logits in columns.items()]
+    before = compared.rows.logits.argmax(1)
+    lines = [f"{alias} changes {_changed(before, logits)}." for alias, logits in compared.columns.items()]
     return "\n".join([*lines, calibration.reason])
 
 

@@ -3,9 +3,9 @@
 import copy
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +14,7 @@ from torch import Tensor
 from poise.batch import Predictions
 from poise.calibrator import Calibrator, check_held_out
 from poise.errors import UserError
+from poise.evaluator import Progress, no_progress
 
 UNCALIBRATED = "uncalibrated"
 FOLDS = 5
@@ -32,12 +33,15 @@ class Calibration:
         scores: negative log-likelihood by alias, cross-validated on the calibration split, and of
             'uncalibrated'; empty where there was nothing to choose, or too little to choose by.
         examples: of the calibration split.
+        crossed: logits of the calibration split by alias, each example's as `out_of_fold` gives them; empty with
+            `scores`.
     """
 
     calibrators: Mapping[str, Calibrator]
     shipped: str | None
     scores: Mapping[str, float]
     examples: int
+    crossed: Mapping[str, Float[Tensor, "N C"]] = field(default_factory=dict, repr=False)
 
     @property
     def reason(self) -> str:
@@ -58,7 +62,10 @@ class Calibration:
 
 
 def fitted(
-    calibrators: Mapping[str, Calibrator], held_out: Predictions, unlabelled: Predictions | None = None
+    calibrators: Mapping[str, Calibrator],
+    held_out: Predictions,
+    unlabelled: Predictions | None = None,
+    progress: Progress = no_progress,
 ) -> Calibration:
     """Fit all calibrators on the calibration split and choose, of several, by cross-validated NLL on it.
 
@@ -71,35 +78,35 @@ def fitted(
         if "unlabelled" in calibrator.needs and unlabelled is None:
             raise UserError(f"{alias} needs unlabelled data: give the data a stream called `unlabelled`")
     check_held_out(held_out)
-    scores = _scores(calibrators, held_out, unlabelled)
-    for alias, calibrator in calibrators.items():
-        calibrator.fit(held_out, unlabelled)
-        log.info("fitted %s on %d examples", alias, len(held_out.label))
+    to_choose = len(calibrators) > 1 and len(held_out.label) >= FEWEST
+    crossed: dict[str, Tensor] = {}
+    with progress("fit calibrators", len(calibrators) * (1 + FOLDS * to_choose)) as done:
+        for alias, calibrator in calibrators.items():
+            if to_choose:
+                crossed[alias] = out_of_fold(calibrator, held_out, unlabelled, done)
+            calibrator.fit(held_out, unlabelled)
+            done(1)
+            log.info("fitted %s on %d examples", alias, len(held_out.label))
+    scores = {name: _nll(logits, held_out.label) for name, logits in {UNCALIBRATED: held_out.logits, **crossed}.items()}
     shipped = min(calibrators, key=lambda alias: scores.get(alias, 0.0), default=None)
-    return Calibration(calibrators, shipped, scores, len(held_out.label))
-
-
-def _scores(
-    calibrators: Mapping[str, Calibrator], held_out: Predictions, unlabelled: Predictions | None
-) -> dict[str, float]:
-    if len(calibrators) < 2 or len(held_out.label) < FEWEST:
-        return {}
-    uncalibrated = _total_nll(held_out.logits, held_out.label) / len(held_out.label)
-    crossed = {alias: cross_validated(each, held_out, unlabelled) for alias, each in calibrators.items()}
-    return {UNCALIBRATED: uncalibrated, **crossed}
-
-
-def cross_validated(calibrator: Calibrator, held_out: Predictions, unlabelled: Predictions | None = None) -> float:
-    """Mean negative log-likelihood of each example under copies fitted without its fold; inf where it is NaN."""
-    total = _total_nll(out_of_fold(calibrator, held_out, unlabelled), held_out.label)
-    return math.inf if math.isnan(total) else total / len(held_out.label)
+    return Calibration(calibrators, shipped, scores if crossed else {}, len(held_out.label), crossed)
 
 
 @torch.no_grad()
 def out_of_fold(
-    calibrator: Calibrator, held_out: Predictions, unlabelled: Predictions | None = None
+    calibrator: Calibrator,
+    held_out: Predictions,
+    unlabelled: Predictions | None = None,
+    watch: Callable[[int], None] = lambda done: None,
 ) -> Float[Tensor, "N C"]:
-    """Each example's logits as a copy of the calibrator gives them that was fitted without its fold."""
+    """Each example's logits as a copy of the calibrator gives them that was fitted without its fold.
+
+    Args:
+        calibrator: of which copies are fitted.
+        held_out: the calibration split.
+        unlabelled: as of `Calibrator.fit`.
+        watch: told of each fold that is done, for a progress bar.
+    """
     fold = folds(held_out.label)
     crossed = torch.empty_like(held_out.logits)
     for left_out in fold.unique():
@@ -107,6 +114,7 @@ def out_of_fold(
         with _silent(), torch.enable_grad():
             part = copy.deepcopy(calibrator).fit(_rows(held_out, ~outside), unlabelled)
         crossed[outside] = part(held_out.logits[outside])
+        watch(1)
     return crossed
 
 
@@ -132,8 +140,10 @@ def _rows(held_out: Predictions, chosen: Tensor) -> Predictions:
 
 
 @torch.no_grad()
-def _total_nll(logits: Tensor, label: Tensor) -> float:
-    return -float(logits.double().log_softmax(-1).gather(1, label[:, None].long()).sum())
+def _nll(logits: Tensor, label: Tensor) -> float:
+    """Mean negative log-likelihood; inf where it is NaN."""
+    mean = -float(logits.double().log_softmax(-1).gather(1, label[:, None].long()).mean())
+    return math.inf if math.isnan(mean) else mean
 
 
 @contextmanager

@@ -142,9 +142,10 @@ def _evaluate(arguments: list[str]) -> int:
 
 def _calibrate(arguments: list[str]) -> int:
     from poise.config.commands import parse_calibrate
-    from poise.files.scores import read_scores
 
     asked = parse_calibrate(arguments)
+    from poise.files.scores import read_scores
+
     scores = read_scores(asked.logits, f"logits={asked.logits}")
     _announce(f"{asked.logits}: {scores.told}")
     from poise import calibrating
@@ -154,11 +155,12 @@ def _calibrate(arguments: list[str]) -> int:
 
 def _predict(arguments: list[str]) -> int:
     from poise.config.commands import parse_predict
-    from poise.files.inputs import read_inputs
     from poise.located import located
 
     asked = parse_predict(arguments)
     run = located(asked.run, asked.uri)
+    from poise.files.inputs import read_inputs
+
     inputs = read_inputs(asked.input, f"input={asked.input}")
     _announce(f"{asked.input}: {len(inputs)} inputs")
     from poise import predicting

@@ -191,10 +191,13 @@ sys.exit(code != int(sys.argv[1]))
         (0, "train --print-config recipe=trades_cifar10"),
         (2, "train recipe=trade seed=x threat.eps=8 traner.seed=3"),
         (2, "train data=npz data.path=missing.npz tables.errors=nowhere run_dir=/proc/none"),
+        (2, "calibrate logits=missing.npz calibration=nonsense recipe=trades out=found.txt"),
+        (2, "predict run=missing input=missing.npz trust=perhaps"),
         (2, "ui tracking.uri=sqlite:///missing.db"),
         (2, "trian"),
         (0, "completion bash"),
         (0, "completion words poise\ntrain\nrecipe=trades\nrecipe.tr\n"),
+        (0, "completion words poise\ncalibrate\nrecipe=h_calibration\ncalibration.\n"),
     ],
 )
 def test_nothing_heavy_is_imported(code: int, line: str) -> None:
