@@ -87,6 +87,9 @@ def read(directory: Path) -> Manifest:
     files = content["files"]
     for name, expected in files.items():
         _verify(directory, name, expected)
+    ranks = (_rank_file(rank) for rank in range(content["ranks"]))
+    if missing := next((name for name in ranks if name not in files), None):
+        raise _damaged(directory, f"{missing} is not listed in its {MANIFEST}")
     unlisted = sorted(set(_files(directory)) - {*files, MANIFEST})
     if unlisted:
         raise _damaged(directory, f"{unlisted[0]} is not listed in its {MANIFEST}")
@@ -195,18 +198,29 @@ def _content(directory: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         digest = content.pop("sha256")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(directory, f"{MANIFEST} cannot be read ({error})") from error
     if content.get("format") != FORMAT:
-        raise UserError(f"{directory} has format {content.get('format')}; this version of poise reads format {FORMAT}.")
+        raise UserError(
+            f"{directory} has format {content.get('format')!r}; this version of poise reads format {FORMAT}."
+        )
     if digest != _digest_of(content):
         raise _damaged(directory, f"{MANIFEST} was changed after it was written")
+    if not _is_complete(content):
+        raise _damaged(directory, f"{MANIFEST} does not say what was written")
     return dict(content)
+
+
+def _is_complete(content: Mapping[str, Any]) -> bool:
+    facts, files, ranks = (content.get(name) for name in ("facts", "files", "ranks"))
+    if not isinstance(facts, dict) or type(facts.get("step")) is not int or type(ranks) is not int or ranks < 1:
+        return False
+    return isinstance(files, dict) and all(isinstance(e, dict) and {"size", "sha256"} == set(e) for e in files.values())
 
 
 def _verify(directory: Path, name: str, expected: Mapping[str, Any]) -> None:
     path = directory / name
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise _damaged(directory, f"{name} is missing")
     size = path.stat().st_size
     if size != expected["size"]:
@@ -216,6 +230,7 @@ def _verify(directory: Path, name: str, expected: Mapping[str, Any]) -> None:
 
 
 def _damaged(directory: Path, what: str) -> UserError:
+    what = what if what.isprintable() else repr(what)  # a damaged manifest names what it likes
     return UserError(f"the checkpoint {directory} is damaged: {what}. Use an older one, or remove it.")
 
 

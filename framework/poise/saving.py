@@ -80,7 +80,12 @@ def best(root: Path) -> Manifest | None:
 
 
 def load_weights(manifest: Manifest, module: TrainingModule) -> None:
-    """Put a checkpoint's evaluated weights, and its recipes' buffers, into a module that nothing wraps."""
+    """Put a checkpoint's evaluated weights, and its recipes' buffers, into a module that nothing wraps.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
+    checkpoint.read(manifest.directory)
     module.load_state_dict(load_file(manifest.directory / WEIGHTS), strict=False)
 
 

@@ -1,12 +1,16 @@
+import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 import torch
 
+from damage import damaged, edited
 from poise import checkpoint
 from poise.distributed import Ranks, current_ranks
 from poise.errors import UserError
@@ -140,6 +144,52 @@ def test_newest_is_the_last_whole_one(tmp_path: Path, caplog: pytest.LogCaptureF
     skipped = caplog.text
     for name in ("step-100 is damaged", "step-11 is damaged", "step-200.partial was not finished"):
         assert name in skipped
+
+
+def test_damage_anywhere_is_one_line_and_the_one_before_is_taken(tmp_path: Path) -> None:
+    for step in (1, 2):
+        put(tmp_path / f"step-{step}", step=step, score=0.5)
+    files, random = sorted((tmp_path / "step-2").iterdir()), Random(3)
+    assert len(files) == 3
+    for number in range(200):
+        file = files[number % 3]
+        whole = file.read_bytes()
+        file.write_bytes(damaged(whole, random))
+        manifest = checkpoint.newest(tmp_path)
+        assert manifest is not None
+        if file.read_bytes() != whole and not same_content(file, whole):
+            assert manifest.directory.name == "step-1"
+            with pytest.raises(UserError) as raised:
+                checkpoint.read(tmp_path / "step-2")
+            assert str(raised.value).isprintable()
+        file.write_bytes(whole)
+    assert checkpoint.newest(tmp_path).directory.name == "step-2"  # type: ignore[union-attr]
+
+
+def same_content(file: Path, whole: bytes) -> bool:
+    """Whether a damaged manifest says the same: of a blank more or less nothing hangs."""
+    try:
+        return bool(json.loads(file.read_bytes()) == json.loads(whole))
+    except ValueError:
+        return False
+
+
+def test_a_manifest_that_says_something_else_under_its_own_checksum(tmp_path: Path) -> None:
+    for step in (1, 2):
+        put(tmp_path / f"step-{step}", step=step, score=0.5)
+    path, random = tmp_path / "step-2" / "manifest.json", Random(4)
+    whole, taken = path.read_bytes(), Counter()
+    for _ in range(200):
+        content = json.loads(edited(whole, random))
+        content.pop("sha256", None)
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        path.write_text(json.dumps({**content, "sha256": digest}))
+        manifest = checkpoint.newest(tmp_path)
+        assert manifest is not None
+        taken[manifest.directory.name] += 1
+        for rank in range(manifest.ranks):
+            assert checkpoint.rank_state(manifest, rank)["free_at"]["delta"].shape == (2, 3)
+    assert taken["step-1"] > 100
 
 
 def test_what_could_not_be_loaded_is_not_written(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from poise import checkpoint, saving
 from poise.batch import Batch
 from poise.distributed import Ranks
 from poise.errors import UserError
+from poise.module import TrainingModule
 from poise.recipe import Recipe
 from poise.step import Step
 from small_runs import small_fit
@@ -31,6 +32,15 @@ def test_the_best_checkpoint_has_the_greatest_score_and_is_the_earliest_of_equal
     assert chosen.facts["step"] == 8
     written(tmp_path / "without", 3, None)
     assert saving.best(tmp_path / "without") is None
+
+
+def test_weights_of_a_damaged_checkpoint_are_not_taken_up(tmp_path: Path) -> None:
+    written(tmp_path, 1, 0.5)
+    chosen = saving.best(tmp_path)
+    assert chosen is not None
+    chosen.state.write_bytes(b"stale")
+    with pytest.raises(UserError, match="state was changed after it was written"):
+        saving.load_weights(chosen, TrainingModule.__new__(TrainingModule))
 
 
 def test_state_of_ranks_is_their_own_on_as_many_and_averaged_on_others(tmp_path: Path) -> None:
