@@ -1,0 +1,127 @@
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+from poise.attacks.pgd import PGD
+from poise.attacks.threat import Threat
+from poise.batch import Predictions
+from poise.calibrator import Calibrator
+from poise.distributed import Ranks
+from poise.evaluation.adversarial import Adversarial
+from poise.evaluator import Subject
+from poise.figures.parts import Parts
+from poise.figures.radius import Radius
+from poise.models.classifier import Classifier
+from poise.modes import in_mode
+from poise.predictions import predict
+from small_runs import network, splits
+
+THREAT = Threat("linf", 0.1)
+STEPS = 3
+
+
+class Turned(Calibrator):
+    """Changes every prediction: the least logit becomes the greatest."""
+
+    def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> Calibrator:
+        return self
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return -logits
+
+
+@cache
+def subject() -> Subject:
+    data = splits()
+    model = Classifier.wrap(network(), data.num_classes)
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    for _ in range(40):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(data.train.x), data.train.label).backward()
+        optimizer.step()
+    return Subject(model, data, THREAT, {"turned": Turned()}, seed=3)
+
+
+def accuracy_at(threat: Threat, step_size: float | None = None) -> float:
+    test = subject().splits.test
+    with in_mode(subject().model, "eval"):
+        x = PGD(threat, STEPS, step_size)(subject().model, test.x, test.label, seed=3)
+        return float((subject().model(x).argmax(1) == test.label).double().mean())
+
+
+def test_accuracy_is_that_of_the_attack_as_a_whole_and_by_radius() -> None:
+    found = Adversarial(STEPS, radii=(0.5, 2.0)).evaluate(subject()).metrics
+    clean = float(predict(subject().model, subject().splits.test, Ranks()).right.double().mean())
+    prefix = "test/robust_accuracy/pgd-3"
+    assert found[prefix] == pytest.approx(accuracy_at(THREAT))
+    curve = {name.removeprefix(f"{prefix}/radius/"): v for name, v in found.items() if f"{prefix}/radius/" in name}
+    assert curve == {
+        "0": pytest.approx(clean),
+        "0.5": pytest.approx(accuracy_at(replace(THREAT, eps=0.05))),
+        "1": found[prefix],
+        "2": pytest.approx(accuracy_at(replace(THREAT, eps=0.2))),
+    }
+    assert clean > 0.5 > curve["2"]
+
+
+def test_a_step_size_is_in_proportion_to_the_radius() -> None:
+    found = Adversarial(STEPS, step_size=0.02, radii=(2.0,)).evaluate(subject()).metrics
+    assert found["test/robust_accuracy/pgd-3"] == pytest.approx(accuracy_at(THREAT, 0.02))
+    assert found["test/robust_accuracy/pgd-3/radius/2"] == pytest.approx(accuracy_at(replace(THREAT, eps=0.2), 0.04))
+
+
+def test_classes_and_groups_are_attacked_too_and_the_worst_named() -> None:
+    found = Adversarial(STEPS, radii=()).evaluate(subject())
+    for kind, names in (("class", "abc"), ("group", "kl")):
+        shares = [found.metrics[f"test/robust_accuracy/pgd-3/{kind}/{name}"] for name in names]
+        assert found.metrics[f"test/worst_{kind}_robust_accuracy/pgd-3"] == min(shares)
+        bars = found.figures[f"test-robust-accuracy-by-{kind}"]
+        assert isinstance(bars, Parts)
+        assert [measure.name for measure in bars.measures] == ["clean", "pgd-3"]
+        assert list(bars.measures[1].of_parts) == shares
+    assert not [name for name in [*found.metrics, *found.figures] if "radius" in name]
+
+
+def test_the_figure_is_of_the_curve_and_of_each_calibrators() -> None:
+    found = Adversarial(STEPS, radii=(0.5,)).evaluate(subject())
+    curve = found.figures["test-robust-accuracy-by-radius"]
+    assert isinstance(curve, Radius)
+    assert curve.radii == pytest.approx((0, 0.05, 0.1))
+    for (name, accuracy), prefix in zip(curve.columns, ("test", "test/turned"), strict=True):
+        assert name == ("uncalibrated" if prefix == "test" else "turned")
+        assert list(accuracy) == [
+            found.metrics[f"{prefix}/robust_accuracy/pgd-3/radius/{radius}"] for radius in ("0", "0.5", "1")
+        ]
+
+
+def test_the_curve_is_of_some_examples_which_are_attacked_as_they_are_in_the_whole() -> None:
+    one = Adversarial(STEPS, radii=(0.5,), curve_examples=6).evaluate(subject())
+    test = subject().splits.test
+    some = torch.arange(6) * 4
+    with in_mode(subject().model, "eval"):
+        x = PGD(replace(THREAT, eps=0.05), STEPS)(subject().model, test.x[some], test.label[some], seed=3, index=some)
+        right = (subject().model(x).argmax(1) == test.label[some]).double()
+    assert one.metrics["test/robust_accuracy/pgd-3/radius/0.5"] == pytest.approx(float(right.mean()))
+    assert one.metrics["test/robust_accuracy/pgd-3"] == pytest.approx(accuracy_at(THREAT))
+    curve = one.figures["test-robust-accuracy-by-radius"]
+    assert isinstance(curve, Radius)
+    assert curve.examples == 6
+
+
+@pytest.mark.parametrize("threat", [Threat("linf", 0.6), Threat("l2", 5.0)])
+def test_radii_beyond_the_range_of_the_data_are_left_out(threat: Threat) -> None:
+    found = Adversarial(1, radii=(0.5, 1.0, 2.0)).evaluate(replace(subject(), threat=threat)).metrics
+    curve = [name.rpartition("/")[2] for name in found if name.startswith("test/robust_accuracy/pgd-1/radius/")]
+    assert curve == ["0", "0.5", "1"]
+
+
+def test_the_cost_is_what_is_promised() -> None:
+    attacked: list[int] = []
+    count = subject().model.register_forward_pre_hook(lambda module, inputs: attacked.append(len(inputs[0])))
+    try:
+        Adversarial(STEPS, radii=(0.5, 2.0), curve_examples=8).evaluate(subject())
+    finally:
+        count.remove()
+    assert sum(attacked) == STEPS * (24 + 2 * 8)
