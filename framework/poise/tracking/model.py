@@ -3,8 +3,9 @@
 import json
 from importlib.metadata import distribution, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from poise.card import Card, read_card
 from poise.secrets import redact
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def save(predictor: Path, path: Path, model: "Model") -> None:
     import mlflow.pyfunc
     import numpy as np
 
-    card = _card(predictor)
-    example = np.full((1, *card["input_shape"]), sum(card["valid_range"] or (0.0, 0.0)) / 2, np.float32)
+    card = read_card(predictor / "predictor.json")
+    example = np.full((1, *card.input_shape), sum(card.valid_range or (0.0, 0.0)) / 2, np.float32)
     mlflow.pyfunc.save_model(
         path=str(path),
         python_model=str(CODE),
@@ -53,7 +54,7 @@ def save(predictor: Path, path: Path, model: "Model") -> None:
         signature=_signature(card),
         input_example=example if example.size <= EXAMPLE else None,
         pip_requirements=requirements(),
-        metadata={name: card[name] for name in ("class_names", "valid_range")},
+        metadata={"class_names": list(card.class_names), "valid_range": card.valid_range and list(card.valid_range)},
         mlflow_model=model,
     )
     _without_secrets(path)
@@ -61,9 +62,9 @@ def save(predictor: Path, path: Path, model: "Model") -> None:
 
 def description(predictor: Path, run_id: str) -> str:
     """What a model takes and gives, and how it is served, in Markdown."""
-    card = _card(predictor)
-    shape, names = ", ".join(map(str, card["input_shape"])), card["class_names"]
-    low, high = card["valid_range"] or ("-∞", "∞")
+    card = read_card(predictor / "predictor.json")
+    shape, names = ", ".join(map(str, card.input_shape)), card.class_names
+    low, high = card.valid_range or ("-∞", "∞")
     classes = ", ".join(names[:NAMED]) + (f" … ({len(names)})" if len(names) > NAMED else "")
     return redact(
         f"Inputs [N, {shape}] from {low} to {high}; calibrated probabilities of {classes}. With poise installed:\n\n"
@@ -85,19 +86,14 @@ def _poise() -> str:
     return f"poise @ {commit['vcs']}+{origin['url']}@{commit['commit_id']}" if commit else f"poise @ {origin['url']}"
 
 
-def _card(predictor: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((predictor / "predictor.json").read_text())
-    return found
-
-
-def _signature(card: dict[str, Any]) -> "ModelSignature":
+def _signature(card: Card) -> "ModelSignature":
     """Inputs in the valid range, not bytes: what comes as JSON is read as numbers of this type."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types.schema import Schema, TensorSpec
 
-    inputs = TensorSpec(np.dtype(np.float32), (-1, *card["input_shape"]))
-    return ModelSignature(Schema([inputs]), Schema([TensorSpec(np.dtype(np.float32), (-1, len(card["class_names"])))]))
+    inputs = TensorSpec(np.dtype(np.float32), (-1, *card.input_shape))
+    return ModelSignature(Schema([inputs]), Schema([TensorSpec(np.dtype(np.float32), (-1, len(card.class_names)))]))
 
 
 def _without_secrets(folder: Path) -> None:

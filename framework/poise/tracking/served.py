@@ -4,7 +4,6 @@ from typing import Any
 
 import mlflow
 import numpy as np
-import torch
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
@@ -34,10 +33,9 @@ class Served(PythonModel):
             MlflowException: inputs that the predictor refuses; a server answers with status 400.
         """
         try:
-            probabilities = self.predictor(torch.from_numpy(np.ascontiguousarray(model_input)))
+            return self.predictor.in_batches(model_input).numpy()
         except UserError as error:
             raise _answer(error) from None
-        return probabilities.float().cpu().numpy()
 
 
 def _answer(error: UserError) -> MlflowException:

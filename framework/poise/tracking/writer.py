@@ -115,21 +115,27 @@ class Writer:
             some = list(group)
             if kind == "metrics":
                 server.metrics(some)
-            for record in some:
-                if kind == "artifact":
-                    self._deliver_artifact(server, record)
-                elif kind == "model":
-                    self._deliver_model(server, record)
-                elif kind == "values":
-                    send = partial(server.values, record["values"], record["time"], record["dataset"])
-                    self._store(server, "model's part of the report", send)
-                elif kind == "inputs":
-                    self._store(server, "list of data", partial(server.inputs, record["inputs"]))
-                elif kind == "tags":
-                    server.describe({}, record["tags"])
-                elif kind == "status":
-                    server.mark(record["status"], record["time"])
                 self._progress = time.monotonic()
+                continue
+            for record in some:
+                self._deliver_one(server, kind, record)
+                self._progress = time.monotonic()
+
+    def _deliver_one(self, server: Server, kind: str, record: Record) -> None:
+        match kind:
+            case "tags":
+                server.describe({}, record["tags"])
+            case "status":
+                server.mark(record["status"], record["time"])
+            case "artifact":
+                self._deliver_artifact(server, record)
+            case "model":
+                self._deliver_model(server, record)
+            case "values":
+                send = partial(server.values, record["values"], record["time"], record["dataset"])
+                self._store(server, "model's part of the report", send)
+            case "inputs":
+                self._store(server, "list of data", partial(server.inputs, record["inputs"]))
 
     def _deliver_artifact(self, server: Server, record: Record) -> None:
         name = record["artifact"]

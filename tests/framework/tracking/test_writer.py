@@ -12,6 +12,7 @@ import pytest
 from mlflow.entities import LoggedModelOutput
 from tracked_runs import rows, statuses, steps, stored_twice
 
+from poise.card import Card
 from poise.tracking.server import Server, patient, upload_seconds
 from poise.tracking.spool import Spool
 from poise.tracking.tracker import THEIRS
@@ -27,8 +28,7 @@ def _their_warnings() -> Iterator[None]:
 
 def small_predictor(folder: Path) -> Path:
     (folder / "predictor").mkdir()
-    card = '{"input_shape": [2], "class_names": ["a", "b"], "valid_range": null}'
-    (folder / "predictor" / "predictor.json").write_text(card)
+    (folder / "predictor" / "predictor.json").write_text(Card((2,), ("a", "b"), None, sha256="0" * 64).text())
     return folder / "predictor"
 
 

@@ -4,7 +4,6 @@ Tracks a loss for the steps FIRST to LAST, PAUSE seconds apart, then a report. W
 written into what a run leaves for people to look at.
 """
 
-import json
 import logging
 import os
 import sys
@@ -12,6 +11,7 @@ import time
 import warnings
 from pathlib import Path
 
+from poise.card import Card
 from poise.config import parse, to_yaml
 from poise.run_directory import RunDirectory, logged
 from poise.tracking.tracker import Tracker, send_rest, tracked
@@ -33,8 +33,7 @@ def leave(directory: RunDirectory, text: str) -> None:
         (directory.path / name).parent.mkdir(exist_ok=True)
         (directory.path / name).write_text(text)
     directory.predictor.mkdir()
-    card = {"input_shape": [2], "class_names": [text, "b"], "valid_range": None}
-    (directory.predictor / "predictor.json").write_text(json.dumps(card))
+    (directory.predictor / "predictor.json").write_text(Card((2,), (text, "b"), None, sha256="0" * 64).text())
     (directory.predictor / "model.safetensors").write_bytes(b"weights")
 
 
