@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 UNCALIBRATED = "uncalibrated"
 KINDS = {"class": "classes", "group": "groups", "radius": "radii"}  # of which there is a value each
+HEADINGS = {"radius": "radius / eps"}
 FEW = 20  # classes or groups that are all shown where there is little room
 WORST = 5  # of more, so many
 
@@ -64,7 +65,7 @@ class Sheet:
             note = f"the worst {WORST} of {len(parts)} {KINDS[kind]} by {heading}; report.json has all"
             parts = sorted(parts, key=lambda part: last.get(part, math.inf))[:WORST]
         rows = (Row(part, tuple(_shown("accuracy", v.get(part)) for v in columns.values())) for part in parts)
-        return Table(f"{self.split}, by {kind}", (kind, *columns), tuple(rows), note)
+        return Table(f"{self.split}, by {kind}", (HEADINGS.get(kind, kind), *columns), tuple(rows), note)
 
     def _metrics(self) -> Iterator[str]:
         yield from dict.fromkeys(name for _, values in self.columns for name in values)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge
 
@@ -61,15 +61,16 @@ class Clean(Evaluator):
 
     def _scores(self, seen: Predictions) -> tuple[dict[str, float], Bins]:
         """The scores that are numbers, and the bins of the ECE."""
-        ece = CalibrationError(self.bins)
+        whole: dict[str, Any] = {"sync_on_compute": False}  # the predictions are those of all ranks already
+        ece = CalibrationError(self.bins, **whole)
         measures = {
-            "accuracy": Accuracy(),
-            "nll": NegativeLogLikelihood(),
-            "brier": Brier(),
+            "accuracy": Accuracy(**whole),
+            "nll": NegativeLogLikelihood(**whole),
+            "brier": Brier(**whole),
             "ece": ece,
-            "ece_equal_mass": EqualMassCalibrationError(self.bins),
-            "classwise_ece": ClasswiseCalibrationError(seen.logits.shape[1], self.bins),
-            "mce": MaximumCalibrationError(self.bins),
+            "ece_equal_mass": EqualMassCalibrationError(self.bins, **whole),
+            "classwise_ece": ClasswiseCalibrationError(seen.logits.shape[1], self.bins, **whole),
+            "mce": MaximumCalibrationError(self.bins, **whole),
         }
         for measure in measures.values():
             measure.update(seen.logits, seen.label)

@@ -22,6 +22,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # 
 CLEAN, ATTACKED, WORST = "#0072b2", "#d55e00", "#b3001b"
 TITLE, LABEL, SMALL = 10.5, 9.0, 8.0  # points
 DPI = 160
+WIDTH = 5.0  # inches of a figure of one panel
 LONGEST_NAME = 28  # characters
 
 

@@ -8,6 +8,7 @@ from poise.figures.canvas import (
     ATTACKED,
     CLEAN,
     INK,
+    WIDTH,
     WORST,
     figure,
     legend,
@@ -70,8 +71,8 @@ class Parts:
         order = self._order()
         shown = order if len(order) <= MOST else [*order[:ENDS], *order[-ENDS:]]
         slot = len(self.measures) + 0.5
-        whole = figure(5.4, 1.4 + 0.165 * slot * len(shown))
-        title(whole, f"{short(self.split)}: accuracy by {self.kind}")
+        whole = figure(WIDTH, 1.4 + max(0.7, 0.165 * slot * len(shown)))
+        title(whole, f"{short(self.split)}: accuracy by {self.kind}{' under attack' * (len(self.measures) > 1)}")
         axes = whole.subplots()
         tops = [slot * (place + (place >= ENDS and len(shown) < len(order))) for place in range(len(shown))]
         for place, measure in enumerate(self.measures):

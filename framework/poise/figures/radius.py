@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from poise.figures.canvas import (
     INK,
+    WIDTH,
     colour_of,
     figure,
     legend,
@@ -51,7 +52,7 @@ class Radius:
 
     def draw(self) -> "Figure":
         """The curves."""
-        whole = figure(4.8, 3.4)
+        whole = figure(WIDTH, 3.4)
         title(whole, f"{short(self.split)}: accuracy under {self.attack}")
         axes = whole.subplots()
         scale, unit = (255, "/255") if self.norm == "linf" and _in_pixels(self.eps) else (1, "")

@@ -59,12 +59,12 @@ class Training:
     Args:
         curves: values by optimiser step, by name; those of other names than the usual ones are not drawn.
         chosen: step at the end of the chosen epoch.
-        label: what it is called, such as `epoch 4`.
+        label: what is chosen, such as `epoch 4`.
     """
 
     curves: Mapping[str, Mapping[int, float]]
     chosen: int | None = None
-    label: str = "chosen epoch"
+    label: str = "epoch"
 
     def draw(self) -> "Figure":
         """A panel each for losses, accuracies and the learning rate, as far as there are any."""
@@ -88,7 +88,9 @@ class Training:
         if names is ACCURACIES:
             percent_axis(axes, "y")
         if self.chosen is not None:
-            axes.axvline(self.chosen, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=short(self.label))
+            axes.axvline(
+                self.chosen, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=short(f"chosen {self.label}")
+            )
         step_axis(axes)
         tidy(axes)
         name_axes(axes, x="optimiser step", y=axis)

@@ -8,14 +8,17 @@ from poise.attacks.pgd import PGD
 from poise.attacks.threat import Threat
 from poise.batch import Predictions
 from poise.calibrator import Calibrator
-from poise.distributed import Ranks
+from poise.distributed import Ranks, current_ranks
 from poise.evaluation.adversarial import Adversarial
-from poise.evaluator import Subject
+from poise.evaluation.clean import Clean
+from poise.evaluator import Findings, Subject
 from poise.figures.parts import Parts
 from poise.figures.radius import Radius
+from poise.figures.reliability import Reliability
 from poise.models.classifier import Classifier
 from poise.modes import in_mode
 from poise.predictions import predict
+from ranks import Pair
 from small_runs import network, splits
 
 THREAT = Threat("linf", 0.1)
@@ -37,10 +40,12 @@ def subject() -> Subject:
     data = splits()
     model = Classifier.wrap(network(), data.num_classes)
     optimizer = torch.optim.Adam(model.parameters(), 0.02)
-    for _ in range(40):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(data.train.x), data.train.label).backward()
-        optimizer.step()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # of the dropout
+        for _ in range(40):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(data.train.x), data.train.label).backward()
+            optimizer.step()
     return Subject(model, data, THREAT, {"turned": Turned()}, seed=3)
 
 
@@ -125,3 +130,23 @@ def test_the_cost_is_what_is_promised() -> None:
     finally:
         count.remove()
     assert sum(attacked) == STEPS * (24 + 2 * 8)
+
+
+def found_by_all() -> tuple[dict[str, float], tuple[int, ...]]:
+    """What both evaluators find on the ranks that there are, and the examples in the bins of the diagram."""
+    here = replace(subject(), ranks=current_ranks())
+    evaluators = (Clean(bins=4), Adversarial(STEPS, radii=(0.5,), curve_examples=1))
+    found = Findings.merged(evaluator.evaluate(here) for evaluator in evaluators)
+    diagram = found.figures["test-reliability"]
+    assert isinstance(diagram, Reliability)
+    return found.metrics, diagram.columns[0].counts
+
+
+def test_two_ranks_find_what_one_finds(pair: Pair) -> None:
+    metrics, counts = found_by_all()
+    of_examples = {name for name in metrics if "/radius/" in name}  # two ranks cannot share one example
+    for own, own_counts in pair.run(found_by_all):
+        assert own_counts == counts
+        assert list(own) == list(metrics)
+        for name in metrics.keys() - of_examples:
+            assert own[name] == pytest.approx(metrics[name], abs=1e-5), name

@@ -22,8 +22,12 @@ def test_losses_accuracies_and_the_rate_have_panels_and_other_names_have_none() 
     assert [axes.get_ylabel() for axes in (losses, accuracies, rate)] == ["loss", "accuracy (%)", "learning rate"]
     drawn, mark = losses.lines
     assert (list(drawn.get_xdata()), list(drawn.get_ydata())) == ([10, 20], [2.0, 1.0])
-    assert (mark.get_xdata()[0], mark.get_label()) == (15, "epoch 1")
-    assert [str(line.get_label()) for line in accuracies.lines] == ["validation", "validation, attacked", "epoch 1"]
+    assert (mark.get_xdata()[0], mark.get_label()) == (15, "chosen epoch 1")
+    assert [str(line.get_label()) for line in accuracies.lines] == [
+        "validation",
+        "validation, attacked",
+        "chosen epoch 1",
+    ]
 
 
 def test_a_scale_is_logarithmic_where_losses_span_much() -> None:
