@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -106,13 +107,15 @@ def used(splits: "Splits", calibrators: Sequence[str], selection: str | None = N
 
 
 def write(report: Report, directory: Path) -> None:
-    """Write `report.txt`, `report.html` and `figures/*.png`. What cannot be drawn is said, and left out.
+    """Write `report.txt`, `report.html` and `figures/*.png`. What cannot be drawn or written is said, and left out.
 
     `report.json` is not written here: it says that a run is over, so it comes last.
     """
-    (directory / "report.txt").write_text(redact(report.text()), encoding="utf-8")
+    with _spared("report.txt"):
+        _write(directory / "report.txt", redact(report.text()))
     pictures = _draw(report.findings.figures, directory / "figures")
-    (directory / "report.html").write_text(page(report, pictures), encoding="utf-8")
+    with _spared("report.html"):
+        _write(directory / "report.html", page(report, pictures))
 
 
 def _draw(figures: Mapping[str, Drawing], folder: Path) -> dict[str, Path]:
@@ -120,14 +123,24 @@ def _draw(figures: Mapping[str, Drawing], folder: Path) -> dict[str, Path]:
     drawn: dict[str, Path] = {}
     for name, drawing in figures.items():
         path = folder / f"{_NOT_IN_FILES.sub('_', name)[:LONGEST]}.png"
-        try:
+        with _spared(f"the figure {name}"):
             folder.mkdir(exist_ok=True)
             save(drawing, path)
-        except Exception as error:  # whatever it is: a picture is not worth a run
-            log.warning("the figure %s cannot be drawn: %s: %s", name, type(error).__name__, error)
-        else:
             drawn[name] = path
     return drawn
+
+
+@contextmanager
+def _spared(what: str) -> Iterator[None]:
+    """Whatever goes wrong is said and passed over: neither a picture nor a page is worth a run."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("%s cannot be made: %s: %s", what, type(error).__name__, error)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", errors="replace")
 
 
 def _drawn(table: Table) -> Drawn:

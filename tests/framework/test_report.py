@@ -150,9 +150,17 @@ def test_a_figure_that_cannot_be_drawn_is_said_and_costs_nothing_else(
     findings = Findings(METRICS, {"test-bad": Broken(), "training": Training({})})
     with caplog.at_level(logging.WARNING, logger="poise"):
         write(report(findings=findings), tmp_path)
-    assert caplog.messages == ["the figure test-bad cannot be drawn: ZeroDivisionError: of no examples"]
+    assert caplog.messages == ["the figure test-bad cannot be made: ZeroDivisionError: of no examples"]
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["training.png"]
     assert "test-bad" not in (tmp_path / "report.html").read_text()
+
+
+def test_a_page_that_cannot_be_written_costs_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "report.html").mkdir()
+    with caplog.at_level(logging.WARNING, logger="poise"):
+        write(report(), tmp_path)
+    assert [message.partition(":")[0] for message in caplog.messages] == ["report.html cannot be made"]
+    assert (tmp_path / "report.txt").is_file()
 
 
 def test_a_figures_name_is_a_file_inside_the_directory(tmp_path: Path) -> None:
