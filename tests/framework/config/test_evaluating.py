@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+import poise
 from poise.config import ConfigErrors, compose, to_yaml
 from poise.config.evaluating import Evaluation, parse_evaluation
 from poise.errors import UserError
+
+HELP = (Path(poise.__file__).parent / "help/evaluate.txt").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -110,3 +113,16 @@ def test_a_run_imports_nothing_that_is_not_trusted(run: Path, tmp_path: Path, mo
     (run / "config.yaml").write_text(config.replace("- trades\n", "- trades\n  - planted:Mine\n"))
     with pytest.raises(UserError, match="names code that poise does not know, planted:Mine: give trust=true if"):
         _parsed(f"run={run}")
+
+
+def test_the_examples_of_the_help_are_right(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package/my_module.py").write_text("def make(num_classes: int = 2): ...\n")
+    for name in ("weights.pt", "my.npz", "shifted.npz"):
+        Path(name).touch()
+    examples = [line.split()[2:] for line in HELP.partition("Examples")[2].splitlines() if line.strip()]
+    assert len(examples) == 3
+    for words in examples:
+        assert _parsed(*(word.replace("runs/mine", str(run)) for word in words)).config.evaluation
