@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from poise import registry
-from poise.completion.settings import FOLDERS, Setting, of_members
+from poise.completion.settings import FOLDERS, Setting, of_members, settings_of
 from poise.config.commands import INPUTS, RESULTS, SCORES, draft_of_calibrate
+from poise.config.evaluating import GROUPS_TO_SET, TO_SET
 
 WORDS = Setting(("true", "false"))
 
@@ -20,6 +21,17 @@ def settings_of_calibrate(arguments: Sequence[str]) -> dict[str, Setting]:
 def _parameters(arguments: Sequence[str]) -> Iterator[tuple[str, Setting]]:
     asked, _ = draft_of_calibrate([argument for argument in arguments if "=" in argument])
     yield from of_members("calibration", "calibrator", asked.calibration)
+
+
+def settings_of_evaluate(arguments: Sequence[str]) -> dict[str, Setting]:
+    """What `poise evaluate` takes once these arguments stand on the line. Mistakes in them are passed over."""
+    of_config = [argument for argument in arguments if argument.partition("=")[0] not in ("run", "trust")]
+    found = {
+        path: setting
+        for path, setting in settings_of(of_config).items()
+        if path.partition(".")[0] in GROUPS_TO_SET or path in TO_SET
+    }
+    return found | {"run": Setting(files=(FOLDERS,)), "trust": WORDS}
 
 
 def settings_of_predict() -> dict[str, Setting]:

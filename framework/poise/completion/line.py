@@ -9,7 +9,7 @@ from pathlib import Path
 
 from poise import listing
 from poise.cli import COMMANDS, OPTIONS
-from poise.completion.commands import settings_of_calibrate, settings_of_predict
+from poise.completion.commands import settings_of_calibrate, settings_of_evaluate, settings_of_predict
 from poise.completion.settings import FOLDERS, Setting, settings_of
 from poise.errors import UserError, nearest
 
@@ -51,6 +51,8 @@ def _candidates(before: Sequence[str], current: str) -> Iterable[str]:
     match command:
         case "train":
             return _settings(settings_of(given), given, current, open_ended=(TABLES,))
+        case "evaluate":
+            return _settings(settings_of_evaluate(given), given, current)
         case "calibrate":
             return _settings(settings_of_calibrate(given), given, current)
         case "predict":
