@@ -150,6 +150,15 @@ def test_no_inputs_give_no_probabilities() -> None:
     assert predictor()(torch.zeros(0, 1, 8, 8)).shape == (0, CLASSES)
 
 
+def test_it_loads_from_a_run_by_its_id(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    run = "0123456789abcdef" * 2
+    shutil.copytree(shipped, tmp_path / "poise" / "runs" / run / "predictor")  # as `located` keeps what it fetched
+    x = torch.rand(3, 1, 8, 8)
+    for name in (f"runs:/{run}", run):
+        assert torch.equal(Predictor.load(name)(x), Predictor.load(shipped)(x))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_it_loads_as_it_was_saved(tmp_path: Path, dtype: torch.dtype) -> None:
     saved = predictor(calibrator={"name": "temperature_scaling", "parameters": {}})

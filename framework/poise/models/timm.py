@@ -13,7 +13,7 @@ from poise.models.shapes import check_output, example_of, image_channels
 
 LONG = 200  # characters of somebody else's reason
 _NAME = re.compile(r"\w+(\.\w+)?", re.ASCII)
-_REFUSED = re.compile(r"unexpected keyword argument '(in_chans|img_size)'")
+_REFUSED = re.compile(r"unexpected keyword argument.*'(in_chans|img_size)'")
 
 
 def timm(num_classes: int, input_shape: Sequence[int], architecture: str, pretrained: bool = False) -> Classifier:

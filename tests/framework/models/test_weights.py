@@ -1,7 +1,9 @@
 """model.checkpoint: weights from every kind of file that holds them, and one line for those that do not fit."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from damage import damaged
 from poise.card import Card
 from poise.errors import UserError
 from poise.models.lookup import build
@@ -149,11 +152,32 @@ def test_what_is_no_state_dict_is_said(tmp_path: Path, content: Any) -> None:
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
-def test_files_cut_anywhere_are_one_line(tmp_path: Path, name: str) -> None:
-    file = tmp_path / name
+@pytest.fixture(params=["w.safetensors", "w.pt", "old.pt"])
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file of weights of each format."""
+    path = tmp_path / request.param
     state = trained().state_dict()
-    save_file(state, file) if name.endswith("safetensors") else torch.save(state, file)
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=path.stem == "w")
+    return path
+
+
+def test_no_damage_gets_further_than_one_line(file: Path) -> None:
+    whole, random, ended = file.read_bytes(), Random(5), Counter()
+    for _ in range(200):
+        file.write_bytes(damaged(whole, random))
+        try:
+            build(Network, CLASSES, SHAPE, str(file))
+            ended["loaded"] += 1
+        except UserError as error:
+            ended["refused" if str(error).isprintable() else "said in more than a line"] += 1
+    assert set(ended) <= {"loaded", "refused"}
+    assert ended["refused"] > 50
+
+
+def test_files_cut_anywhere_are_one_line(file: Path, tmp_path: Path) -> None:
     whole = file.read_bytes()
     for length in (0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1):
         file.write_bytes(whole[:length])
