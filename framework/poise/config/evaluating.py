@@ -14,6 +14,7 @@ from poise.config.schema import OBJECT, TOP, Config
 from poise.errors import UserError
 
 GROUPS_TO_SET = ("data", "model", "calibration", "evaluation", "threat", "tracking")
+START = "model.checkpoint"  # of the training: a run's predictor has its weights
 TO_SET = ("seed", "run_dir", "config", "trainer.accelerator", "trainer.progress")
 OF_TRAINING = ("slurm", "tables", "run_dir", "resume", "strategy", "trainer.devices")  # of a run, not of its model
 
@@ -131,7 +132,7 @@ def _run(draft: Draft, values: Mapping[str, Any], directory: Path, trust: bool) 
     layer = _without_objects(_read(draft, str(config) if config.is_file() else ""))
     if not trust:
         _refuse_code(layer, directory)
-    return layer
+    return replace(layer, values={path: value for path, value in layer.values.items() if path != START})
 
 
 def _read(draft: Draft, path: str) -> Layer:

@@ -44,6 +44,13 @@ def test_a_run_keeps_its_config_but_for_what_is_given(run: Path) -> None:
     assert (asked.directory, asked.fits, asked.trust, config.run_dir) == (run, False, False, None)
 
 
+def test_weights_that_a_run_started_from_may_be_gone(run: Path) -> None:
+    config = (run / "config.yaml").read_text()
+    assert "  checkpoint: none\n" in config
+    (run / "config.yaml").write_text(config.replace("  checkpoint: none\n", "  checkpoint: gone.pt\n"))
+    assert _parsed(f"run={run}").config.model.checkpoint is None
+
+
 def test_calibrators_that_are_named_are_fitted(run: Path) -> None:
     asked = _parsed(f"run={run}", "calibration=temperature_scaling", "run_dir=looked", "trust=true")
     assert (asked.fits, asked.trust, asked.config.run_dir) == (True, True, "looked")
