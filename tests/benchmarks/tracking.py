@@ -33,7 +33,7 @@ ACCOUNT = """\
 | --- | --- | --- | --- | --- |"""
 
 
-def unlogged(job: Job, meter: Meter) -> None:
+def untracked(job: Job, meter: Meter) -> None:
     """A training whose values nobody takes."""
     _train(job, meter, [], every=None)
 
@@ -84,9 +84,9 @@ def _train(job: Job, meter: Meter, callbacks: list[Callback], every: int | None)
 def compare(job: Job, every: int) -> Ratio:
     """A tracked run over one whose values nobody takes, by turns. The writer is at work in the turns of both."""
     with tempfile.TemporaryDirectory() as folder:
-        programs = {"tracked": partial(to_mlflow, job, Path(folder), every), "unlogged": partial(unlogged, job)}
+        programs = {"tracked": partial(to_mlflow, job, Path(folder), every), "untracked": partial(untracked, job)}
         times = interleave(programs, job.steps)
-    return Ratio(f"tracked, every {every} ({job})", "unlogged", times["tracked"], times["unlogged"])
+    return Ratio(f"tracked, every {every} ({job})", "untracked", times["tracked"], times["untracked"])
 
 
 class Clocked(Curves):
