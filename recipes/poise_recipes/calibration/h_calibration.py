@@ -19,6 +19,7 @@ log = logging.getLogger("poise")
 
 CLUSTERS = 15  # of events with similar probabilities, which count alike however many events they hold
 ROUNDS = 25  # of k-means
+RATE = 0.05  # of Adam's first step, in log 1/T and log w; it falls to 0 along half a cosine
 SHARE = 20  # a window holds at most one event in so many
 NEVER = -1e300  # log-probability of a masked class where gradients pass: times any 1/T still finite
 
@@ -44,7 +45,6 @@ class HCalibration(Calibrator):
         temperatures: K.
         window: events whose mean probability is compared with their frequency.
         steps: of Adam, each over the whole held-out split.
-        lr: learning rate of the first step, in log 1/T and log w; it falls to 0 along half a cosine.
         lowest: smallest T. Examples that are all predicted right would take T to 0.
         highest: largest T. Logits that say nothing of the labels would take T to infinity.
 
@@ -66,7 +66,6 @@ class HCalibration(Calibrator):
         temperatures: Annotated[int, Ge(2)] = 16,
         window: Annotated[int, Ge(1)] = 201,
         steps: Annotated[int, Ge(1)] = 100,
-        lr: Annotated[float, Gt(0)] = 0.05,
         lowest: Annotated[float, Gt(0)] = 0.01,
         highest: Annotated[float, Gt(0)] = 100.0,
     ) -> None:
@@ -76,7 +75,6 @@ class HCalibration(Calibrator):
         self.temperatures = temperatures
         self.window = window
         self.steps = steps
-        self.lr = lr
         self.lowest = lowest
         self.highest = highest
         self.register_buffer("log_inverse", torch.zeros(temperatures, dtype=torch.float64))
@@ -111,7 +109,7 @@ class HCalibration(Calibrator):
         around = torch.linspace(-1, 1, self.temperatures, dtype=torch.float64) - math.log(start)
         log_inverse = around.clamp(self._low, self._high).requires_grad_()
         score = torch.zeros_like(log_inverse, requires_grad=True)
-        optimizer = torch.optim.Adam([log_inverse, score], lr=self.lr)
+        optimizer = torch.optim.Adam([log_inverse, score], lr=RATE)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         log_p = _finite(logits)
         possible = log_p > NEVER

@@ -148,7 +148,7 @@ def test_what_is_calibrated_stays_so() -> None:
 
 def test_the_step_that_is_kept_has_the_least_nll_of_all() -> None:
     held_out = bent(300)
-    kept = [nll(HCalibration(steps=steps, lr=0.3).fit(held_out), held_out) for steps in (1, 3, 30)]
+    kept = [nll(HCalibration(steps=steps).fit(held_out), held_out) for steps in (1, 3, 30)]
     start = TemperatureScaling().fit(held_out)
     assert kept[1] <= kept[0] + 1e-12
     assert kept[2] < nll(start, held_out)
@@ -306,9 +306,9 @@ def test_what_it_declares() -> None:
     assert HCalibration.default is True
     assert HCalibration.needs == frozenset()
     assert "2506.17968" in HCalibration.paper
-    calibrator = HCalibration(4, 51, 10, 0.1, 0.5, 2.0)
+    calibrator = HCalibration(4, 51, 10, 0.5, 2.0)
     given_values = [getattr(calibrator, name) for name in inspect.signature(HCalibration).parameters]
-    assert given_values == [4, 51, 10, 0.1, 0.5, 2.0]
+    assert given_values == [4, 51, 10, 0.5, 2.0]
 
 
 @pytest.mark.parametrize(("lowest", "highest"), [(0.0, 1.0), (2.0, 1.0), (1.0, 1.0), (0.1, math.inf), (-1.0, 1.0)])
