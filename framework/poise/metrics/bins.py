@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from poise.errors import UserError
@@ -27,7 +27,9 @@ class Bins:
     accuracy: Float[Tensor, " B"]
 
     @classmethod
-    def of_sums(cls, counts: Int[Tensor, " B"], confidence: Float[Tensor, " B"], correct: Tensor) -> "Bins":
+    def of_sums(
+        cls, counts: Int[Tensor, " B"], confidence: Float[Tensor, " B"], correct: Shaped[Tensor, " B"]
+    ) -> "Bins":
         """The bins with these sums over their examples."""
         return cls(counts.clone(), confidence / counts, correct.double() / counts)
 
