@@ -112,7 +112,7 @@ class Adversarial(Evaluator):
 
     def _further(self, threat: Threat, data: Arrays) -> Iterator[float]:
         """The radii that are attacked besides the threat's own."""
-        for radius in sorted({*self.radii} - {0.0, 1.0}):
+        for radius in sorted({*self.radii} - {0.0, 1.0}) if threat.eps else ():
             try:
                 _scaled(threat, radius).check(data.x[:1])
             except UserError as error:

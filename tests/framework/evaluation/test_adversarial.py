@@ -122,6 +122,12 @@ def test_radii_beyond_the_range_of_the_data_are_left_out(threat: Threat) -> None
     assert curve == ["0", "0.5", "1"]
 
 
+def test_a_threat_without_a_radius_has_no_curve() -> None:
+    found = Adversarial(1).evaluate(replace(subject(), threat=Threat("linf", 0.0)))
+    assert found.metrics["test/robust_accuracy/pgd-1"] == pytest.approx(accuracy_at(Threat("linf", 0.0)))
+    assert not [name for name in [*found.metrics, *found.figures] if "radius" in name]
+
+
 def test_the_cost_is_what_is_promised() -> None:
     attacked: list[int] = []
     count = subject().model.register_forward_pre_hook(lambda module, inputs: attacked.append(len(inputs[0])))
