@@ -84,7 +84,8 @@ def test_every_example_is_a_config(kind: str, name: str, tmp_path: Path) -> None
     words = example(registry.find(kind, name)).split()
     assert words[:2] == ["poise", "train"]
     (tmp_path / "file").touch()
-    config = parse([word.replace("…", str(tmp_path / "file")) for word in words[2:]])
+    words = [word.replace("timm/…", "timm/resnet18").replace("…", str(tmp_path / "file")) for word in words[2:]]
+    config = parse(words)
     assert name in str(config)
 
 

@@ -12,6 +12,7 @@ from poise.cli import COMMANDS, OPTIONS
 from poise.completion.commands import settings_of_calibrate, settings_of_evaluate, settings_of_predict
 from poise.completion.settings import FOLDERS, Setting, settings_of
 from poise.errors import UserError, nearest
+from poise.registry.spaces import names_in
 
 SHELLS = ("bash", "zsh", "fish")
 TABLES = "tables."
@@ -107,6 +108,8 @@ def _values(setting: Setting, value: str) -> Iterator[str]:
         yield from (f"{before},{name}" for name in setting.further if name not in used)
     else:
         yield from setting.choices if setting.further else _finished(setting.choices)
+        for space in (choice for choice in setting.choices if choice.endswith("/") and value.startswith(choice)):
+            yield from _finished(f"{space}{name}" for name in names_in(space[:-1]))
 
 
 def _files(value: str, endings: Sequence[str]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from poise.config.layers import items, shown
 from poise.config.schema import NOTHING, Entry
 from poise.errors import UserError, nearest, one
 from poise.registry import Record
+from poise.registry.spaces import names_in, surely_lacks
 from poise.rules import Guest, declaration_of, guests
 
 
@@ -85,6 +86,7 @@ def look_up(draft: Draft, what: str, kinds: Sequence[str], name: str) -> Record 
     if ":" in name:
         return _resolve(draft, what, kinds, name)
     if found := next(filter(None, (registry.named(kind, name) for kind in kinds)), None):
+        _check_space(draft, what, found)
         return found
     if other := next((kind for kind in registry.KINDS.values() if registry.named(kind.name, name)), None):
         place = other.place or f"in {other.name}="
@@ -97,6 +99,14 @@ def look_up(draft: Draft, what: str, kinds: Sequence[str], name: str) -> Record 
     own = nearest(name.partition("/")[0], alike) or " One of your own is written package.module:Class."
     draft.mistake(f"{what}: there is no {asked} called {shown(name)!r}.{own} (`poise list` shows all.)")
     return None
+
+
+def _check_space(draft: Draft, what: str, record: Record) -> None:
+    """What follows a slash has to be something of that package, as far as its text tells."""
+    space, _, rest = record.name.partition("/")
+    if record.bound and surely_lacks(space, rest):
+        alike = nearest(rest.partition(".")[0], names_in(space))
+        draft.mistake(f"{what}: {space} has nothing called {shown(rest)!r}.{alike}")
 
 
 def _resolve(draft: Draft, what: str, kinds: Sequence[str], name: str) -> Record | None:

@@ -48,6 +48,7 @@ def after(line: str) -> set[str]:
         ("train data=npz data.p", {"data.path="}),
         ("train model=mlp model.de", {"model.depth="}),
         ("train model=ti", {"model=timm/"}),
+        ("train model=timm/test_resn", {"model=timm/test_resnet_"}),
         ("train model=timm/resnet18 model.pre", {"model.pretrained="}),
         ("train model=mlp model.ch", {"model.checkpoint="}),
         ("train optimizer=adamw optimizer.beta", {"optimizer.beta1=", "optimizer.beta2="}),

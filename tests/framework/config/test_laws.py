@@ -116,6 +116,8 @@ OWN = "poise_hook_recipes.labels.tiny_smoothing:TinySmoothing"
         (["slurm.time=30:00"], "slurm.time", "30:00"),
         (["tracking.experiment=010"], "tracking.experiment", "010"),
         (["run_dir=a # b"], "run_dir", "a # b"),
+        (["model=timm/resnet18.a1_in1k", "model.pretrained=true"], "model.name", "timm/resnet18.a1_in1k"),
+        (["model=timm/resnet18", "model.pretrained=true"], "model.pretrained", True),
         (["model=mlp", "model.checkpoint=a, b.pt"], "model.checkpoint", "a, b.pt"),
     ],
 )

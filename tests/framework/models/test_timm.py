@@ -14,6 +14,7 @@ from poise.errors import UserError
 from poise.models.lookup import build
 from poise.models.timm import timm
 from poise.predictor import Predictor
+from poise.registry.spaces import names_in, surely_lacks
 from small_runs import CLASSES, small_fit
 
 SMALL = "test_resnet"
@@ -86,6 +87,12 @@ def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch: pytest.MonkeyP
     assert "\n" not in str(raised.value)
 
 
+def test_its_names_are_those_that_timm_lists() -> None:
+    assert list(names_in("timm")) == sorted(library.list_models())
+    assert names_in("no_package_of_that_name") == ()
+    assert not surely_lacks("no_package_of_that_name", "a")
+
+
 def test_its_name_is_a_config_before_timm_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)  # whoever imports it fails
     assert parse(["model=timm/resnet18", "model.pretrained=true"]).model.params == {"pretrained": True}
@@ -93,9 +100,14 @@ def test_its_name_is_a_config_before_timm_is_imported(monkeypatch: pytest.Monkey
     assert (record.bound, [p.name for p in record.parameters]) == ({"architecture": "a.b"}, ["pretrained"])
     for arguments, said in (
         (["model=timm"], "model.architecture is missing: timm needs it (a string). Write model=timm/<architecture>."),
+        (["model=timm/resnet81"], "model=timm/resnet81: timm has nothing called 'resnet81'. Did you mean 'resnet18'?"),
+        (["model=timm/../x"], "model=timm/../x: timm has nothing called '../x'."),
         (["model=tim/a"], "model=tim/a: there is no model called 'tim/a'. Did you mean 'timm'?"),
         (["model=mlp/a"], "model=mlp/a: there is no model called 'mlp/a'. Did you mean 'mlp'?"),
-        (["model=timm/a", "model.pretraind=true"], "timm/a has no parameter 'pretraind'. Did you mean 'pretrained'?"),
+        (
+            ["model=timm/resnet18.a1", "model.pretraind=true"],
+            "timm/resnet18.a1 has no parameter 'pretraind'. Did you mean 'pretrained'?",
+        ),
     ):
         with pytest.raises(ConfigErrors) as raised:
             parse(arguments)
