@@ -66,6 +66,7 @@ class Server:
         started: int,
         parent: str | None = None,
     ) -> None:
+        _import_mlflow()
         with _alone(uri):
             self.client = client(uri)
             if run_id is not None and self.is_alive(run_id):
@@ -222,13 +223,20 @@ class Server:
 
 def client(uri: str) -> "MlflowClient":
     """MLflow's client: it says little, and gives up at once rather than trying for minutes."""
+    _import_mlflow()
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _import_mlflow() -> None:
+    """Import it, quietly; that takes a second or more, in which others need not wait for a lock."""
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
-    from mlflow.tracking import MlflowClient
+    import mlflow.tracking  # noqa: F401
 
     for chatty in CHATTER:
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
-    return MlflowClient(tracking_uri=uri)
 
 
 def upload_seconds(path: Path) -> float:
