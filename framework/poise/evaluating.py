@@ -14,6 +14,7 @@ from poise.assessment import calibrate, conclude, ship
 from poise.assessment import evaluate as evaluate_subject
 from poise.calibration import Calibration
 from poise.calibrator import Calibrator
+from poise.card import Card
 from poise.config import Config, DataConfig, Entry, to_yaml, written
 from poise.config.evaluating import Evaluation, parse_evaluation
 from poise.config.schema import OBJECT, ModelConfig
@@ -26,7 +27,7 @@ from poise.last_words import last_words
 from poise.located import located
 from poise.parts import described, device_of, load_model, load_splits, make, threat_of
 from poise.predictions import predict
-from poise.predictor import Card, Predictor
+from poise.predictor import Predictor
 from poise.progress import progress_bar, say
 from poise.report import Report, used
 from poise.result import Result
@@ -107,7 +108,7 @@ def _evaluated(asked: Evaluation, objects: Objects) -> Result:
         directory.claim(to_yaml(config))
         with logged(directory.log), _tracked(config, directory, asked.directory) as tracker, failures_logged():
             log.info("evaluating %s", asked.directory or config.model.name)
-            tracker.data(splits)
+            tracker.data(splits, ["test"])
             if asked.fits:
                 calibration = calibrate(subject, calibrators)
                 ship(predictor, calibration, config, directory)
