@@ -1,5 +1,7 @@
 """Data held in memory: one split, and the splits of one problem."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -103,6 +105,11 @@ class Splits:
             object.__setattr__(self, "class_names", tuple(map(str, range(self.num_classes))))
         if self.num_classes < 2 or len(self.class_names) != self.num_classes:
             raise UserError(f"{self.num_classes} classes with {len(self.class_names)} names: give 2 or more, named.")
+        if not all(self.class_names) or len(set(self.class_names)) != self.num_classes:
+            same = next(name for name, count in Counter(self.class_names).items() if not name or count > 1)
+            raise UserError(f"a class name is {same!r}, empty or given twice: each class has a name of its own.")
+        if self.valid_range is not None and not -math.inf < self.valid_range[0] < self.valid_range[1] < math.inf:
+            raise UserError(f"valid_range={self.valid_range} has to be a lower and a higher number, or None.")
         labelled = {**self.main, **{f"shifts.{name}": split for name, split in self.shifts.items()}}
         for name, split in labelled.items():
             self._check_inputs(name, split)
