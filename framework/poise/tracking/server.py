@@ -3,7 +3,7 @@
 import fcntl
 import logging
 import os
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -123,11 +123,14 @@ class Server:
         record = Model(
             artifact_path=made.artifact_location, run_id=self.run_id, model_uuid=made.model_id, model_id=made.model_id
         )
-        with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            path = Path(folder) / model.NAME
+        path = scratch / model.NAME
+        shutil.rmtree(path, ignore_errors=True)  # what a kill has left of it
+        try:
             model.save(predictor, path, record)
             with patient(upload_seconds(predictor / model.WEIGHTS)):
                 self.client.log_model_artifacts(made.model_id, str(path))
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
         self.client.finalize_logged_model(made.model_id, "READY")
 
     def values(self, values: Mapping[str, float], time: int, dataset: Mapping[str, str]) -> None:

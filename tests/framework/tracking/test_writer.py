@@ -125,6 +125,7 @@ def test_a_model_that_was_sent_in_part_is_sent_whole_and_once(tmp_path: Path) ->
     experiment = client.get_run(run_id).info.experiment_id
     begun = client.create_logged_model(experiment, "model", run_id)
     client.log_outputs(run_id, [LoggedModelOutput(begun.model_id, step=0)])
+    (tmp_path / "model" / "artifacts").mkdir(parents=True)
     for _ in range(2):
         server.model(predictor, tmp_path)
     (whole,) = client.search_logged_models([experiment])
