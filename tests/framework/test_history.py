@@ -2,13 +2,31 @@ import json
 import logging
 import tempfile
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poise.batch import Batch
 from poise.history import History
+from poise.recipe import Recipe
+from poise.step import Step
 from small_runs import small_fit
+
+
+class Stopped(Exception):
+    """What a test stops a run with."""
+
+
+class Stops(Recipe):
+    """Stops the run, once armed, at the end of a step."""
+
+    at_step: ClassVar[int | None] = None
+
+    def on_step_end(self, batch: Batch, step: Step) -> None:
+        if step.global_step + 1 == Stops.at_step:
+            raise Stopped
 
 
 def test_what_is_appended_is_read_by_name_and_step(tmp_path: Path) -> None:
@@ -65,8 +83,20 @@ def test_a_disk_that_takes_no_more_costs_the_curves_and_is_said_once(
     assert "cannot be written" in caplog.text
 
 
-def test_a_run_that_is_not_tracked_keeps_its_curves(tmp_path: Path) -> None:
-    small_fit(tmp_path / "run", tracking={"name": "none", "every": 2})
+def test_a_run_that_is_not_tracked_keeps_its_curves_and_a_resumed_one_those_of_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: Any = {"recipe": Stops(), "tracking": {"name": "none", "every": 1}}
+    small_fit(tmp_path / "whole", **settings)
+    monkeypatch.setattr(Stops, "at_step", 7)
+    with pytest.raises(Stopped):
+        small_fit(tmp_path / "run", **settings)
+    monkeypatch.setattr(Stops, "at_step", None)
+    small_fit(tmp_path / "run", **settings)
+    lines = (tmp_path / "run" / "curves.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps.count(5) == 2  # done before the stop, and again from the checkpoint of step 4
     curves = History(tmp_path / "run" / "curves.jsonl").read()
-    assert list(curves["train/loss"]) == [2, 4, 6, 8, 10, 12]
+    assert curves == History(tmp_path / "whole" / "curves.jsonl").read()
+    assert list(curves["train/loss"]) == list(range(1, 13))
     assert list(curves["val/accuracy"]) == [4, 8, 12]
