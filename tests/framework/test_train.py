@@ -83,7 +83,8 @@ def test_the_predictor_gives_the_reports_numbers(trades: Result) -> None:
     accuracy = float((probabilities.argmax(1) == test.label).double().mean())
     nll = float(nn.functional.nll_loss(probabilities.log(), test.label))
     assert accuracy == pytest.approx(trades.metrics["test/accuracy"], abs=1e-9)
-    assert nll == pytest.approx(trades.metrics["test/temperature_scaling/nll"], rel=1e-4)
+    assert predictor.card.calibrator is not None
+    assert nll == pytest.approx(trades.metrics[f"test/{predictor.card.calibrator['name']}/nll"], rel=1e-4)
 
 
 def test_a_finished_run_is_reported_and_not_run_again(trades: Result, capsys: pytest.CaptureFixture[str]) -> None:

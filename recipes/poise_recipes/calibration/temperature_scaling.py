@@ -21,10 +21,10 @@ HALVINGS = 48  # of a bracket that is 9.2 wide by default: the logarithm of T is
 class TemperatureScaling(Calibrator):
     """Divides the logits by the temperature T with the least negative log-likelihood on the held-out split.
 
-    Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599, equation
-    9. Logits [N, C] go in, log-probabilities [N, C] come out. The predicted class never changes. Differs from
-    the authors' code: there L-BFGS steps on T, which may stop far away or at a negative T; here the
-    derivative of the loss, which is convex in 1/T, is solved for zero in float64 by bisection on log 1/T.
+    Source: Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599,
+    equation 9. Logits [B, C] go in, log-probabilities [B, C] come out. The predicted class never changes.
+    Departures from the authors' code: there L-BFGS steps on T, which may stop far away or at a negative T; here
+    the derivative of the loss, which is convex in 1/T, is solved for zero in float64 by bisection on log 1/T.
 
     Args:
         lowest: smallest T. Examples that are all predicted right would take T to 0.

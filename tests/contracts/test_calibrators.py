@@ -1,0 +1,102 @@
+"""What every registered calibrator keeps, whoever wrote it: nobody is named here."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from contracts import docstrings
+from poise import registry
+from poise.batch import Predictions
+from poise.calibrator import Calibrator
+from poise.errors import UserError
+from ranks import Pair
+
+RECORDS = registry.records("calibrator")
+OURS = {name: record for name, record in RECORDS.items() if record.qualified.startswith("poise_recipes.")}
+
+every_calibrator = pytest.mark.parametrize("name", RECORDS)
+
+
+def predictions(size: int = 60, classes: int = 4, seed: int = 0) -> Predictions:
+    """Logits that are too large by a half, with features."""
+    generator = torch.Generator().manual_seed(seed)
+    honest = 2 * torch.randn(size, classes, generator=generator)
+    label = torch.multinomial(honest.softmax(-1), 1, generator=generator)[:, 0]
+    features = torch.randn(size, 5, generator=generator)
+    return Predictions(1.5 * honest, features, label, group=None, index=torch.arange(size))
+
+
+def fitted(name: str) -> Calibrator:
+    return registry.build("calibrator", name).fit(predictions(), predictions(seed=1))
+
+
+def state(name: str) -> dict[str, Tensor]:
+    """All that is fitted, in this process."""
+    return dict(fitted(name).state_dict())
+
+
+@every_calibrator
+def test_it_gives_log_probabilities_in_the_dtype_of_the_logits(name: str) -> None:
+    calibrator, logits = fitted(name), predictions(seed=2).logits
+    for given in (logits, logits.double()):
+        calibrated = calibrator(given)
+        assert calibrated.shape == given.shape
+        assert calibrated.dtype == given.dtype
+        torch.testing.assert_close(calibrated.exp().sum(-1), torch.ones(len(given), dtype=given.dtype))
+
+
+@every_calibrator
+def test_fitting_again_gives_the_same_and_draws_nothing(name: str) -> None:
+    before = torch.random.get_rng_state()
+    first = state(name)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    again = registry.build("calibrator", name).fit(predictions(seed=3), predictions(seed=4))
+    again.fit(predictions(), predictions(seed=1))
+    assert_same(again.state_dict(), first)
+
+
+@every_calibrator
+def test_all_ranks_come_to_the_same(pair: Pair, name: str) -> None:
+    first, second = pair.run(state, name)
+    assert_same(first, second)
+    assert_same(first, state(name))
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+@every_calibrator
+def test_its_state_is_all_of_it(name: str) -> None:
+    calibrator, other = fitted(name), registry.build("calibrator", name)
+    other.load_state_dict(calibrator.state_dict())
+    logits = predictions(seed=2).logits
+    assert torch.equal(other(logits), calibrator(logits))
+    assert not torch.equal(other(logits), registry.build("calibrator", name)(logits)), "fitting changes nothing"
+    assert [*calibrator.parameters()] == [], "what is fitted belongs into buffers"
+
+
+@every_calibrator
+def test_it_leaves_what_it_is_fitted_to_alone(name: str) -> None:
+    held_out, unlabelled = predictions(), predictions(seed=1)
+    registry.build("calibrator", name).fit(held_out, unlabelled)
+    assert torch.equal(held_out.logits, predictions().logits)
+    assert torch.equal(unlabelled.logits, predictions(seed=1).logits)
+
+
+@every_calibrator
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_it_looks_at_what_it_is_fitted_to(name: str, wrong: float) -> None:
+    held_out = predictions()
+    held_out.logits[3, 1] = wrong
+    with pytest.raises(UserError, match="Example 3 of the calibration split has logits that are not finite"):
+        registry.build("calibrator", name).fit(held_out, predictions(seed=1))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_ours_say_where_they_are_from(name: str) -> None:
+    assert docstrings.missing(OURS[name]) == []
