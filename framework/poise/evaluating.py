@@ -122,7 +122,7 @@ def _evaluated(asked: Evaluation, objects: Objects) -> Result:
 
 def _tracked(config: Config, directory: RunDirectory, run: Path | None) -> AbstractContextManager[NoTracker]:
     """Track as a run of its own, below the one that is evaluated."""
-    what = str(run or config.model.name)
+    what = run.resolve().name if run else config.model.name
     return tracked(config, directory, first=True, parent=run_id(run) if run else None, tags={"evaluated": what})
 
 
