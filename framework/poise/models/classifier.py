@@ -225,7 +225,7 @@ def _check_statistics(
         raise UserError(f"mean={mean} and std={std} must be finite, and std positive.")
     if len(mean_) != len(std_) and 1 not in (len(mean_), len(std_)):
         raise UserError(f"mean has {len(mean_)} values and std {len(std_)}: give one each per channel.")
-    return mean_, std_
+    return mean_.to(torch.get_default_device()), std_.to(torch.get_default_device())
 
 
 def _default_layers(backbone: nn.Module) -> tuple[str, ...]:
