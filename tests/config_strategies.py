@@ -24,6 +24,8 @@ def of_type(hint: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(get_args(hint))
     if get_origin(hint) is list:
         return st.lists(of_type(get_args(hint)[0]), max_size=4)
+    if get_origin(hint) is tuple:
+        return st.lists(of_type(get_args(hint)[0]), max_size=4).map(tuple)
     if hint in (int, float, str, bool):
         return {int: st.integers(), float: FLOATS, str: TEXTS, bool: st.booleans()}[hint]
     return st.one_of([st.none() if kind is type(None) else of_type(kind) for kind in get_args(hint)])
@@ -120,7 +122,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 def typed(value: Any) -> str:
     """A value as a user types it."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ",".join(map(typed, value))
     return (
         {None: "none", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
@@ -130,4 +132,4 @@ def typed(value: Any) -> str:
 def arguments(values: Mapping[str, Any]) -> list[str]:
     """The command line of a run. An empty list of names is its word for none."""
     words = {"recipe.name": "plain", "calibration.name": "none", "evaluation.name": "none"}
-    return [f"{path}={words.get(path, '') if value == [] else typed(value)}" for path, value in flat(values)]
+    return [f"{path}={words.get(path, '') if value in ([], ()) else typed(value)}" for path, value in flat(values)]
