@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,13 +17,15 @@ from torch.utils.data import DataLoader, TensorDataset
 from contracts import docstrings
 from poise import Batch, Step, fit, registry
 from poise.cli import main
-from poise.config import presets
+from poise.config import compose, presets, to_yaml
+from poise.config.evaluating import parse_evaluation
 from poise.registry.hooks import HOOKS
 from written import hold
 
 PATH = Path(__file__).parents[1] / "README.md"
 README = PATH.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SAVED, FIT, SCRIPT, PENALTY, ATTACK, *_ = BLOCKS
 
 
 def recipe_table() -> str:
@@ -51,19 +54,45 @@ def test_presets_are_named() -> None:
     assert sorted(re.findall(r"`(\w+)`", named[1])) == sorted(presets.names())
 
 
-def commands() -> list[list[str]]:
-    """Every `poise train` of the README, as a shell splits it."""
+def commands(name: str) -> list[list[str]]:
+    """Every `poise <name>` of the README, as a shell splits it."""
     lines = (line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines())
     parts = (part.strip() for line in lines for part in line.split("&&"))
-    return [shlex.split(part, comments=True)[2:] for part in parts if part.startswith("poise train")]
+    return [shlex.split(part, comments=True)[2:] for part in parts if part.startswith(f"poise {name}")]
 
 
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
+@pytest.mark.parametrize("words", commands("train"), ids=" ".join)
 def test_every_command_composes(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    Path("confidence.py").write_text(BLOCKS[2], encoding="utf-8")
+    Path("confidence.py").write_text(PENALTY, encoding="utf-8")
     registry.refresh()
     assert main(["train", *words, *([] if "--print-config" in words else ["--print-config"])]) == 0
     assert not capsys.readouterr().err
+
+
+def test_every_evaluation_composes(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = Path("my_package")
+    package.mkdir()
+    (package / "my_module.py").write_text("def make(num_classes: int = 2): ...\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    for name in ("weights.safetensors", "mine.npz"):
+        Path(name).touch()
+    run = Path("run")
+    run.mkdir()
+    (run / "config.yaml").write_text(to_yaml(compose()), encoding="utf-8")
+    found = commands("evaluate")
+    assert len(found) == 4
+    for words in found:
+        assert parse_evaluation(words, lambda name, uri: run).config.evaluation
+
+
+def test_from_logits_to_calibrated_probabilities(capsys: pytest.CaptureFixture[str]) -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 3, (60, 4))
+    run(SAVED, logits=logits, labels=np.where(generator.random(60) < 0.6, logits.argmax(1), 0))
+    (words,) = commands("calibrate")
+    assert main(["calibrate", *words]) == 0
+    np.testing.assert_allclose(np.load("calibrated.npz")["probabilities"].sum(1), 1, atol=1e-6)
+    assert "cross-validated" in capsys.readouterr().out
 
 
 def test_the_mistakes_it_shows_are_those_it_says(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +114,7 @@ def run(block: str, **names: Any) -> dict[str, Any]:
 
 
 def test_fit_and_predict() -> None:
-    names = run(BLOCKS[0])
+    names = run(FIT)
     assert 0 <= names["result"].metrics["test/ece"] <= 1
     torch.testing.assert_close(names["predictor"](torch.rand(4, 1, 8, 8)).sum(1), torch.ones(4))
 
@@ -94,12 +123,12 @@ def test_a_script_of_ones_own() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     before = model[1].weight.detach().clone()
     rows = TensorDataset(torch.rand(32, 1, 8, 8), torch.arange(32) % 10, torch.arange(32) % 4)
-    run(BLOCKS[1], model=model, train_loader=DataLoader(rows, batch_size=16))
+    run(SCRIPT, model=model, train_loader=DataLoader(rows, batch_size=16))
     assert not torch.equal(model[1].weight, before)
 
 
 def test_a_recipe_of_ones_own_trains_on_top_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("confidence.py").write_text(BLOCKS[2], encoding="utf-8")
+    Path("confidence.py").write_text(PENALTY, encoding="utf-8")
     monkeypatch.syspath_prepend(str(Path.cwd()))
     recipe = {"name": "trades,confidence:ConfidencePenalty", "ConfidencePenalty": {"strength": 0.05}}
     result = fit(recipe, trainer={"max_epochs": 1, "progress": False}, evaluation="clean", tracking="none")
@@ -108,7 +137,7 @@ def test_a_recipe_of_ones_own_trains_on_top_of_another(monkeypatch: pytest.Monke
 
 
 def test_a_recipe_with_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("robust.py").write_text(BLOCKS[3], encoding="utf-8")
+    Path("robust.py").write_text(ATTACK, encoding="utf-8")
     monkeypatch.syspath_prepend(str(Path.cwd()))
     settings = {"trainer": {"max_epochs": 1, "progress": False}, "evaluation": "clean", "tracking": "none"}
     result = fit("robust:AdversarialTraining,mixup", **settings)
@@ -118,14 +147,14 @@ def test_a_recipe_with_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_recipe_of_ones_own_is_as_ours_have_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("confidence.py").write_text(BLOCKS[2], encoding="utf-8")
+    Path("confidence.py").write_text(PENALTY, encoding="utf-8")
     monkeypatch.syspath_prepend(str(Path.cwd()))
     registry.refresh()
     assert docstrings.missing(registry.find("recipe", "confidence:ConfidencePenalty")) == []
     place = PATH.parent / "recipes" / "poise_recipes" / "penalties" / "confidence_penalty.py"
     for words in (["check"], ["format", "--check"]):
         command = [sys.executable, "-m", "ruff", *words, "--stdin-filename", str(place), "-"]
-        done = subprocess.run(command, input=BLOCKS[2], capture_output=True, text=True, check=False, cwd=PATH.parent)
+        done = subprocess.run(command, input=PENALTY, capture_output=True, text=True, check=False, cwd=PATH.parent)
         assert done.returncode == 0, done.stdout
 
 
