@@ -87,7 +87,7 @@ class Adversarial(Evaluator):
             for breakdown in parts:
                 metrics |= breakdown.metrics(prefix, measure, column.right)
         right = {"clean": clean.right, self._name: seen.right}
-        bars = {f"{split}-robust-accuracy-by-{part.kind}": part.drawing(split, **right) for part in parts}
+        bars = {f"{split}-{self._name}-accuracy-by-{part.kind}": part.drawing(split, **right) for part in parts}
         return Findings(metrics, dict(bars))
 
     def _curve(self, subject: Subject, split: str, data: Arrays, known: Mapping[float, Predictions]) -> Findings:
@@ -108,7 +108,8 @@ class Adversarial(Evaluator):
             for prefix, curve in curves.items()
             for radius, accuracy in curve.items()
         }
-        return Findings(metrics, {f"{split}-robust-accuracy-by-radius": self._drawing(subject, split, curves, count)})
+        drawing = self._drawing(subject, split, curves, count)
+        return Findings(metrics, {f"{split}-{self._name}-accuracy-by-radius": drawing})
 
     def _further(self, threat: Threat, data: Arrays) -> Iterator[float]:
         """The radii that are attacked besides the threat's own."""

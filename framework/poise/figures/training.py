@@ -88,9 +88,8 @@ class Training:
         if names is ACCURACIES:
             percent_axis(axes, "y")
         if self.chosen is not None:
-            axes.axvline(
-                self.chosen, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=short(f"chosen {self.label}")
-            )
+            name = short(f"chosen {self.label}")
+            axes.axvline(self.chosen, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=name)
         step_axis(axes)
         tidy(axes)
         name_axes(axes, x="optimiser step", y=axis)

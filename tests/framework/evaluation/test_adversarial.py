@@ -82,7 +82,7 @@ def test_classes_and_groups_are_attacked_too_and_the_worst_named() -> None:
     for kind, names in (("class", "abc"), ("group", "kl")):
         shares = [found.metrics[f"test/robust_accuracy/pgd-3/{kind}/{name}"] for name in names]
         assert found.metrics[f"test/worst_{kind}_robust_accuracy/pgd-3"] == min(shares)
-        bars = found.figures[f"test-robust-accuracy-by-{kind}"]
+        bars = found.figures[f"test-pgd-3-accuracy-by-{kind}"]
         assert isinstance(bars, Parts)
         assert [measure.name for measure in bars.measures] == ["clean", "pgd-3"]
         assert list(bars.measures[1].of_parts) == shares
@@ -91,7 +91,7 @@ def test_classes_and_groups_are_attacked_too_and_the_worst_named() -> None:
 
 def test_the_figure_is_of_the_curve_and_of_each_calibrators() -> None:
     found = Adversarial(STEPS, radii=(0.5,)).evaluate(subject())
-    curve = found.figures["test-robust-accuracy-by-radius"]
+    curve = found.figures["test-pgd-3-accuracy-by-radius"]
     assert isinstance(curve, Radius)
     assert curve.radii == pytest.approx((0, 0.05, 0.1))
     for (name, accuracy), prefix in zip(curve.columns, ("test", "test/turned"), strict=True):
@@ -110,7 +110,7 @@ def test_the_curve_is_of_some_examples_which_are_attacked_as_they_are_in_the_who
         right = (subject().model(x).argmax(1) == test.label[some]).double()
     assert one.metrics["test/robust_accuracy/pgd-3/radius/0.5"] == pytest.approx(float(right.mean()))
     assert one.metrics["test/robust_accuracy/pgd-3"] == pytest.approx(accuracy_at(THREAT))
-    curve = one.figures["test-robust-accuracy-by-radius"]
+    curve = one.figures["test-pgd-3-accuracy-by-radius"]
     assert isinstance(curve, Radius)
     assert curve.examples == 6
 
@@ -120,6 +120,12 @@ def test_radii_beyond_the_range_of_the_data_are_left_out(threat: Threat) -> None
     found = Adversarial(1, radii=(0.5, 1.0, 2.0)).evaluate(replace(subject(), threat=threat)).metrics
     curve = [name.rpartition("/")[2] for name in found if name.startswith("test/robust_accuracy/pgd-1/radius/")]
     assert curve == ["0", "0.5", "1"]
+
+
+def test_two_attacks_give_metrics_and_figures_of_their_own() -> None:
+    weak, strong = (Adversarial(steps, radii=(0.5,)).evaluate(subject()) for steps in (1, 3))
+    assert not weak.metrics.keys() & strong.metrics.keys()
+    assert not weak.figures.keys() & strong.figures.keys()
 
 
 def test_a_threat_without_a_radius_has_no_curve() -> None:
