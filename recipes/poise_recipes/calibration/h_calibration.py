@@ -2,6 +2,7 @@
 
 import logging
 import math
+from functools import reduce
 from typing import Annotated, ClassVar
 
 import torch
@@ -117,7 +118,8 @@ class HCalibration(Calibrator):
         window = min(self.window, len(occurred) // SHARE)
         least, kept = inf, (log_inverse, score)
         for _ in range(self.steps):
-            mixed = torch.tensordot(score.softmax(0), _tempered(log_p, log_inverse).softmax(1), 1)
+            tempered = (log_inverse.exp()[:, None, None] * log_p).softmax(1)
+            mixed = torch.tensordot(score.softmax(0), tempered, 1)
             nll = -float(mixed.detach().gather(0, label[None]).log().mean())
             if nll <= least:
                 least, kept = nll, (log_inverse.detach().clone(), score.detach().log_softmax(0))
@@ -131,8 +133,9 @@ class HCalibration(Calibrator):
 
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`."""
-        tempered = _tempered(_finite(logits.double()), self.log_inverse).log_softmax(1)
-        mixed = (tempered + self.log_weight[:, None, None]).logsumexp(0).t()
+        log_p = _finite(logits.double())
+        each = zip(self.log_inverse.exp(), self.log_weight, strict=True)  # one by one: [K, C, N] may not fit
+        mixed = reduce(torch.logaddexp, (weight + (inverse * log_p).log_softmax(0) for inverse, weight in each)).t()
         return keep_prediction(mixed.masked_fill(logits == -inf, -inf).to(logits.dtype), logits)
 
 
@@ -178,8 +181,3 @@ def _finite(logits: Tensor) -> Tensor:
     Classes come first: a softmax over a few numbers that lie side by side takes ten times as long.
     """
     return logits.log_softmax(-1).clamp(min=NEVER).t().contiguous()
-
-
-def _tempered(log_p: Tensor, log_inverse: Tensor) -> Tensor:
-    """Logits [K, C, N] at each temperature."""
-    return log_inverse.exp()[:, None, None] * log_p
