@@ -14,7 +14,6 @@ from poise.errors import UserError
 from poise.models.lookup import build
 from poise.models.timm import timm
 from poise.predictor import Predictor
-from poise.registry.spaces import names_in, surely_lacks
 from small_runs import CLASSES, small_fit
 
 SMALL = "test_resnet"
@@ -85,12 +84,6 @@ def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch: pytest.MonkeyP
     with pytest.raises(UserError, match=r"pretrained=true: its weights .* give model\.checkpoint=<file>\.") as raised:
         timm(CLASSES, (3, 32, 32), SMALL, pretrained=True)
     assert "\n" not in str(raised.value)
-
-
-def test_its_names_are_those_that_timm_lists() -> None:
-    assert list(names_in("timm")) == sorted(library.list_models())
-    assert names_in("no_package_of_that_name") == ()
-    assert not surely_lacks("no_package_of_that_name", "a")
 
 
 def test_its_name_is_a_config_before_timm_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
