@@ -36,7 +36,7 @@ def test_a_run_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
     """Just as it starts, while it makes the database, and while it sends; each time it goes on a few steps back."""
     folder, last = tmp_path / "run" / "tracking", 1
     for seen in (folder, tmp_path / "mlflow.db", folder / "state.json", tmp_path / "mlruns"):
-        process = worker(tmp_path, max(1, last - 4), last + 2000, pause=0.002)
+        process = worker(tmp_path, max(1, last - 4), last + 20_000, pause=0.002)
         wait_for(seen.exists)
         kill(process)
         last = max([1, *_spooled(folder)])
