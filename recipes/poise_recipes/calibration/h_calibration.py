@@ -40,7 +40,7 @@ class HCalibration(Calibrator):
     splits; k-means starts from quantiles in place of random points; the tolerance ε, there 1e-20, is 0; weights
     and 1/T are positive as exponentials in place of absolute values, T within bounds; T_k start around the T of
     temperature scaling in place of near infinity, so that a fixed number of steps with a falling rate is enough
-    where theirs stop by the calibration error.
+    where theirs stop by the calibration error. Where many labels are noise, theirs gets further.
 
     Args:
         temperatures: K.
