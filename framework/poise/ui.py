@@ -46,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     _check_database(uri)
     _check_free(port)
+    print(f"Starting MLflow on {HOST}:{port}", file=sys.stderr, flush=True)  # which takes seconds
     with _ended_by_signals(), contextlib.suppress(KeyboardInterrupt), _server(uri, port) as (process, output):
         _await(process, output, uri, port)
         print(f"The runs in {_shown(uri)}: http://{HOST}:{port}/{PAGE} (Ctrl-C ends this)", flush=True)

@@ -146,7 +146,7 @@ def test_the_runs_are_served_to_this_machine_alone_until_ctrl_c(
     assert len(below) >= 1
     process.send_signal(signal.SIGINT)
     output, error = process.communicate(timeout=30)
-    assert (process.returncode, output, error) == (0, "", "")
+    assert (process.returncode, output, error) == (0, "", f"Starting MLflow on 127.0.0.1:{port}\n")
     assert not any(map(_alive, below))
     assert not _listening(port)
     assert {path.name for path in home.iterdir()} == before
@@ -203,8 +203,9 @@ def test_the_address_is_that_of_runs(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_a_file_that_is_no_database_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "no.db").write_text("not a database " * 100)
     assert main(["ui", f"tracking.uri=sqlite:///{tmp_path}/no.db", f"port={_free_port()}"]) == 2
-    error = capsys.readouterr().err
-    assert len(error.splitlines()) == 1
+    starting, *mistakes = capsys.readouterr().err.splitlines()
+    assert starting.startswith("Starting MLflow on 127.0.0.1:")
+    (error,) = mistakes
     assert "The MLflow UI does not start on sqlite:///" in error
     assert "file is not a database" in error
 
