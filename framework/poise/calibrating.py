@@ -15,14 +15,7 @@ from poise.calibrator import Calibrator
 from poise.config.commands import Calibrate
 from poise.files.scores import PREFIXES, SPLITS, Rows, Scores
 from poise.files.writing import write_csv, write_npz
-from poise.metrics import (
-    Accuracy,
-    Brier,
-    CalibrationError,
-    ClasswiseCalibrationError,
-    EqualMassCalibrationError,
-    NegativeLogLikelihood,
-)
+from poise.metrics.summary import summarised
 from poise.parts import make
 from poise.progress import progress_bar, say
 from poise.report import render
@@ -107,20 +100,13 @@ def calibrated(calibrator: Calibrator, logits: Float[Tensor, "N C"]) -> Float[Te
 
 def _metrics(compared: Comparison) -> dict[str, float]:
     """Flat, as a report has them: `<title>/<metric>` before calibration, `<title>/<calibrator>/<metric>` after it."""
-    found: dict[str, float] = {}
     title, label = compared.title, compared.rows.label
     after = {f"{title}/{alias}": logits for alias, logits in compared.columns.items()}
-    for prefix, logits in {title: compared.rows.logits, **after}.items():
-        measures = {
-            "accuracy": Accuracy(),
-            "nll": NegativeLogLikelihood(),
-            "brier": Brier(),
-            "ece": CalibrationError(),
-            "equal_mass_ece": EqualMassCalibrationError(),
-            "classwise_ece": ClasswiseCalibrationError(logits.shape[1]),
-        }
-        found |= {f"{prefix}/{name}": float(measure(logits, label)) for name, measure in measures.items()}
-    return found
+    return {
+        f"{prefix}/{name}": score
+        for prefix, logits in {title: compared.rows.logits, **after}.items()
+        for name, score in summarised(logits, label).scores.items()
+    }
 
 
 def _told(compared: Comparison, calibration: Calibration) -> str:

@@ -98,7 +98,7 @@ def test_on_test_rows_it_measures_what_was_fitted_to_the_others(run: Run) -> Non
         assert row(out, "nll")[place] == f"{-np.log(own).mean():.4f}"
         assert row(out, "brier")[place] == f"{(off**2).sum(1).mean():.4f}"
         assert row(out, "ece")[place] == f"{float(ece.compute()):.4f}"
-    for name in ("equal_mass_ece", "classwise_ece"):
+    for name in ("ece_equal_mass", "classwise_ece"):
         before, after = map(float, row(out, name))
         assert before > after
     assert "temperature_scaling changes no predicted class." in out

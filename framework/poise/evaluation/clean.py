@@ -1,26 +1,14 @@
 """Accuracy and calibration on inputs as they are."""
 
-import math
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge
 
-from poise.batch import Predictions
 from poise.breakdown import breakdowns
 from poise.data.dataset import Arrays
 from poise.evaluator import Evaluator, Findings, Subject
 from poise.figures.reliability import Column, Reliability
-from poise.metrics import (
-    Accuracy,
-    Bins,
-    Brier,
-    CalibrationError,
-    ClasswiseCalibrationError,
-    EqualMassCalibrationError,
-    MaximumCalibrationError,
-    NegativeLogLikelihood,
-)
+from poise.metrics.summary import Summary, summarised
 from poise.predictions import predict
 from poise.scores import UNCALIBRATED
 
@@ -51,35 +39,17 @@ class Clean(Evaluator):
         metrics: dict[str, float] = {}
         columns: list[Column] = []
         for prefix, column in subject.columns(split, seen):
-            scores, bins = self._scores(column)
-            metrics |= {f"{prefix}/{name}": value for name, value in scores.items()}
+            summary = summarised(column.logits, column.label, self.bins)
+            metrics |= {f"{prefix}/{name}": value for name, value in summary.scores.items()}
             for breakdown in parts:
                 metrics |= breakdown.metrics(prefix, "accuracy", column.right)
-            columns.append(_column(prefix, split, bins, scores))
+            columns.append(_column(prefix, split, summary))
         bars = {f"{split}-accuracy-by-{part.kind}": part.drawing(split, clean=seen.right) for part in parts}
         return Findings(metrics, {f"{split}-reliability": Reliability(split, tuple(columns)), **bars})
 
-    def _scores(self, seen: Predictions) -> tuple[dict[str, float], Bins]:
-        """The scores that are numbers, and the bins of the ECE."""
-        whole: dict[str, Any] = {"sync_on_compute": False}  # the predictions are those of all ranks already
-        ece = CalibrationError(self.bins, **whole)
-        measures = {
-            "accuracy": Accuracy(**whole),
-            "nll": NegativeLogLikelihood(**whole),
-            "brier": Brier(**whole),
-            "ece": ece,
-            "ece_equal_mass": EqualMassCalibrationError(self.bins, **whole),
-            "classwise_ece": ClasswiseCalibrationError(seen.logits.shape[1], self.bins, **whole),
-            "mce": MaximumCalibrationError(self.bins, **whole),
-        }
-        for measure in measures.values():
-            measure.update(seen.logits, seen.label)
-        scores = {name: float(measure.compute()) for name, measure in measures.items()}
-        scores["confidence"] = float(seen.logits.double().softmax(1).amax(1).mean())
-        return {name: score for name, score in scores.items() if not math.isnan(score)}, ece.bins
 
-
-def _column(prefix: str, split: str, bins: Bins, scores: Mapping[str, float]) -> Column:
+def _column(prefix: str, split: str, summary: Summary) -> Column:
+    bins, scores = summary.bins, summary.scores
     return Column(
         name=prefix.removeprefix(split).strip("/") or UNCALIBRATED,
         counts=tuple(bins.counts.tolist()),
