@@ -15,8 +15,8 @@ from poise.batch import Predictions
 from poise.calibrator import Calibrator, check_held_out
 from poise.errors import UserError
 from poise.evaluator import Progress, no_progress
+from poise.scores import UNCALIBRATED
 
-UNCALIBRATED = "uncalibrated"
 FOLDS = 5
 FEWEST = 3  # examples that can be split so that a calibrator still gets two
 

@@ -10,6 +10,7 @@ KINDS = {"class": "classes", "group": "groups", "radius": "radii"}  # of which t
 HEADINGS = {"radius": "radius / eps"}
 FEW = 20  # classes or groups that are all shown where there is little room
 WORST = 5  # of more, so many
+NOTES = {"mce": "mce leaves out bins of few examples"}  # or it would be said to be smaller than ece
 
 _PART = re.compile(rf"(?P<measure>.+?)/(?P<kind>{'|'.join(KINDS)})/(?P<part>.+)", re.DOTALL)
 _WORST = re.compile(r"worst_(?P<kind>class|group)_(?P<measure>.+)", re.DOTALL)
@@ -28,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Lines under a title; the first heading is of the lines' names. The note says what is left out."""
+    """Lines under a title; the first heading is of the lines' names. The note is for who wonders."""
 
     title: str
     headings: tuple[str, ...]
@@ -45,8 +46,10 @@ class Sheet:
 
     def scores(self) -> Table:
         """A line for each metric; the worst class and group are named."""
-        rows = tuple(self._row(name) for name in self._metrics() if not _PART.fullmatch(name))
-        return Table(self.split, ("metric", *(name for name, _ in self.columns)), rows)
+        names = [name for name in self._metrics() if not _PART.fullmatch(name)]
+        note = "; ".join(text for name, text in NOTES.items() if name in names)
+        headings = ("metric", *(name for name, _ in self.columns))
+        return Table(self.split, headings, tuple(map(self._row, names)), note)
 
     def parts(self, kind: str, few: int | None = FEW) -> Table | None:
         """A line for each class, group or radius; None where there are none.

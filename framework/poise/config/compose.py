@@ -23,6 +23,7 @@ from poise.config.schema import (
     ModelConfig,
 )
 from poise.config.stacking import check_stack
+from poise.scores import UNCALIBRATED
 
 Check = Callable[[Config, Draft], None]
 ALWAYS: tuple[Check, ...] = (check_trainer, check_threat, check_slurm, check_tracking, check_secrets)
@@ -192,6 +193,8 @@ def _recipes(draft: Draft) -> tuple[dict[str, Entry], dict[str, Entry]]:
     hints = {a: f" It is a calibrator: calibration.{a}.…" for a in [*stray, *registry.records("calibrator")]}
     hints |= _unbrought(members)
     refuse_strangers(draft, "recipe", level, members, hints)
+    if UNCALIBRATED in own:
+        draft.mistake(f"calibration=…@{UNCALIBRATED}: that is what reports call the model itself. Take another alias.")
     calibration = read_parameters(draft, "calibration", own)
     refuse_strangers(draft, "calibration", level if stray else calibration_level, own, {})
     return recipe, calibration
