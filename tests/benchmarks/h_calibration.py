@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from poise.batch import Predictions
 from poise_recipes.calibration.h_calibration import HCalibration, cluster_sizes, h_loss
@@ -44,21 +43,31 @@ def task(size: int, classes: int) -> Predictions:
     return Predictions(logits=logits, features=None, label=label, group=None, index=torch.arange(size))
 
 
-def with_slope(loss: Callable[[Tensor], Tensor], made: Predictions) -> tuple[float, float]:
-    """A loss of probabilities [N, C], and its slope along an inverse temperature, at 1."""
+def theirs_with_slope(theirs: Any, made: Predictions) -> tuple[float, float]:
+    """Their loss, and its slope along an inverse temperature, at 1."""
     inverse = torch.ones((), dtype=torch.float64, requires_grad=True)
-    value = loss((made.logits * inverse).softmax(-1))
+    probability = (made.logits * inverse).softmax(-1).float()
+    value = theirs(probability, made.label, IsIter=False, num_classes=made.logits.shape[1]) / SCALE
     value.backward()
     assert inverse.grad is not None
     return float(value.detach()), float(inverse.grad)
 
 
+def ours_with_slope(made: Predictions) -> tuple[float, float]:
+    """The same of our loss."""
+    inverse = torch.ones((), dtype=torch.float64, requires_grad=True)
+    probability = (made.logits * inverse).softmax(-1).float()
+    occurred = F.one_hot(made.label, made.logits.shape[1]).double().flatten()
+    value, slope = h_loss(probability.detach().flatten(), occurred, WINDOW)
+    probability.backward(slope.view_as(probability))
+    assert inverse.grad is not None
+    return float(value), float(inverse.grad)
+
+
 def compare(theirs: Any, size: int, classes: int) -> str:
     """One line of the first table: both losses on the same probabilities and clusters."""
     made = task(size, classes)
-    occurred = F.one_hot(made.label, classes).double().flatten()
-    ours = with_slope(lambda p: h_loss(p.flatten(), occurred, WINDOW), made)
-    other = with_slope(lambda p: theirs(p, made.label, IsIter=False, num_classes=classes) / SCALE, made)
+    ours, other = ours_with_slope(made), theirs_with_slope(theirs, made)
     apart = (abs(a / b - 1) for a, b in zip(ours, other, strict=True))
     cells = (f"{size} x {classes}", f"{ours[0]:.7f}", f"{other[0]:.7f}", *(f"{each:.0e}" for each in apart))
     return f"| {' | '.join(cells)} |"
