@@ -19,8 +19,9 @@ from poise_recipes.calibration.temperature_scaling import solve_temperature
 log = logging.getLogger("poise")
 
 CLUSTERS = 15  # of events with similar probabilities, which count alike however many events they hold
-ROUNDS = 25  # of k-means
+ROUNDS = 25  # of k-means, and of expectation-maximisation for the share of noise
 RATE = 0.05  # of Adam's first step, in log 1/T and log w; it falls to 0 along half a cosine
+HOTTER = 3  # log of how far the T of label noise starts above that of all labels
 SHARE = 20  # a window holds at most one event in so many
 NEVER = -1e300  # log-probability of a masked class where gradients pass: times any 1/T still finite
 
@@ -106,16 +107,15 @@ class HCalibration(Calibrator):
     @torch.no_grad()
     def _descended(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Log 1/T and log w [K] of the step with the least negative log-likelihood."""
-        start, _ = solve_temperature(logits, label, self.lowest, self.highest)
-        around = torch.linspace(-1, 1, self.temperatures, dtype=torch.float64) - math.log(start)
-        log_inverse = around.clamp(self._low, self._high)
-        score = torch.zeros_like(log_inverse)
+        best, _ = solve_temperature(logits, label, self.lowest, self.highest)
+        log_inverse, score = _start(logits, label, self.temperatures, -math.log(best))
+        log_inverse.clamp_(self._low, self._high)
         optimizer = torch.optim.Adam([log_inverse, score], lr=RATE)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         log_p = _below_the_best(logits)
-        possible = logits.t() > -inf
-        occurred = torch.zeros_like(log_p).scatter_(0, label[None], 1.0)[possible]
-        window = min(self.window, len(occurred) // SHARE)
+        possible = (logits.t() > -inf).flatten().nonzero()[:, 0]
+        occurred = torch.zeros_like(log_p).scatter_(0, label[None], 1.0).take(possible)
+        window = min(self.window, len(possible) // SHARE)
         least, kept = inf, (log_inverse, score)
         for _ in range(self.steps):
             inverse, weight = log_inverse.exp(), score.softmax(0)
@@ -123,8 +123,8 @@ class HCalibration(Calibrator):
             nll = -float(mixed.gather(0, label[None]).double().log().mean())
             if nll <= least:
                 least, kept = nll, (log_inverse.clone(), score.log_softmax(0))
-            _, slope = h_loss(mixed[possible], occurred, window)
-            along_weight, along_inverse = mixture_slopes(log_p, inverse, mixed.zero_().masked_scatter_(possible, slope))
+            _, slope = h_loss(mixed.take(possible), occurred, window)
+            along_weight, along_inverse = mixture_slopes(log_p, inverse, mixed.zero_().put_(possible, slope))
             score.grad = weight * (along_weight - weight @ along_weight)
             log_inverse.grad = weight * inverse * along_inverse
             optimizer.step()
@@ -138,6 +138,32 @@ class HCalibration(Calibrator):
         each = zip(self.log_inverse.exp(), self.log_weight, strict=True)  # one by one: [K, C, N] may not fit
         mixed = reduce(torch.logaddexp, (weight + (inverse * log_p).log_softmax(0) for inverse, weight in each)).t()
         return keep_prediction(mixed.masked_fill(logits == -inf, -inf).to(logits.dtype), logits)
+
+
+def _start(logits: Tensor, label: Tensor, temperatures: int, best: float) -> tuple[Tensor, Tensor]:
+    """Log 1/T and log w [K], around the best of one temperature; one far hotter where labels are noise.
+
+    Label noise is a share of the uniform distribution, which the descent would not reach. It is taken to be there
+    if a temperature and that share have a likelihood that pays for one more parameter (the Bayesian information
+    criterion). Temperatures are then around that one, and the share is the weight of the hot one.
+    """
+
+    def log_likelihood(log_inverse: float) -> Tensor:
+        return (math.exp(log_inverse) * logits).log_softmax(-1).gather(1, label[:, None])[:, 0]
+
+    around = torch.linspace(-1, 1, temperatures, dtype=torch.float64) + best
+    signal = torch.stack([log_likelihood(each) for each in around.tolist()])
+    noise = log_likelihood(best - HOTTER)
+    share = torch.full_like(around, 0.5)[:, None]
+    for _ in range(ROUNDS):
+        share = (share.logit() + noise - signal).sigmoid().mean(1, keepdim=True)
+    gain = torch.logaddexp((-share).log1p() + signal, share.log() + noise).sum(1) - log_likelihood(best).sum()
+    found, score = gain.argmax(), torch.zeros_like(around)
+    if gain[found] > math.log(len(label)) / 2:
+        around += around[found] - best
+        around[0] = best - HOTTER
+        score[0] = share[found, 0].logit() + math.log(temperatures - 1)
+    return around, score
 
 
 def h_loss(
@@ -173,7 +199,7 @@ def _sorted(probability: Tensor) -> tuple[Tensor, Tensor]:
 def _windowed(value: Tensor, half: int) -> Tensor:
     """Means of windows with `half` events to either side."""
     width = 2 * half + 1
-    total = F.pad(F.pad(value, (half, half)).cumsum(0), (1, 0))
+    total = F.pad(value, (half + 1, half)).cumsum(0)
     return (total[width:] - total[:-width]) / width
 
 
@@ -181,18 +207,16 @@ def cluster_sizes(value: Float[Tensor, " E"]) -> Int[Tensor, " K"]:
     """How many of the sorted values belong to each cluster of k-means, from the lowest to the highest."""
     size = len(value)
     total = F.pad(value.cumsum(0), (1, 0))
+    edges = F.pad(torch.zeros(CLUSTERS, dtype=torch.long), (0, 1), value=size)
     centre = value[((torch.arange(CLUSTERS) + 0.5) / CLUSTERS * size).long()]
-    for _ in range(ROUNDS):
-        edges = _edges(value, centre)
+    for _ in range(ROUNDS + 1):
+        before = edges.clone()
+        edges[1:-1] = torch.searchsorted(value, (centre[1:] + centre[:-1]) / 2, right=True)
+        if torch.equal(edges, before):
+            break
         sizes = edges.diff()
         centre = torch.where(sizes > 0, total[edges].diff() / sizes, centre)
-    return _edges(value, centre).diff()
-
-
-def _edges(value: Tensor, centre: Tensor) -> Tensor:
-    """Where each cluster of sorted values begins, and where the last one ends."""
-    inner = torch.searchsorted(value, (centre[1:] + centre[:-1]) / 2, right=True)
-    return torch.cat([inner.new_tensor([0]), inner, inner.new_tensor([len(value)])])
+    return edges.diff()
 
 
 def mixture(

@@ -46,6 +46,15 @@ def bent(size: int, classes: int = 10, seed: int = 0) -> Predictions:
     return predictions(made.logits.sign() * made.logits.abs() ** 1.25 * 1.2, made.label)
 
 
+def noisy(size: int, seed: int = 0) -> tuple[Predictions, Tensor]:
+    """Logits that are too large by a half, a twentieth of the labels drawn anew; and true log-probabilities."""
+    made = calibrated_logits(size, 10, seed)
+    generator = torch.Generator().manual_seed(seed + 7)
+    anew = torch.rand(size, generator=generator) < 0.05
+    label = torch.where(anew, torch.randint(10, (size,), generator=generator), made.label)
+    return predictions(1.5 * made.logits, label), (0.95 * made.logits.exp() + 0.005).log()
+
+
 def events(made: Predictions, inverse: float = 1.0) -> tuple[Tensor, Tensor]:
     probability = (made.logits * inverse).softmax(-1).flatten()
     return probability, F.one_hot(made.label, made.logits.shape[1]).double().flatten()
@@ -160,6 +169,14 @@ def test_it_is_better_than_one_temperature_on_few_examples(size: int) -> None:
     fits = [bent(size, seed=seed) for seed in range(3)]
     ours = sum(nll(HCalibration().fit(held_out), test) for held_out in fits)
     assert ours < sum(nll(TemperatureScaling().fit(held_out), test) for held_out in fits)
+
+
+@pytest.mark.parametrize(("size", "above"), [(500, 0.02), (5000, 0.003)])
+def test_it_finds_the_share_of_labels_that_are_noise(size: int, above: float) -> None:
+    test, truth = noisy(20000, seed=1)
+    found = HCalibration().fit(noisy(size)[0])
+    assert nll(found, test) < float(F.nll_loss(truth, test.label)) + above
+    assert 0.02 < found.log_weight[found.log_inverse < -2].exp().sum() < 0.08
 
 
 def test_what_is_calibrated_stays_so() -> None:
