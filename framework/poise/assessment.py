@@ -19,6 +19,8 @@ from poise.result import Result
 from poise.run_directory import RunDirectory
 from poise.tracking.tracker import NoTracker
 
+HARM = 1.1  # times the uncalibrated NLL, of which less may be chance
+
 log = logging.getLogger("poise")
 
 
@@ -55,6 +57,23 @@ def ship(predictor: Predictor, calibration: Calibration, config: Config, directo
         card = replace(predictor.card, calibrator=described(config.calibration[alias]))
         predictor = Predictor(predictor.model, card, calibration.calibrators[alias])
     predictor.save(directory.predictor)
+
+
+def remarks(subject: Subject, calibration: Calibration, findings: Findings, reason: str) -> list[str]:
+    """What stands below the numbers: what the attacks were, the reason for the calibrator, and whether it does harm."""
+    attacked = any("robust" in name for name in findings.metrics)
+    lines = [f"Attacks: {subject.threat}.", reason] if attacked else [reason]
+    before, after = (findings.metrics.get(f"test/{name}") for name in ("nll", f"{calibration.shipped}/nll"))
+    if before is not None and after is not None and after > HARM * before:
+        harm = f"{calibration.shipped} does harm on test, where it takes the NLL from {before:.4f} to {after:.4f}"
+        lines.append(warning(f"{harm}; calibration=none ships the model as it is"))
+    return lines
+
+
+def warning(text: str) -> str:
+    """Say it at once; returns it as a report has it."""
+    log.warning("%s", text)
+    return f"Warning: {text}."
 
 
 def conclude(report: Report, directory: RunDirectory, tracker: NoTracker) -> Result:

@@ -109,11 +109,11 @@ def _metrics(compared: Comparison) -> dict[str, float]:
     }
 
 
-def _told(compared: Comparison, calibration: Calibration) -> str:
+def _told(compared: Comparison, calibration: Calibration) -> list[str]:
     """What becomes of predictions, and which calibrator is shipped."""
     before = compared.rows.logits.argmax(1)
     lines = [f"{alias} changes {_changed(before, logits)}." for alias, logits in compared.columns.items()]
-    return "\n".join([*lines, calibration.reason])
+    return [*lines, calibration.reason]
 
 
 def _changed(before: Tensor, logits: Tensor) -> str:

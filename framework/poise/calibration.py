@@ -53,11 +53,12 @@ class Calibration:
         if not self.scores:
             return f"{self.shipped} is shipped, the first: {self.examples} examples are too few to choose by."
         scores = sorted(self.scores.items(), key=lambda item: item[1])
-        told = ", ".join(f"{name} {score:.4f}" for name, score in scores)
-        none_helps = "; none of them beats the uncalibrated model" if scores[0][0] == UNCALIBRATED else ""
+        told = ", ".join(f"{name} {score:z.4f}" for name, score in scores)
+        best, _ = scores[0]
+        none_helps = "; none of them beats the uncalibrated model, which calibration=none ships"
         return (
             f"{self.shipped} is shipped, the calibrator with the lowest cross-validated NLL on {self.examples} "
-            f"examples ({told}){none_helps}."
+            f"examples ({told}){none_helps if best == UNCALIBRATED else ''}."
         )
 
 

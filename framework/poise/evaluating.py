@@ -1,16 +1,16 @@
 """A finished run looked at again, or a model that poise never trained: calibrate → evaluate → report."""
 
 import logging
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from poise.assessment import calibrate, conclude, ship
+from poise.assessment import calibrate, conclude, remarks, ship, warning
 from poise.assessment import evaluate as evaluate_subject
 from poise.calibration import Calibration
 from poise.calibrator import Calibrator
@@ -32,12 +32,12 @@ from poise.progress import progress_bar, say
 from poise.report import Report, used
 from poise.result import Result
 from poise.run_directory import RunDirectory, default_path, failures_logged, logged
+from poise.suspicion import repeated, trained_on
 from poise.tracking.tracker import NoTracker, run_id, tracked
 
-TOO_GOOD = 4.0  # standard errors by which accuracy on calibration data may exceed that on test data
-
-FOREIGN = " poise did not train the model: where it was trained on these examples, they cannot calibrate it."
 OWN = "The calibrator is the one that the run shipped."
+NONE = "The run shipped no calibrator."
+OF_TRAINING = ("recipe", "optimizer", "schedule", "trainer", "slurm", "tables", "strategy", "selection", "resume")
 
 log = logging.getLogger("poise")
 
@@ -65,7 +65,7 @@ def evaluate(
         if model is None or data is None:
             raise UserError("evaluate() needs model= and data=, or run=, a finished run.")
         config, objects = config_of((), data, model, groups)
-        return _evaluated(Evaluation(config), objects)
+        return _evaluated(Evaluation(config, named="calibration" in groups), objects)
     if model is not None and not isinstance(model, nn.Module):
         raise UserError("evaluate(run=…) takes the run's own model: leave model= out, or give an instance of it.")
     splits = data if isinstance(data, Splits) else None
@@ -98,7 +98,7 @@ def _evaluated(asked: Evaluation, objects: Objects) -> Result:
     splits = load_splits(asked.config, objects)
     predictor = _restored(asked, objects) if asked.directory else _foreign(asked.config, objects, splits)
     _check_fit(predictor.card, splits)
-    config = _settled(asked, predictor.card)
+    config = _settled(asked, predictor.card, splits)
     subject = _subject(config, predictor, splits)
     calibrators = {alias: make("calibrator", entry) for alias, entry in config.calibration.items()}
     evaluators = [make("evaluator", entry) for entry in config.evaluation.values()]
@@ -115,9 +115,8 @@ def _evaluated(asked: Evaluation, objects: Objects) -> Result:
             else:
                 calibration = _own(predictor, config)
             findings = evaluate_subject(subject, calibration, evaluators)
-            if asked.directory is None and calibrators:
-                _warn_of_seen_data(subject, findings)
-            return conclude(_report(asked, config, splits, calibration, findings), directory, tracker)
+            told = _remarks(asked, subject, calibration, findings)
+            return conclude(_report(asked, config, splits, calibration, findings, told), directory, tracker)
 
 
 def _tracked(config: Config, directory: RunDirectory, run: Path | None) -> AbstractContextManager[NoTracker]:
@@ -139,7 +138,16 @@ def _foreign(config: Config, objects: Objects, splits: Splits) -> Predictor:
         valid_range=splits.valid_range,
         model=described(config.model),
     )
-    return Predictor(load_model(config, objects, splits), card)
+    model = load_model(config, objects, splits)
+    if objects.model is None and config.model.checkpoint is None:
+        _refuse_random(model, load_model(replace(config, seed=config.seed + 1), objects, splits), config.model.name)
+    return Predictor(model, card)
+
+
+def _refuse_random(model: nn.Module, again: nn.Module, name: str) -> None:
+    """Weights that another seed changes are nobody's."""
+    if any(not torch.equal(one, other) for one, other in zip(model.parameters(), again.parameters(), strict=True)):
+        raise UserError(f"model={name} draws weights at random: give model.checkpoint=<file of its weights>")
 
 
 def _check_fit(card: Card, splits: Splits) -> None:
@@ -158,15 +166,13 @@ def _check_fit(card: Card, splits: Splits) -> None:
         raise UserError(f"the data's classes are in another order ({', '.join(names[:3])} …) than the run's.")
 
 
-def _settled(asked: Evaluation, card: Card) -> Config:
-    """The config with a directory of its own, and with the run's calibrator where none is fitted."""
+def _settled(asked: Evaluation, card: Card, splits: Splits) -> Config:
+    """The config with a directory of its own, and with the calibrators that there are."""
     config = asked.config
     if not asked.fits:
-        shipped = card.calibrator
-        entries = (
-            {shipped["name"].rpartition(":")[2]: Entry(shipped["name"], dict(shipped["parameters"]))} if shipped else {}
-        )
-        config = replace(config, calibration=entries)
+        config = replace(config, calibration=_shipped(card))
+    elif not asked.named and not len(splits.calibration):
+        config = replace(config, calibration={})  # those by default, which need something to fit to
     if config.run_dir is None:
         name = asked.directory.resolve().name if asked.directory else config.model.name
         config = replace(config, run_dir=str(default_path(("evaluate", name))))
@@ -199,30 +205,32 @@ def _subject(config: Config, predictor: Predictor, splits: Splits) -> Subject:
     )
 
 
-def _report(asked: Evaluation, config: Config, splits: Splits, calibration: Calibration, findings: Findings) -> Report:
+def _remarks(asked: Evaluation, subject: Subject, calibration: Calibration, findings: Findings) -> list[str]:
+    if not asked.fits:
+        return remarks(subject, replace(calibration, shipped=None), findings, OWN if calibration.calibrators else NONE)
+    told = remarks(subject, calibration, findings, calibration.reason)
+    if calibration.calibrators:
+        splits = subject.splits
+        seen, test = (predict(subject.model, part, subject.ranks) for part in (splits.calibration, splits.test))
+        doubts = (repeated(splits.calibration, splits.test), trained_on(seen, test))
+        told += [warning(doubt) for doubt in doubts if doubt]
+    return told
+
+
+def _report(
+    asked: Evaluation,
+    config: Config,
+    splits: Splits,
+    calibration: Calibration,
+    findings: Findings,
+    told: Sequence[str],
+) -> Report:
     names = tuple(calibration.calibrators)
     return Report(
         title=f"Evaluation of {asked.directory or config.model.name}",
         findings=findings,
         calibrators=names,
-        reason=calibration.reason + FOREIGN * (asked.directory is None) if asked.fits else OWN * bool(names),
+        remarks=tuple(told),
         uses=used(splits, names if asked.fits else ()),
-        config=to_yaml(config),
+        config=to_yaml(config, *(() if asked.directory else OF_TRAINING)),
     )
-
-
-def _warn_of_seen_data(subject: Subject, findings: Findings) -> None:
-    """Say so where a model does far better on the calibration split than on test: it was most likely trained on it."""
-    seen = predict(subject.model, subject.splits.calibration, subject.ranks)
-    held_out = float((seen.logits.argmax(1) == seen.label).double().mean())
-    test = findings.metrics.get("test/accuracy")
-    if test is None:
-        return
-    variance = test * (1 - test) * (1 / len(seen.label) + 1 / len(subject.splits.test))
-    if held_out - test > TOO_GOOD * math.sqrt(variance) > 0:
-        log.warning(
-            "accuracy is %.2f %% on the calibration split and %.2f %% on test: the model was most likely trained on "
-            "the former, and then its calibrators are over-confident; give data of its own to calibrate on",
-            100 * held_out,
-            100 * test,
-        )

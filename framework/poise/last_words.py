@@ -18,9 +18,20 @@ def last_words(config: Config, path: Path) -> str:
         lines.append(f"See:   {shlex.join([*command('poise'), 'ui', *address])}")
     if not (path / "predictor").is_dir():
         return "\n".join(lines)
-    code = f"import poise; print(poise.Predictor.load({json.dumps(str(path), ensure_ascii=False)}))"
+    if (trust := _trust(path)) is None:
+        return "\n".join(lines)
+    code = f"import poise; print(poise.Predictor.load({json.dumps(str(path), ensure_ascii=False)}{trust}))"
     lines.append(f"Model: {shlex.join([*command('python'), '-c', code])}")
     return "\n".join(lines)
+
+
+def _trust(path: Path) -> str | None:
+    """What loading a predictor of code of one's own takes besides; None where it takes an object."""
+    card = json.loads((path / "predictor" / "predictor.json").read_text(encoding="utf-8"))
+    if card["model"] is None:
+        return None
+    made = (card[part]["name"] for part in ("model", "head", "calibrator") if card[part])
+    return ", trust=True" if any(":" in name for name in made) else ""
 
 
 def command(name: str) -> list[str]:

@@ -49,8 +49,7 @@ def page(report: "Report", pictures: Mapping[str, Path]) -> str:
     measured = [sheet for sheet in found if sheet.split != VALIDATION]
     at = _placed(pictures, [sheet.split for sheet in measured])
     body = [f"<h1>{_text(report.title)}</h1>"]
-    if report.reason:
-        body.append(f"<p>{_text(report.reason)}</p>")
+    body += [f"<p>{_text(line)}</p>" for line in report.remarks]
     body += [_section(sheet.split, [*_tables(sheet), *_figures(at[sheet.split])]) for sheet in measured]
     chosen = [_table(_of_epoch(sheet.scores())) for sheet in found if sheet.split == VALIDATION]
     if at[None] or chosen:

@@ -81,7 +81,7 @@ class _Build:
             return fitted(instance, classes, shape)
         if self.card.model is None:
             raise UserError(
-                "this model was somebody's own object: give Predictor.load(path, model=<an instance of it>)"
+                "this model was somebody's own object: in Python, give Predictor.load(path, model=<an instance of it>)"
             )
         record = self._found("model", self.card.model)
         params = _checked(record, self.card.model["parameters"])
@@ -106,7 +106,7 @@ class _Build:
         if ":" in name and not self.trust:
             raise UserError(
                 f"this predictor's {kind} is {name!r}, which poise does not know: if you trust that code, give "
-                "Predictor.load(path, trust=True)" + (", or model=<an instance>." if kind == "model" else ".")
+                f"trust=true (in Python, trust=True{' or model=<an instance>' if kind == 'model' else ''})"
             )
         record = registry.find(kind, name)
         if kind == "recipe" and "head" not in record.hooks:

@@ -47,7 +47,7 @@ class Report:
         title: such as the name of the run.
         findings: final metrics, flat, and figures by name; those called `<split>-…` stand with their split.
         calibrators: names, in order.
-        reason: one sentence, which calibrator is shipped and why.
+        remarks: sentences: what the attacks were, which calibrator is shipped and why, what to be wary of.
         uses: what each split was used for.
         config: the text of `config.yaml`.
     """
@@ -55,24 +55,28 @@ class Report:
     title: str
     findings: Findings
     calibrators: tuple[str, ...] = ()
-    reason: str = ""
+    remarks: tuple[str, ...] = ()
     uses: tuple[Use, ...] = ()
     config: str = ""
 
     def text(self) -> str:
         """As `render` gives it."""
-        return render(self.findings.metrics, self.calibrators, self.reason)
+        return render(self.findings.metrics, self.calibrators, self.remarks)
 
 
 def render(
-    metrics: Mapping[str, float], calibrators: Sequence[str], reason: str = "", width: int = 100, colour: bool = False
+    metrics: Mapping[str, float],
+    calibrators: Sequence[str],
+    remarks: Sequence[str] = (),
+    width: int = 100,
+    colour: bool = False,
 ) -> str:
     """The report tables of every split that was evaluated, as text. Of many classes the worst are shown.
 
     Args:
         metrics: flat, `<split>/<metric>` and `<split>/<calibrator>/<metric>`.
         calibrators: names, in order.
-        reason: what is said below.
+        remarks: what is said below.
         width: of the console, in characters.
         colour: whether it is for a terminal.
     """
@@ -85,8 +89,8 @@ def render(
             if table is not None and table.rows:
                 console.print(_drawn(table))
                 console.print(escape(_below(table)))
-    if reason:
-        console.print(escape(reason))
+    for remark in remarks:
+        console.print(escape(remark))
     return text.getvalue()
 
 

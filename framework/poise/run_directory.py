@@ -143,21 +143,24 @@ def default_path(names: tuple[str, ...]) -> Path:
 
 @contextmanager
 def logged(path: Path) -> Iterator[None]:
-    """Write what the run says to a log file, meanwhile, secrets left out."""
+    """Write what the run says to a log file, meanwhile, and its warnings to the terminal; secrets left out."""
     handler = logging.FileHandler(path)
     handler.setFormatter(_Redacted("%(asctime)s %(levelname)s %(message)s"))
+    terminal = _terminal()
     levels = {name: logging.getLogger(name).level for name in LOGGERS}
     logging.captureWarnings(True)
     for name in LOGGERS:
         logging.getLogger(name).addHandler(handler)
-    logging.getLogger("poise").setLevel(logging.INFO)
+    log.addHandler(terminal)
+    log.setLevel(logging.INFO)
     try:
         yield
     finally:
         logging.captureWarnings(False)
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(handler)
-        logging.getLogger("poise").setLevel(levels["poise"])
+        log.removeHandler(terminal)
+        log.setLevel(levels["poise"])
         handler.close()
 
 
@@ -172,6 +175,14 @@ def failures_logged() -> Iterator[None]:
     except Exception:
         log.exception("the run failed")
         raise
+
+
+def _terminal() -> logging.Handler:
+    """For warnings alone: how a run failed is said by whoever started it."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Redacted("%(message)s"))
+    handler.addFilter(lambda record: record.levelno == logging.WARNING)
+    return handler
 
 
 class _Redacted(logging.Formatter):

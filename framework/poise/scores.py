@@ -10,11 +10,11 @@ KINDS = {"class": "classes", "group": "groups", "radius": "radii"}  # of which t
 HEADINGS = {"radius": "radius / eps"}
 FEW = 20  # classes or groups that are all shown where there is little room
 WORST = 5  # of more, so many
-NOTES = {"mce": "mce leaves out bins of few examples"}  # or it would be said to be smaller than ece
+NOTES = {"mce": "mce is over bins of 10 or more examples"}  # or it seems wrong where it is below ece
 
 _PART = re.compile(rf"(?P<measure>.+?)/(?P<kind>{'|'.join(KINDS)})/(?P<part>.+)", re.DOTALL)
 _WORST = re.compile(r"worst_(?P<kind>class|group)_(?P<measure>.+)", re.DOTALL)
-_HIGHER, _LOWER = {"accuracy"}, {"nll", "brier", "ece", "mce", "error"}
+_HIGHER, _LOWER = {"accuracy"}, {"nll", "brier", "ece", "error"}
 _PERCENT = {"accuracy", "confidence"}
 
 
@@ -142,7 +142,7 @@ def _best(name: str, values: Sequence[float | None]) -> frozenset[int]:
 def _shown(name: str, value: float | None) -> str:
     if value is None:
         return ""
-    return f"{100 * value:.2f} %" if _words(name) & _PERCENT else f"{value:.4f}"
+    return f"{100 * value:.2f} %" if _words(name) & _PERCENT else f"{value:z.4f}"
 
 
 def _words(name: str) -> set[str]:

@@ -16,7 +16,7 @@ import lightning as L
 from torch import nn
 
 from poise import checkpoint, saving
-from poise.assessment import calibrate, conclude, evaluate, ship
+from poise.assessment import calibrate, conclude, evaluate, remarks, ship
 from poise.build import Built
 from poise.calibration import Calibration
 from poise.calibrator import Calibrator
@@ -160,7 +160,8 @@ def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker) -> Resu
     findings = Findings.merged([Findings(logged_last), evaluate(subject, calibration, built.evaluators)])
     if ranks.rank == 0:
         ship(_predictor(finished, built), calibration, built.config, directory)
-        conclude(_report(built, calibration, findings, directory), directory, tracker)
+        told = remarks(subject, calibration, findings, calibration.reason)
+        conclude(_report(built, calibration, findings, told, directory), directory, tracker)
     ranks.barrier()
     return Result(findings.metrics, directory.path)
 
@@ -275,7 +276,9 @@ def _predictor(finished: TrainingModule, built: Built) -> Predictor:
     return Predictor(finished.model, card)
 
 
-def _report(built: Built, calibration: Calibration, findings: Findings, directory: RunDirectory) -> Report:
+def _report(
+    built: Built, calibration: Calibration, findings: Findings, told: Sequence[str], directory: RunDirectory
+) -> Report:
     chosen = saving.best(directory.checkpoints)
     curves = Training(
         History(directory.curves).read(),
@@ -286,7 +289,7 @@ def _report(built: Built, calibration: Calibration, findings: Findings, director
         title=directory.path.resolve().name,
         findings=Findings.merged([findings, Findings(figures={"training": curves})]),
         calibrators=tuple(calibration.calibrators),
-        reason=calibration.reason,
+        remarks=tuple(told),
         uses=used(built.splits, list(calibration.calibrators), built.selection),
         config=to_yaml(built.config),
     )

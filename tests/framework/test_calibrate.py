@@ -257,11 +257,20 @@ BEYOND = np.where(np.arange(ROWS) == 8, 3, LABELS)
         ),
         ({"logits": ODD, "labels": LABELS}, "logits=scores.npz: logits: row 5 is not finite."),
         ({"logits": ENDLESS, "labels": LABELS}, "logits: row 7 is not finite (2 of 60 do)."),
-        ({"logits": GUILTY, "labels": LABELS}, "logits: row 3 rules its own class out."),
+        (
+            {"logits": GUILTY, "labels": LABELS},
+            "logits: row 3 rules its own class out; where 0 is a rounded probability, clip it",
+        ),
         ({"logits": HUGE, "labels": LABELS}, "logits: row 2 has a logit beyond 1e+30."),
         ({**FIT, "test_logits": ODD, "test_labels": LABELS}, "test_logits: row 5 is not finite."),
-        ({"logits": LOGITS[:, 0], "labels": LABELS}, "logits has shape (60,): give [N, C], of two classes both."),
-        ({"logits": LOGITS[:, :1], "labels": LABELS}, "logits has shape (60, 1): give [N, C], of two classes both."),
+        (
+            {"logits": LOGITS[:, 0], "labels": LABELS},
+            "logits has shape (60,): give [N, C], of two classes both, as in numpy.c_",
+        ),
+        (
+            {"logits": LOGITS[:, :1], "labels": LABELS},
+            "logits has shape (60, 1): give [N, C], of two classes both, as in numpy.c_",
+        ),
         ({"logits": LOGITS[None], "labels": LABELS}, "logits has shape (1, 60, 3): give [N, C]."),
         ({"logits": LOGITS.astype(str), "labels": LABELS}, "logits holds <U32: give numbers."),
         ({"logits": LOGITS + 0j, "labels": LABELS}, "logits holds complex128: give numbers."),

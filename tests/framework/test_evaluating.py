@@ -89,7 +89,8 @@ def test_anybodys_model_is_evaluated_and_its_predictor_shipped(here: Path, capsy
     assert main(["evaluate", *data.split(), "tracking=none", "run_dir=out", "evaluation.adversarial.steps=2"]) == 0
     printed = capsys.readouterr()
     assert printed.err.startswith("Evaluating my_models:make on npz: clean, adversarial\n")
-    assert "poise did not train the model" in printed.out
+    assert "trust=True" in printed.out
+    assert "Attacks: linf, eps = 0.05." in printed.out
     predictor = Predictor.load("out", trust=True)
     metrics = json.loads(Path("out/report.json").read_text())
     test = rows(24, 3)
@@ -108,13 +109,32 @@ def test_a_model_given_as_an_object(tmp_path: Path) -> None:
     assert torch.allclose(predictor(rows(4, 0).x), _linear()(rows(4, 0).x).softmax(1))
 
 
-def test_accuracy_too_good_on_the_calibration_split_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_that_knows_the_calibration_split_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     torch.manual_seed(0)
     x = torch.rand(400, 1, 8, 8)
     data = splits(calibration=_labelled(x[:200], _linear()), test=_labelled(x[200:], None))
     with caplog.at_level(logging.WARNING, "poise"):
-        evaluate(_linear(), data, run_dir=str(tmp_path / "out"), **SETTINGS)
-    assert "the model was most likely trained on the former" in caplog.text
+        found = evaluate(_linear(), data, run_dir=str(tmp_path / "out"), **SETTINGS)
+    assert "the model fits the calibration split better than test" in caplog.text
+    for file in ("report.txt", "report.html"):
+        told = " ".join((found.path / file).read_text().split())
+        assert "Warning: the model fits the calibration split better than test" in told
+        assert "does harm on test" in told
+
+
+def test_no_calibration_examples_leave_a_model_as_it_is(tmp_path: Path) -> None:
+    data = splits(train=rows(0, 0), val=rows(0, 0), calibration=rows(0, 0))
+    found = evaluate(_linear(), data, run_dir=str(tmp_path / "out"), **SETTINGS)
+    assert "There is no calibrator" in (found.path / "report.txt").read_text()
+    with pytest.raises(UserError, match="no calibration examples to fit temperature_scaling to"):
+        evaluate(_linear(), data, calibration="temperature_scaling", run_dir=str(tmp_path / "two"), **SETTINGS)
+
+
+def test_the_settings_of_a_foreign_model_tell_of_no_training(tmp_path: Path) -> None:
+    found = evaluate(_linear(), splits(), run_dir=str(tmp_path / "out"), **SETTINGS)
+    page = (found.path / "report.html").read_text()
+    assert "max_epochs" not in page
+    assert "object:Sequential" in page
 
 
 def _labelled(x: torch.Tensor, model: nn.Module | None) -> object:
@@ -142,12 +162,18 @@ def test_data_of_another_kind_are_refused(run: Result, tmp_path: Path) -> None:
     [
         ("run=nowhere", "there is no run nowhere"),
         ("run=.", "holds no predictor"),
-        ("model=my_models:make data=npz data.path=data.npz run_dir=.", "run_dir=. holds something already"),
-        ("model=my_models:make data=npz data.path=test.npz", "no calibration examples to fit"),
+        (
+            "model=my_models:make data=npz data.path=data.npz model.checkpoint=weights.pt run_dir=.",
+            "run_dir=. holds something already",
+        ),
+        ("model=my_models:make data=npz data.path=data.npz", "draws weights at random: give model.checkpoint="),
         ("model=my_models:make data=digits model.checkpoint=weights.pt", "weights.pt"),
         ("model=my_models:make data=npz data.path=data.npz model.checkpoint=w.pt", "w.pt"),
         ("model=my_models:mak data=digits", "mak"),
-        ("model=my_models:make data=npz data.path=data.npz trainer.accelerator=cuda", "no GPU on this machine"),
+        (
+            "model=my_models:make data=npz data.path=data.npz model.checkpoint=weights.pt trainer.accelerator=cuda",
+            "no GPU on this machine",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_ends_in_one_line(
@@ -155,8 +181,6 @@ def test_what_cannot_be_evaluated_ends_in_one_line(
 ) -> None:
     if "cuda" in words and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    test = rows(24, 3)
-    np.savez("test.npz", x_test=test.x.numpy(), y_test=test.label.numpy())
     data = ["data=npz", "data.path=data.npz"] if words == "run=." else []
     before = sorted(here.rglob("*"))
     assert main(["evaluate", *words.split(), *data, "tracking=none"]) == 2

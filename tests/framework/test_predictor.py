@@ -180,7 +180,7 @@ def test_somebodys_own_model_loads_into_an_instance(tmp_path: Path) -> None:
     own = build(network(), CLASSES, (1, 8, 8))
     saved = Predictor(own, card(model=None))
     saved.save(tmp_path)
-    with pytest.raises(UserError, match="somebody's own object: give Predictor.load"):
+    with pytest.raises(UserError, match="somebody's own object: in Python, give Predictor.load"):
         Predictor.load(tmp_path)
     x = torch.rand(3, 1, 8, 8)
     other = network()

@@ -89,7 +89,7 @@ def test_numbers_are_aligned_whether_marked_or_not() -> None:
 
 
 def test_the_reason_stands_below_and_names_are_taken_as_they_are() -> None:
-    text = render({"test/accuracy/class/[bold]x[/]:cat:": 0.5}, [], reason="Shipped: [scaled].")
+    text = render({"test/accuracy/class/[bold]x[/]:cat:": 0.5}, [], remarks=["Shipped: [scaled]."])
     assert "[bold]x[/]:cat:" in text
     assert text.rstrip().endswith("Shipped: [scaled].")
 
@@ -112,7 +112,7 @@ def report(**changes: object) -> Report:
         "title": "a run",
         "findings": Findings(METRICS, {"test-x": Training({"train/loss": {1: 1.0}}), "training": Training({})}),
         "calibrators": ("scaled",),
-        "reason": "Shipped: scaled.",
+        "remarks": ("Shipped: scaled.",),
         "uses": (Use("test", 1234, "measured"),),
         "config": "seed: 0\n",
     }
@@ -190,7 +190,7 @@ def test_secrets_are_in_neither_text_nor_page(tmp_path: Path) -> None:
 )
 def test_names_and_numbers_of_any_kind_are_text_of_the_page(name: str, value: float) -> None:
     metrics = {f"test/accuracy/class/{name}": value, "test/worst_class_accuracy": value, "test/nll": value}
-    told = report(title=name, reason=name, config=name, findings=Findings(metrics), calibrators=(name,))
+    told = report(title=name, remarks=(name,), config=name, findings=Findings(metrics), calibrators=(name,))
     told.text()
     assert set(Reader(page(told, {})).tags) <= set(Reader(page(report(), {})).tags) | {"pre"}
 

@@ -144,7 +144,7 @@ def test_a_recipe_of_a_notebook_trains_here_and_is_refused_where_processes_are_s
 
     Mine.__module__ = "__main__"
     result = small_fit(tmp_path / "run", [Mine(beta=6.0), TemperatureScaling()])
-    assert result.metrics == small_fit(tmp_path / "trades", [Trades(beta=6.0)]).metrics
+    assert result.metrics == small_fit(tmp_path / "trades", [Trades(beta=6.0), TemperatureScaling()]).metrics
     assert Predictor.load(result.path, model=network())(rows(4, 9).x).shape == (4, CLASSES)
     with pytest.raises(UserError, match="Mine is defined in a notebook or script.*put it in a module"):
         small_fit(tmp_path / "two", [Mine()], trainer={"devices": 2, "block": 8})

@@ -47,6 +47,11 @@ class Threat:
         if self.low is not None and self.high is not None:
             self._check_range(self.low, self.high)
 
+    def __str__(self) -> str:
+        """Such as `linf, eps = 8/255`."""
+        pixels = round(255 * self.eps)
+        return f"{self.norm}, eps = " + (f"{pixels}/255" if in_pixels(self.eps) else f"{self.eps:.4g}")
+
     def _check_range(self, low: float, high: float) -> None:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise UserError(f"The valid range {low:g}…{high:g} is not a range: low < high, both finite.")
@@ -109,3 +114,8 @@ class Threat:
         width = (self.high or 0.0) - (self.low or 0.0)
         fits = self.eps / 255 <= width
         return f"write {self.eps:g}/255" if fits else "eps is in the units of the data"
+
+
+def in_pixels(eps: float) -> bool:
+    """Whether a radius is one that people write as so many 255ths."""
+    return 0 < eps < 0.2 and math.isclose(255 * eps, round(255 * eps), rel_tol=1e-6)

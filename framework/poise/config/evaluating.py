@@ -43,12 +43,14 @@ class Evaluation:
         directory: of the run; None without one.
         trust: as of Request.
         fits: whether calibrators are fitted: those of a run are fitted already, unless others are named.
+        named: whether calibrators were named.
     """
 
     config: Config
     directory: Path | None = None
     trust: bool = False
     fits: bool = True
+    named: bool = False
 
 
 def parse_evaluation(given: Sequence[str] | Mapping[str, Any], find: Find, data_at_hand: bool = False) -> Evaluation:
@@ -77,11 +79,13 @@ def parse_evaluation(given: Sequence[str] | Mapping[str, Any], find: Find, data_
             draft.mistake(f"{group}= is missing: {what}{'' if directory else ', or give run=, a finished run'}.")
     checks = [check_places, *([_check_weights] if directory is None and "model" in named else [])]
     config = composed(draft, [below, replace(top, values=values)], checks)
+    calibrators = any(path.startswith("calibration.") for path in (*values, *({} if directory else below.values)))
     return Evaluation(
         replace(config, run_dir=run_dir),
         directory,
         request.trust,
-        fits=directory is None or any(path.startswith("calibration.") for path in values),
+        fits=directory is None or calibrators,
+        named=calibrators,
     )
 
 

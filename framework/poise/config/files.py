@@ -29,11 +29,12 @@ def to_mapping(config: Config) -> dict[str, Any]:
     }
 
 
-def to_yaml(config: Config) -> str:
-    """A config as YAML text that `from_yaml` turns back into the same config."""
+def to_yaml(config: Config, *without: str) -> str:
+    """A config as YAML text that `from_yaml` turns back into the same config, but for groups that are left out."""
     import yaml
 
-    return yaml.dump(escaped(to_mapping(config)), Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=10**9)
+    kept = {group: value for group, value in to_mapping(config).items() if group not in without}
+    return yaml.dump(escaped(kept), Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=10**9)
 
 
 def scalar(value: Any) -> str:

@@ -62,8 +62,8 @@ class Adversarial(Evaluator):
     def evaluate(self, subject: Subject) -> Findings:
         """Robust accuracy by split, as a whole and by class, group and radius, before and after each calibrator.
 
-        `<split>/robust_accuracy/pgd-<steps>`, `<split>/worst_class_robust_accuracy/pgd-<steps>`, …, and
-        `<split>/robust_accuracy/pgd-<steps>/radius/<multiple of eps>`.
+        `<split>/accuracy`, `<split>/robust_accuracy/pgd-<steps>`, `<split>/worst_class_robust_accuracy/pgd-<steps>`, …
+        and `<split>/robust_accuracy/pgd-<steps>/radius/<multiple of eps>`.
         """
         return Findings.merged(self._split(subject, split, data) for split, data in subject.tests())
 
@@ -82,6 +82,8 @@ class Adversarial(Evaluator):
         measure = f"robust_accuracy/{self._name}"
         parts = list(breakdowns(subject.splits, data))
         metrics: dict[str, float] = {}
+        for prefix, column in subject.columns(split, clean):
+            metrics[f"{prefix}/accuracy"] = float(column.right.double().mean())
         for prefix, column in subject.columns(split, seen):
             metrics[f"{prefix}/{measure}"] = float(column.right.double().mean())
             for breakdown in parts:

@@ -1,9 +1,9 @@
 """How accuracy falls as the attacker may do more."""
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from poise.attacks.threat import in_pixels
 from poise.figures.canvas import (
     INK,
     WIDTH,
@@ -55,7 +55,7 @@ class Radius:
         whole = figure(WIDTH, 3.4)
         title(whole, f"{short(self.split)}: accuracy under {self.attack}")
         axes = whole.subplots()
-        scale, unit = (255, "/255") if self.norm == "linf" and _in_pixels(self.eps) else (1, "")
+        scale, unit = (255, "/255") if self.norm == "linf" and in_pixels(self.eps) else (1, "")
         x = [scale * radius for radius in self.radii]
         own = self.columns[0][1]
         drawn = [place for place, (_, accuracy) in enumerate(self.columns) if place == 0 or accuracy != own]
@@ -81,8 +81,3 @@ class Radius:
         axes.axvline(eps, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         note(axes, label, (eps, 0), (4, 4), ("data", "axes fraction"))
         note(axes, f"{self.examples:,} examples", (0, 0), (4, 4))
-
-
-def _in_pixels(eps: float) -> bool:
-    """Whether a radius is one that people write as so many 255ths."""
-    return 0 < eps < 0.2 and math.isclose(255 * eps, round(255 * eps), rel_tol=1e-6)

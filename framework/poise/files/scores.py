@@ -15,6 +15,7 @@ from poise.files.shown import listed, quoted
 KINDS = ("logits", "probabilities")
 FEWEST = 10  # rows to fit on, so that each of five folds leaves out two
 LARGEST = 1e30  # logit: the difference of two, and its square, are finite
+CLIPPED = "; where 0 is a rounded probability, clip it, as numpy.clip(p, 1e-6, 1) does, and divide rows by their sums"
 SUM = 0.01  # how far from one the probabilities of an example may add up to, when they were rounded
 PREFIXES = {"logits": "logit_", "probabilities": "probability_"}
 SPLITS = ("calibration", "test")
@@ -115,8 +116,8 @@ def _rows(said: str, kind: str, prefix: str, arrays: dict[str, np.ndarray]) -> R
     if array.dtype.kind not in "fiu":
         raise UserError(f"{said}: {name} holds {array.dtype}: give numbers.")
     if array.ndim != 2 or array.shape[1] < 2:
-        wanted = "[N, C], of two classes both" if array.ndim < 3 else "[N, C]"
-        raise UserError(f"{said}: {name} has shape {array.shape}: give {wanted}.")
+        of_two = ", of two classes both, as in numpy.c_[0 * z, z]" if array.ndim < 3 else ""
+        raise UserError(f"{said}: {name} has shape {array.shape}: give [N, C]{of_two}.")
     labels = _labels(said, f"{prefix}labels", arrays[f"{prefix}labels"], *array.shape)
     return _checked(f"{said}: {name}", kind, array.astype(np.float64), labels, lambda row: f"row {row}")
 
@@ -222,15 +223,15 @@ def _checked(said: str, kind: str, values: np.ndarray, labels: np.ndarray, where
     ruled_out = np.isneginf(values)
     _refuse(said, where, (~np.isfinite(values) & ~ruled_out).any(1) | ruled_out.all(1), "is not finite")
     _refuse(said, where, np.where(ruled_out, 0, np.abs(values)).max(1) > LARGEST, f"has a logit beyond {LARGEST:g}")
-    _refuse(said, where, np.take_along_axis(ruled_out, labels[:, None], 1)[:, 0], "rules its own class out")
+    _refuse(said, where, np.take_along_axis(ruled_out, labels[:, None], 1)[:, 0], "rules its own class out", CLIPPED)
     return Rows(values, labels)
 
 
-def _refuse(said: str, where: Where, wrong: np.ndarray, what: str) -> None:
+def _refuse(said: str, where: Where, wrong: np.ndarray, what: str, way_out: str = "") -> None:
     rows = np.flatnonzero(wrong)
     if len(rows):
         also = f" ({len(rows)} of {len(wrong)} do)" if len(rows) > 1 else ""
-        raise UserError(f"{said}: {where(int(rows[0]))} {what}{also}.")
+        raise UserError(f"{said}: {where(int(rows[0]))} {what}{also}{way_out}.")
 
 
 def _scores(said: str, kind: str, fit: Rows, test: Rows | None, classes: Sequence[str]) -> Scores:

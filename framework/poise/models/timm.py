@@ -16,17 +16,20 @@ _NAME = re.compile(r"\w+(\.\w+)?", re.ASCII)
 _REFUSED = re.compile(r"unexpected keyword argument.*'(in_chans|img_size)'")
 
 
-def timm(num_classes: int, input_shape: Sequence[int], architecture: str, pretrained: bool = False) -> Classifier:
+def timm(
+    num_classes: int, input_shape: Sequence[int], architecture: str, pretrained: bool = False, normalise: bool = True
+) -> Classifier:
     """An architecture of timm, made for the channels, size and classes of the data: `model=timm/resnet18`.
 
-    Inputs are normalised as timm does for the architecture's weights; where the data have not three channels, by the
-    mean over timm's three.
+    Inputs are normalised as timm does for the architecture's weights (mostly with ImageNet's mean and std); where the
+    data have not three channels, by the mean over timm's three.
 
     Args:
         num_classes: C.
         input_shape: (channels, height, width).
         architecture: as timm calls it, such as resnet18, or with one of its weights, resnet18.a1_in1k.
         pretrained: whether to start from timm's weights, which are downloaded; the head is new where C is another.
+        normalise: whether to; false for weights that were trained on inputs as they are.
 
     Raises:
         UserError: no such architecture or weights, one that cannot take such images, or a download that fails.
@@ -38,7 +41,7 @@ def timm(num_classes: int, input_shape: Sequence[int], architecture: str, pretra
     _check_known(said, architecture)
     optional = {"in_chans": channels, "img_size": tuple(input_shape[1:])}
     network = _created(said, architecture, pretrained, {"num_classes": num_classes, **optional})
-    mean, std = (_statistics(network, name, channels) for name in ("mean", "std"))
+    mean, std = (_statistics(network, name, channels) if normalise else None for name in ("mean", "std"))
     example = example_of(network, input_shape)
     check_output(f"timm/{architecture}", network, example, num_classes)
     return Classifier.wrap(network, num_classes, example, mean, std)

@@ -88,7 +88,7 @@ def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch: pytest.MonkeyP
 
 def test_its_name_is_a_config_before_timm_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)  # whoever imports it fails
-    assert parse(["model=timm/resnet18", "model.pretrained=true"]).model.params == {"pretrained": True}
+    assert parse(["model=timm/resnet18", "model.pretrained=true"]).model.params == {"pretrained": True, "normalise": True}
     record = registry.find("model", "timm/a.b")
     assert (record.bound, [p.name for p in record.parameters]) == ({"architecture": "a.b"}, ["pretrained"])
     for arguments, said in (
@@ -105,3 +105,12 @@ def test_its_name_is_a_config_before_timm_is_imported(monkeypatch: pytest.Monkey
         with pytest.raises(ConfigErrors) as raised:
             parse(arguments)
         assert said in str(raised.value)
+
+
+def test_inputs_may_be_left_as_they_are() -> None:
+    x = torch.rand(2, 3, 32, 32)
+    given, normalised = (timm(3, (3, 32, 32), "test_resnet", normalise=normalise) for normalise in (False, True))
+    given.backbone.load_state_dict(normalised.backbone.state_dict())
+    assert given.mean is None
+    assert torch.equal(given.normalise(x), x)
+    assert not torch.equal(normalised.normalise(x), x)
