@@ -49,9 +49,10 @@ def main(asked: Calibrate, scores: Scores) -> int:
     held_out = _predictions(scores.fit)
     calibration = fitted(_made(asked), held_out, progress=progress_bar(shown=True))
     compared = _on_test(scores.test, calibration) if scores.test else _crossed(asked, held_out, calibration)
+    if asked.out is not None:  # before anything is printed: whoever reads may stop reading
+        _write(asked.out, scores, calibration)
     say(render(_metrics(compared), list(compared.columns), _told(compared, calibration)).rstrip())
     if asked.out is not None:
-        _write(asked.out, scores, calibration)
         say(f"{asked.out} has the probabilities of {calibration.shipped or 'the rows as they were'}.")
     return 0
 

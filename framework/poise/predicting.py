@@ -31,11 +31,14 @@ def main(asked: Predict, run: Path, inputs: np.ndarray) -> int:
     predictor = Predictor.load(run, trust=asked.trust)
     probabilities = predict(predictor, inputs)
     names = list(predictor.card.class_names)
-    console = Console(highlight=False)
-    console.print(_first(probabilities, names))
-    console.print(_counts(probabilities, names))
     if asked.out is not None:
         _write(asked.out, probabilities, names)
+    console = Console(highlight=False)
+    with console.capture() as shown:  # printed by `say`: rich ends the process where nobody reads on
+        console.print(_first(probabilities, names))
+        console.print(_counts(probabilities, names))
+    say(shown.get().rstrip())
+    if asked.out is not None:
         say(f"{asked.out} has the probabilities of {len(probabilities)} inputs.")
     return 0
 

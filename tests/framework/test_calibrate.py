@@ -3,6 +3,7 @@
 import io
 import random
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from poise.calibration import FOLDS, folds
 from poise.cli import main
+from poise.evaluator import Progress, no_progress
 from poise.files.scores import FEWEST, read_scores
 from poise.metrics import CalibrationError
 from poise_recipes.calibration.temperature_scaling import solve_temperature
@@ -353,6 +355,7 @@ def test_a_table_in_another_encoding(refused: Callable[..., str]) -> None:
         (["logits=scores.npz", "out=scores.npz"], ["out=scores.npz is the file that is read. Give another name."]),
         (["logits=scores.npz", "out=scores.pt"], ["out=scores.pt is there already, and nothing is overwritten."]),
         (["logits=scores.npz", "out=folder"], ["out=folder is a directory: give the name of a file"]),
+        (["logits=scores.npz", f"out={'a' * 300}.csv"], ["… cannot be written: File name too long."]),
         (["logits=scores.npz", "out=away/a.csv"], ["out=away/a.csv: there is no directory away."]),
         (["logits=scores.npz", "logits=scores.npz"], ["logits is given twice"]),
         (
@@ -405,7 +408,12 @@ def test_what_is_asked_wrongly(run: Run, words: list[str], messages: list[str]) 
 def test_a_place_that_goes_away_meanwhile_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez("scores.npz", **FIT)
     Path("folder").mkdir()
-    monkeypatch.setattr("poise.calibrating.say", lambda text: Path("folder").rmdir())
+
+    def removing(shown: bool) -> Progress:
+        shutil.rmtree("folder", ignore_errors=True)
+        return no_progress
+
+    monkeypatch.setattr("poise.calibrating.progress_bar", removing)
     code, _, err = run("logits=scores.npz", ONE, "out=folder/found.npz")
     assert code == 2
     assert err.splitlines()[-1] == "out=folder/found.npz cannot be written: No such file or directory."

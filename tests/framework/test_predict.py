@@ -10,6 +10,7 @@ import torch
 from poise import predicting
 from poise.card import Card
 from poise.cli import main
+from poise.config.commands import Predict
 from poise.models.mlp import mlp
 from poise.models.small_cnn import small_cnn
 from poise.predictor import Predictor
@@ -110,6 +111,16 @@ def test_what_is_written(run: Run) -> None:
         name, *shares = line.split(",")
         assert name == NAMES[own.argmax()]
         np.testing.assert_allclose(np.array(shares, dtype=float), own, rtol=0, atol=1e-6)
+
+
+def test_nobody_has_to_read_what_is_printed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(text: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("poise.predicting.say", closed)
+    with pytest.raises(BrokenPipeError):  # which ends the command in peace
+        predicting.main(Predict(out="found.npz"), Path("table"), draw(12, FEATURES))
+    assert len(np.load("found.npz")["predictions"]) == 12
 
 
 def test_the_same_from_every_kind_of_file(run: Run) -> None:

@@ -1,7 +1,9 @@
 """What the commands beside training are asked, in the grammar of a config."""
 
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -174,3 +176,16 @@ def _check_out(draft: Draft, out: str | None, given: str) -> None:
         draft.mistake(f"{said}: there is no directory {path.parent}.{nearest_file(path.parent)}")
     elif not os.access(path.parent, os.W_OK | os.X_OK):
         draft.mistake(f"{said} cannot be written: no permission in {path.parent}.")
+    elif wrong := _unwritable(path):
+        draft.mistake(f"{said} cannot be written: {wrong}.")
+
+
+def _unwritable(path: Path) -> str:
+    """Why no file can be made there, as one without a name finds it; "" where it can."""
+    try:
+        with suppress(FileNotFoundError):
+            os.lstat(path)  # refuses a name that is too long
+        with tempfile.TemporaryFile(dir=path.parent):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)

@@ -3,8 +3,10 @@
 import csv
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -43,7 +45,7 @@ def write_csv(path: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) ->
 def _write(path: str, write: Callable[[IO[bytes]], None]) -> None:
     """Write beside the place, then put it there in one step."""
     place = Path(path)
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
+    beside = place.with_name(f".{uuid4().hex}")  # short, however long the name
     try:
         with open(beside, "xb") as opened:
             write(opened)
@@ -53,4 +55,5 @@ def _write(path: str, write: Callable[[IO[bytes]], None]) -> None:
     except OSError as error:
         raise UserError(f"out={path} cannot be written: {error.strerror or error}.") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before is what is told
+            beside.unlink()

@@ -30,6 +30,15 @@ def test_a_failure_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["n" * 251 + ".npz", "ß" * 125 + ".npz"])
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path, name: str) -> None:
+    write_npz(str(tmp_path / name), {"x": np.eye(2)})
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(UserError, match="cannot be written: File name too long"):
+        write_npz(str(tmp_path / f"too{name}"), {"x": np.eye(2)})
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "t.npz"
     path.write_text("mine")
