@@ -49,7 +49,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         ),
         ("trainer.max_epohs=3", "Did you mean 'max_epochs'?"),
         ("data=digitz", "Did you mean 'digits'?"),
-        ("calibration=temperature_scaling@uncalibrated", "that is what reports call the model itself"),
+        ("calibration=temperature_scaling@uncalibrated", "reports call something else so"),
         ("data=digits,subest", "there is no wrapper called 'subest'. Did you mean 'subset'?"),
         ("model=small_cn", "Did you mean 'small_cnn'?"),
         ("optimizer=sdg", "Did you mean 'sgd'?"),

@@ -8,6 +8,7 @@ from poise.batch import Predictions
 from poise.calibration import Calibration, fitted
 from poise.calibrator import Calibrator
 from poise.config import Config
+from poise.data.dataset import Splits
 from poise.errors import UserError
 from poise.evaluator import Evaluator, Findings, Subject
 from poise.parts import described
@@ -33,15 +34,24 @@ def calibrate(subject: Subject, calibrators: Mapping[str, Calibrator]) -> Calibr
     """
     if not calibrators:
         return Calibration({}, None, {}, 0)
-    if not len(subject.splits.calibration):
-        raise UserError(
-            f"the data have no calibration examples to fit {next(iter(calibrators))} to: give x_calibration and "
-            "y_calibration, say, or calibration=none"
-        )
+    check_calibration(subject.splits, calibrators)
     held_out = predict(subject.model, subject.splits.calibration, subject.ranks)
     calibration = fitted(calibrators, held_out, _unlabelled(subject), subject.progress)
     log.info(calibration.reason)
     return calibration
+
+
+def check_calibration(splits: Splits, calibrators: Iterable[str]) -> None:
+    """Whether there is something to fit calibrators to.
+
+    Raises:
+        UserError: there is not.
+    """
+    if not len(splits.calibration):
+        raise UserError(
+            f"the data have no calibration examples to fit {next(iter(calibrators))} to: give x_calibration and "
+            "y_calibration, say, or calibration=none"
+        )
 
 
 def evaluate(subject: Subject, calibration: Calibration, evaluators: Iterable[Evaluator]) -> Findings:

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from poise.assessment import calibrate, conclude, remarks, ship, warning
+from poise.assessment import calibrate, check_calibration, conclude, remarks, ship, warning
 from poise.assessment import evaluate as evaluate_subject
 from poise.calibration import Calibration
 from poise.calibrator import Calibrator
 from poise.card import Card
 from poise.config import Config, DataConfig, Entry, to_yaml, written
-from poise.config.evaluating import Evaluation, parse_evaluation
+from poise.config.evaluating import Evaluation, check_groups, parse_evaluation
 from poise.config.schema import OBJECT, ModelConfig
 from poise.data.dataset import Splits
 from poise.data.source import DataSource
@@ -32,8 +32,8 @@ from poise.progress import progress_bar, say
 from poise.report import Report, used
 from poise.result import Result
 from poise.run_directory import RunDirectory, default_path, failures_logged, logged
-from poise.suspicion import repeated, trained_on
-from poise.tracking.tracker import NoTracker, run_id, tracked
+from poise.suspicion import no_logits, repeated, trained_on
+from poise.tracking.tracker import NoTracker, run_id, send_rest, tracked
 
 OWN = "The calibrator is the one that the run shipped."
 NONE = "The run shipped no calibrator."
@@ -64,6 +64,7 @@ def evaluate(
     if run is None:
         if model is None or data is None:
             raise UserError("evaluate() needs model= and data=, or run=, a finished run.")
+        check_groups(groups)
         config, objects = config_of((), data, model, groups)
         return _evaluated(Evaluation(config, named="calibration" in groups), objects)
     if model is not None and not isinstance(model, nn.Module):
@@ -97,12 +98,17 @@ def main(asked: Evaluation) -> int:
 def _evaluated(asked: Evaluation, objects: Objects) -> Result:
     splits = load_splits(asked.config, objects)
     predictor = _restored(asked, objects) if asked.directory else _foreign(asked.config, objects, splits)
+    splits = _named_alike(splits, predictor.card)
     _check_fit(predictor.card, splits)
     config = _settled(asked, predictor.card, splits)
     subject = _subject(config, predictor, splits)
+    if asked.fits and config.calibration:
+        check_calibration(splits, config.calibration)
     calibrators = {alias: make("calibrator", entry) for alias, entry in config.calibration.items()}
     evaluators = [make("evaluator", entry) for entry in config.evaluation.values()]
     directory = RunDirectory(Path(str(config.run_dir)))
+    if directory.finished and directory.config.read_text(encoding="utf-8") == to_yaml(config):
+        return _again(config, directory)
     directory.check_new()
     with directory.held():
         directory.claim(to_yaml(config))
@@ -117,6 +123,13 @@ def _evaluated(asked: Evaluation, objects: Objects) -> Result:
             findings = evaluate_subject(subject, calibration, evaluators)
             told = _remarks(asked, subject, calibration, findings)
             return conclude(_report(asked, config, splits, calibration, findings, told), directory, tracker)
+
+
+def _again(config: Config, directory: RunDirectory) -> Result:
+    """The same evaluation is done: its report is shown, and what was not tracked is sent."""
+    say(f"{directory.path} is finished; its report:\n{directory.told()}")
+    send_rest(config, directory)
+    return Result(directory.metrics(), directory.path)
 
 
 def _tracked(config: Config, directory: RunDirectory, run: Path | None) -> AbstractContextManager[NoTracker]:
@@ -141,6 +154,8 @@ def _foreign(config: Config, objects: Objects, splits: Splits) -> Predictor:
     model = load_model(config, objects, splits)
     if objects.model is None and config.model.checkpoint is None:
         _refuse_random(model, load_model(replace(config, seed=config.seed + 1), objects, splits), config.model.name)
+    if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in model.parameters()):
+        model.float()  # attacks and calibrators need more
     return Predictor(model, card)
 
 
@@ -148,6 +163,14 @@ def _refuse_random(model: nn.Module, again: nn.Module, name: str) -> None:
     """Weights that another seed changes are nobody's."""
     if any(not torch.equal(one, other) for one, other in zip(model.parameters(), again.parameters(), strict=True)):
         raise UserError(f"model={name} draws weights at random: give model.checkpoint=<file of its weights>")
+
+
+def _named_alike(splits: Splits, card: Card) -> Splits:
+    """Data that only number their classes, and need not have examples of all, have the predictor's."""
+    numbered = splits.class_names == tuple(map(str, range(splits.num_classes)))
+    if not numbered or splits.num_classes > len(card.class_names):
+        return splits
+    return replace(splits, num_classes=len(card.class_names), class_names=tuple(card.class_names))
 
 
 def _check_fit(card: Card, splits: Splits) -> None:
@@ -208,13 +231,14 @@ def _subject(config: Config, predictor: Predictor, splits: Splits) -> Subject:
 def _remarks(asked: Evaluation, subject: Subject, calibration: Calibration, findings: Findings) -> list[str]:
     if not asked.fits:
         return remarks(subject, replace(calibration, shipped=None), findings, OWN if calibration.calibrators else NONE)
-    told = remarks(subject, calibration, findings, calibration.reason)
+    splits = subject.splits
+    test = predict(subject.model, splits.test, subject.ranks)
+    doubts = [no_logits(test)]
     if calibration.calibrators:
-        splits = subject.splits
-        seen, test = (predict(subject.model, part, subject.ranks) for part in (splits.calibration, splits.test))
-        doubts = (repeated(splits.calibration, splits.test), trained_on(seen, test))
-        told += [warning(doubt) for doubt in doubts if doubt]
-    return told
+        held_out = predict(subject.model, splits.calibration, subject.ranks)
+        doubts += [repeated(splits.calibration, splits.test), trained_on(held_out, test)]
+    told = remarks(subject, calibration, findings, calibration.reason)
+    return [*told, *(warning(doubt) for doubt in doubts if doubt)]
 
 
 def _report(

@@ -22,6 +22,7 @@ HARMLESS = (
     "trainer.progress",
 )
 HARMLESS_GROUPS = ("calibration.", "evaluation.", "tracking.", "slurm.")  # nothing that is trained depends on them
+LEFTOVERS = {"config.yaml", "lock", "log.txt", "predictor", "tracking", "report.txt", "report.html", "figures"}
 
 log = logging.getLogger("poise")
 
@@ -53,6 +54,11 @@ class RunDirectory:
         found: dict[str, float] = json.loads(self.report.read_text())
         return found
 
+    def told(self) -> str:
+        """The report of a finished run as text."""
+        text = self.path / "report.txt"
+        return text.read_text(encoding="utf-8") if text.is_file() else ""
+
     def write_report(self, metrics: Mapping[str, float]) -> None:
         """Write the final metrics, all at once: a report is what says that a run is over."""
         partial = self.report.with_suffix(".partial")
@@ -82,14 +88,14 @@ class RunDirectory:
             )
 
     def check_new(self) -> None:
-        """Whether something that is done once may begin here; changes nothing.
+        """Whether an evaluation may begin here, also in place of one that did not come to its end; changes nothing.
 
         Raises:
-            UserError: there is a file of that name, or a directory that holds something.
+            UserError: there is a file of that name, or a directory that holds something else.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"run_dir={self.path} is a file")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.finished or (self.path.is_dir() and {p.name for p in self.path.iterdir()} - LEFTOVERS):
             raise UserError(f"run_dir={self.path} holds something already: name a directory that is new or empty")
 
     @contextmanager

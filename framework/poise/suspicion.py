@@ -36,6 +36,14 @@ def trained_on(calibration: Predictions, test: Predictions) -> str:
     )
 
 
+def no_logits(seen: Predictions) -> str:
+    """What to say of a model whose outputs are probabilities, which a softmax makes nearly uniform; "" of logits."""
+    outputs = seen.logits
+    if (outputs < 0).any() or ((outputs.sum(1) - 1).abs() > 1e-3).any():
+        return ""
+    return "the model gives probabilities, not logits: leave its softmax out, or give their logarithm"
+
+
 def smaller(first: Float[Tensor, " N"], second: Float[Tensor, " M"]) -> tuple[float, float]:
     """The share of pairs in which the value of `first` is the smaller one (ties count half), and its distance from 1/2.
 

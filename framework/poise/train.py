@@ -93,7 +93,7 @@ def run(config: Config, objects: Objects | None = None) -> Result:
         _refuse_resharding(config, directory)
     if directory.finished:
         result = Result(directory.metrics(), directory.path)
-        say(f"{directory.path} is finished; its report:\n{_told(directory)}")
+        say(f"{directory.path} is finished; its report:\n{directory.told()}")
         if _first():
             send_rest(config, directory)
         return result
@@ -112,11 +112,6 @@ def run(config: Config, objects: Objects | None = None) -> Result:
             failures_logged(),
         ):
             return _run_here(built, directory, tracker)
-
-
-def _told(directory: RunDirectory) -> str:
-    text = directory.path / "report.txt"
-    return text.read_text(encoding="utf-8") if text.is_file() else ""
 
 
 def _continuing(config: Config) -> str:

@@ -143,6 +143,54 @@ def _labelled(x: torch.Tensor, model: nn.Module | None) -> object:
     return type(rows(1, 0))(x, label)
 
 
+def test_outputs_that_are_probabilities_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "poise"):
+        evaluate(nn.Sequential(_linear(), nn.Softmax(1)), splits(), run_dir=str(tmp_path / "out"), **SETTINGS)
+    assert "the model gives probabilities, not logits" in caplog.text
+
+
+def test_a_model_of_half_precision_is_measured_in_single(tmp_path: Path) -> None:
+    half = evaluate(_linear().half(), splits(), calibration="none", run_dir=str(tmp_path / "half"), **SETTINGS)
+    whole = evaluate(_linear(), splits(), calibration="none", run_dir=str(tmp_path / "whole"), **SETTINGS)
+    assert half.metrics["test/nll"] == pytest.approx(whole.metrics["test/nll"], abs=1e-3)
+
+
+def test_data_without_names_have_the_predictors_classes(run: Result, tmp_path: Path) -> None:
+    two = rows(24, 3)
+    two = type(two)(two.x[two.label < 2], two.label[two.label < 2])
+    none = {name: two.none() for name in ("train", "val", "calibration")}
+    data = type(splits())(**none, test=two, num_classes=2)
+    found = evaluate(network(), data, run=run.path, run_dir=str(tmp_path / "out"), **SETTINGS)
+    assert {"test/accuracy/class/a", "test/accuracy/class/b"} <= found.metrics.keys()
+
+
+def test_the_same_evaluation_again_shows_its_report(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ["model=my_models:make", "model.checkpoint=weights.pt", "data=npz", "data.path=data.npz"]
+    words = ["evaluate", *model, "evaluation=clean", "tracking=none", "run_dir=out"]
+    monkeypatch.setattr("poise.evaluating.evaluate_subject", lambda *_: 1 / 0)
+    assert main(words) == 1  # what an evaluation leaves that did not come to its end is not in the way
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend(here)
+    assert main(words) == 0
+    capsys.readouterr()
+    written = (Path("out/report.json")).stat().st_mtime_ns
+    assert main(words) == 0
+    assert "out is finished; its report:\ntest" in capsys.readouterr().out
+    assert Path("out/report.json").stat().st_mtime_ns == written
+    assert main([*words, "evaluation.clean.bins=10"]) == 2
+    assert "run_dir=out holds something already" in capsys.readouterr().err
+
+
+def test_groups_of_training_are_refused_in_python_too() -> None:
+    with pytest.raises(UserError, match="recipe: an evaluation trains nothing"):
+        evaluate(_linear(), splits(), recipe="trades")
+    with pytest.raises(UserError, match="trainer.max_epochs: an evaluation trains nothing"):
+        evaluate(_linear(), splits(), trainer={"max_epochs": 2, "progress": False})
+
+
 def test_data_of_another_kind_are_refused(run: Result, tmp_path: Path) -> None:
     def refused(data: object, said: str) -> None:
         with pytest.raises(UserError, match=said):

@@ -193,8 +193,9 @@ def _recipes(draft: Draft) -> tuple[dict[str, Entry], dict[str, Entry]]:
     hints = {a: f" It is a calibrator: calibration.{a}.…" for a in [*stray, *registry.records("calibrator")]}
     hints |= _unbrought(members)
     refuse_strangers(draft, "recipe", level, members, hints)
-    if UNCALIBRATED in own:
-        draft.mistake(f"calibration=…@{UNCALIBRATED}: that is what reports call the model itself. Take another alias.")
+    for alias in own:
+        if alias == UNCALIBRATED or alias.endswith("accuracy"):
+            draft.mistake(f"calibration=…@{alias}: reports call something else so. Take another alias.")
     calibration = read_parameters(draft, "calibration", own)
     refuse_strangers(draft, "calibration", level if stray else calibration_level, own, {})
     return recipe, calibration

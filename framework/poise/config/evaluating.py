@@ -1,10 +1,11 @@
 """What `poise evaluate` is asked: which finished run or whose model, on which data, and what to look at."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from poise import registry
 from poise.config.compose import composed
 from poise.config.draft import Draft
 from poise.config.files import read_file
@@ -76,7 +77,8 @@ def parse_evaluation(given: Sequence[str] | Mapping[str, Any], find: Find, data_
     named = {path.partition(".")[0] for path in (*values, *below.values)} | ({"data"} if data_at_hand else set())
     for group, what in (("model", "name the model"), ("data", "name what to evaluate on")):
         if group not in named and (directory is None or group == "data"):
-            draft.mistake(f"{group}= is missing: {what}{'' if directory else ', or give run=, a finished run'}.")
+            how = f" ({directory} names none)" if directory else ", or give run=, a finished run"
+            draft.mistake(f"{group}= is missing: {what}{how}.")
     checks = [check_places, *([_check_weights] if directory is None and "model" in named else [])]
     config = composed(draft, [below, replace(top, values=values)], checks)
     calibrators = any(path.startswith("calibration.") for path in (*values, *({} if directory else below.values)))
@@ -100,6 +102,17 @@ def _split(draft: Draft, top: Layer) -> tuple[Request, dict[str, Any]]:
     return request, {path: value for path, value in top.values.items() if path not in own}
 
 
+def check_groups(groups: Mapping[str, Any]) -> None:
+    """Refuse groups of a config, nested or by path, that only a training has.
+
+    Raises:
+        ConfigErrors: one line for each.
+    """
+    draft = Draft()
+    _refuse_training(draft, from_values(groups, draft.mistake).values)
+    draft.finish()
+
+
 def _refuse_training(draft: Draft, values: Mapping[str, Any]) -> None:
     for path in values:
         group = path.partition(".")[0]
@@ -116,13 +129,15 @@ def _file(draft: Draft, values: dict[str, Any]) -> Layer:
 def _check_weights(config: Config, draft: Draft) -> None:
     """A function of one's own may load weights itself; a name that many may use has none."""
     model = config.model
+    if any(said.startswith("model=") for said in draft.mistakes):
+        return
     if model.name and ":" not in model.name and model.checkpoint is None and not model.params.get("pretrained"):
         draft.mistake(f"model.checkpoint= is missing: {shown(model.name)} alone has random weights.")
 
 
-def _run(draft: Draft, values: Mapping[str, Any], directory: Path, trust: bool) -> Layer:
+def _run(draft: Draft, values: dict[str, Any], directory: Path, trust: bool) -> Layer:
     """What the config of a run says that can be said of its predictor."""
-    if "config" in values:
+    if values.pop("config", None) is not None:
         draft.mistake("config= and run= are both given: a run has its config with it.")
     for path in values:
         if path.startswith("model.") or path == "seed":
@@ -134,9 +149,27 @@ def _run(draft: Draft, values: Mapping[str, Any], directory: Path, trust: bool) 
             )
     config = directory / "config.yaml"
     layer = _without_objects(_read(draft, str(config) if config.is_file() else ""))
+    if _same_data(values, layer.values):
+        draft.mistake(
+            f"data={shown(values['data.name'])}: the run was trained on these, and its splits stay as they were. "
+            "Leave data out."
+        )
     if not trust:
         _refuse_code(layer, directory)
     return replace(layer, values={path: value for path, value in layer.values.items() if path != START})
+
+
+def _same_data(values: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    """Whether data named for an evaluation are those of the run, of the same source and the same files."""
+    (source, *_), (before, *_) = (items(layer.get("data.name")) or [""] for layer in (values, own))
+    if not source or source != before or source not in registry.records("data"):
+        return False
+    files: Iterable[str] = registry.find("data", source).attributes.get("files") or ()
+    return all(_resolved(values.get(f"data.{name}")) == _resolved(own.get(f"data.{name}")) for name in files)
+
+
+def _resolved(path: Any) -> Path | None:
+    return None if path is None else Path(str(path)).absolute()
 
 
 def _read(draft: Draft, path: str) -> Layer:

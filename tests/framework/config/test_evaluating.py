@@ -89,6 +89,7 @@ def test_a_model_needs_data_and_weights(tmp_path: Path) -> None:
         ("model=small_cnn", "model: the run has its own"),
         ("seed=3", "seed: the run has its own"),
         ("data.val=0.3", "data.val: the run's splits stay as they were"),
+        ("data=digits data.calibration=0.5", "data=digits: the run was trained on these"),
         ("config=my.yaml", "config= and run= are both given"),
         ("trust=maybe", "trust=maybe is not true or false"),
         ("evaluation=claen", "Did you mean 'clean'?"),
@@ -96,20 +97,20 @@ def test_a_model_needs_data_and_weights(tmp_path: Path) -> None:
     ],
 )
 def test_what_has_no_effect_is_a_mistake(run: Path, argument: str, said: str) -> None:
-    assert said in "\n".join(_mistakes(f"run={run}", argument))
+    assert said in "\n".join(_mistakes(f"run={run}", *argument.split()))
 
 
 def test_what_a_run_was_given_as_an_object_has_to_be_given_again(run: Path) -> None:
     text = (run / "config.yaml").read_text()
     text = text.replace("- trades\n", "- trades\n  - object:Mine\n").replace("- digits\n", "- object:Splits\n")
     (run / "config.yaml").write_text(text)
-    assert _mistakes(f"run={run}") == ["data= is missing: name what to evaluate on."]
+    assert _mistakes(f"run={run}") == [f"data= is missing: name what to evaluate on ({run} names none)."]
     asked = parse_evaluation({"run": str(run)}, lambda name, uri: Path(name), data_at_hand=True)
     assert list(asked.config.recipe) == ["trades", "pgd"]
 
 
 def test_a_predictor_alone_needs_data(tmp_path: Path) -> None:
-    assert _mistakes(f"run={tmp_path}") == ["data= is missing: name what to evaluate on."]
+    assert _mistakes(f"run={tmp_path}") == [f"data= is missing: name what to evaluate on ({tmp_path} names none)."]
     assert _parsed(f"run={tmp_path}", "data=digits").config.data.name == "digits"
 
 

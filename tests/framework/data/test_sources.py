@@ -285,6 +285,13 @@ def test_without_training_rows_a_file_is_there_to_evaluate_on(tmp_path: Path) ->
     np.savez(path, x_test=x, y_test=y, x_calibration=x[:4], y_calibration=np.array([0, 1, 2, 3]))
     splits = Npz(str(path)).load(0)
     assert (len(splits.calibration), splits.num_classes) == (4, 4)
+    np.savez(path, x_test=x, y_test=y, x_calibration=x[:0], y_calibration=y[:0])
+    assert len(Npz(str(path)).load(0).calibration) == 0
+    np.savez(path, x_test=x, y_test=np.array([0, 1, 2, 500, 5, 999]))
+    assert Npz(str(path)).load(0).num_classes == 1000
+    np.savez(path, x_test=x, y_test=y + 10**7)
+    with pytest.raises(UserError, match="y_test holds 10000002: number classes from 0, or give class_names"):
+        Npz(str(path)).load(0)
     np.savez(path, x_test=x[:0], y_test=y[:0])
     with pytest.raises(UserError, match="x_test is empty"):
         Npz(str(path)).load(0)

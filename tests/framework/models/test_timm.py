@@ -88,9 +88,10 @@ def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch: pytest.MonkeyP
 
 def test_its_name_is_a_config_before_timm_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)  # whoever imports it fails
-    assert parse(["model=timm/resnet18", "model.pretrained=true"]).model.params == {"pretrained": True, "normalise": True}
+    params = parse(["model=timm/resnet18", "model.pretrained=true"]).model.params
+    assert params == {"pretrained": True, "normalise": True}
     record = registry.find("model", "timm/a.b")
-    assert (record.bound, [p.name for p in record.parameters]) == ({"architecture": "a.b"}, ["pretrained"])
+    assert (record.bound, [p.name for p in record.parameters]) == ({"architecture": "a.b"}, ["pretrained", "normalise"])
     for arguments, said in (
         (["model=timm"], "model.architecture is missing: timm needs it (a string). Write model=timm/<architecture>."),
         (["model=timm/resnet81"], "model=timm/resnet81: timm has nothing called 'resnet81'. Did you mean 'resnet18'?"),

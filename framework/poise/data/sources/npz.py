@@ -1,5 +1,6 @@
 """Anybody's data, as one file of numpy arrays."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from poise.data.source import DataSource
 from poise.errors import UserError
 
 SPLITS = ("train", "val", "calibration", "test")
+MOST_CLASSES = 100_000  # that labels alone can speak of
 
 
 class Npz(DataSource):
@@ -71,7 +73,7 @@ class Npz(DataSource):
                 _check_gaps(self.path, first.label)
             splits |= self._held_out(splits, seed)
         else:
-            num_classes = len(names) or max(_count_classes(self.path, split.label) for split in splits.values())
+            num_classes = len(names) or _classes_seen(self.path, splits)
             splits = dict.fromkeys(SPLITS, first.none()) | splits
         return Splits(
             train=splits["train"],
@@ -122,6 +124,14 @@ def _count_classes(path: str, label: Int[Tensor, " N"]) -> int:
             f"{path}: y_train holds {largest}, so there would be {largest + 1} classes for {len(label)} "
             "examples: number classes from 0."
         )
+    return max(largest + 1, 2)
+
+
+def _classes_seen(path: str, splits: Mapping[str, Arrays]) -> int:
+    """As many classes as the labels of data to evaluate on speak of; a few examples need not have all."""
+    name, largest = max(((name, int(s.label.max())) for name, s in splits.items() if len(s)), key=lambda item: item[1])
+    if largest >= MOST_CLASSES:
+        raise UserError(f"{path}: y_{name} holds {largest}: number classes from 0, or give class_names.")
     return max(largest + 1, 2)
 
 
