@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Int
 from torch import Tensor, inf
 
 from poise.batch import Predictions
@@ -23,6 +23,7 @@ ROUNDS = 25  # of k-means, and of expectation-maximisation for the share of nois
 RATE = 0.05  # of Adam's first step, in log 1/T and log w; it falls to 0 along half a cosine
 HOTTER = 3  # log of how far the T of label noise starts above that of all labels
 SHARE = 20  # a window holds at most one event in so many
+TINY = 1e-38  # what is less likely counts as this much where steps are compared; single precision has no less
 NEVER = -1e300  # log-probability of a masked class where gradients pass: times any 1/T still finite
 
 
@@ -40,15 +41,17 @@ class HCalibration(Calibrator):
     ImageNet either); a window holds at most a twentieth of the events, so that it stays narrow on small
     splits; k-means starts from quantiles in place of random points; the tolerance ε, there 1e-20, is 0; weights
     and 1/T are positive as exponentials in place of absolute values, T within bounds; T_k start around the T of
-    temperature scaling in place of near infinity, so that a fixed number of steps with a falling rate is enough
-    where theirs stop by the calibration error. Where many labels are noise, theirs gets further.
+    temperature scaling in place of near infinity, one of them far hotter where the likelihood finds a share of
+    noise among the labels, so that a fixed number of steps with a falling rate is enough where theirs stop by
+    the calibration error. The mixture is in single precision, as theirs is; sums over events are in double.
 
     Args:
         temperatures: K.
         window: events whose mean probability is compared with their frequency.
         steps: of Adam, each over the whole held-out split.
         lowest: smallest T. Examples that are all predicted right would take T to 0.
-        highest: largest T. Logits that say nothing of the labels would take T to infinity.
+        highest: largest T. Logits that say nothing of the labels would take T to infinity, a share of labels that
+            are noise one T.
 
     Raises:
         UserError: unless 0 < lowest < highest, both finite.
@@ -112,19 +115,19 @@ class HCalibration(Calibrator):
         log_inverse.clamp_(self._low, self._high)
         optimizer = torch.optim.Adam([log_inverse, score], lr=RATE)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
-        log_p = _below_the_best(logits)
+        below = _below_the_best(logits)
         possible = (logits.t() > -inf).flatten().nonzero()[:, 0]
-        occurred = torch.zeros_like(log_p).scatter_(0, label[None], 1.0).flatten()[possible]
+        occurred = torch.zeros_like(below).scatter_(0, label[None], 1.0).flatten()[possible]
         window = min(self.window, len(possible) // SHARE)
         least, kept = inf, (log_inverse, score)
         for _ in range(self.steps):
             inverse, weight = log_inverse.exp(), score.softmax(0)
-            mixed = mixture(log_p, inverse, weight)
-            nll = -float(mixed.gather(0, label[None]).double().log().mean())
+            mixed = mixture(below, inverse, weight)
+            nll = -float(mixed.gather(0, label[None]).clamp(min=TINY).double().log().mean())
             if nll <= least:
                 least, kept = nll, (log_inverse.clone(), score.log_softmax(0))
             _, slope = h_loss(mixed.flatten().index_select(0, possible), occurred, window)
-            along_weight, along_inverse = mixture_slopes(log_p, inverse, mixed.zero_().put_(possible, slope))
+            along_weight, along_inverse = mixture_slopes(below, inverse, mixed.zero_().put_(possible, slope))
             score.grad = weight * (along_weight - weight @ along_weight)
             log_inverse.grad = weight * inverse * along_inverse
             optimizer.step()
@@ -134,7 +137,7 @@ class HCalibration(Calibrator):
 
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`."""
-        log_p = _finite(logits.double())
+        log_p = logits.double().log_softmax(-1).clamp(min=NEVER).t().contiguous()
         each = zip(self.log_inverse.exp(), self.log_weight, strict=True)  # one by one: [K, C, N] may not fit
         mixed = reduce(torch.logaddexp, (weight + (inverse * log_p).log_softmax(0) for inverse, weight in each)).t()
         return keep_prediction(mixed.masked_fill(logits == -inf, -inf).to(logits.dtype), logits)
@@ -167,22 +170,22 @@ def _start(logits: Tensor, label: Tensor, temperatures: int, best: float) -> tup
 
 
 def h_loss(
-    probability: Float32[Tensor, " E"], occurred: Float[Tensor, " E"], window: int
-) -> tuple[Float[Tensor, ""], Float32[Tensor, " E"]]:
+    probability: Float[Tensor, " E"], occurred: Float[Tensor, " E"], window: int
+) -> tuple[Float[Tensor, ""], Float[Tensor, " E"]]:
     """How far mean probability and frequency are apart in windows of events, each cluster counting alike.
 
-    An event is an example and a class: its probability, and whether it occurred, 1 or 0. Events are sorted by
-    probability. Windows are centred on each event and hold `window` events, one more if that is even; at the
-    ends what is missing counts as zero. Gives the loss, in 0…1, and its derivative with respect to each
-    probability; the order and the clusters, of k-means on the probabilities, are taken as constants.
+    An event is an example and a class: its probability, taken in single precision, and whether it occurred, 1 or
+    0. Events are sorted by probability. Windows are centred on each event and hold `window` events, one more if
+    that is even; at the ends what is missing counts as zero. Gives the loss, in 0…1, and its derivative with
+    respect to each probability; the order and the clusters, of k-means on the probabilities, are taken as constants.
     """
     value, order = _sorted(probability)
     half = window // 2
     gap = _windowed(value - occurred.index_select(0, order), half)
     sizes = cluster_sizes(value)
     weight = (CLUSTERS * sizes.double()).reciprocal().repeat_interleave(sizes)
-    slope = torch.empty_like(probability).scatter_(0, order, _windowed(weight * gap.sign(), half).float())
-    return weight @ gap.abs(), slope
+    pull = _windowed(weight * gap.sign(), half).to(probability.dtype)
+    return weight @ gap.abs(), torch.empty_like(probability).scatter_(0, order, pull)
 
 
 def _sorted(probability: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,10 +194,11 @@ def _sorted(probability: Tensor) -> tuple[Tensor, Tensor]:
     The bits of a positive number in single precision are ordered as it is. With the event's number below them
     they are sorted as integers, which takes a tenth of the time of a sort with indices, and ties keep their order.
     """
-    bits = probability.view(torch.int32).long() << 32
-    key = bits.add_(torch.arange(len(bits)))
+    key = probability.float().view(torch.int32).long() << 32
+    key += torch.arange(len(key))
     key.numpy().sort()  # in place; torch would find indices too
-    return (key >> 32).int().view(torch.float32).double(), key & 0xFFFFFFFF
+    value = (key >> 32).int().view(torch.float32).double()
+    return value, key.bitwise_and_(0xFFFFFFFF)
 
 
 def _windowed(value: Tensor, half: int) -> Tensor:
@@ -221,30 +225,30 @@ def cluster_sizes(value: Float[Tensor, " E"]) -> Int[Tensor, " K"]:
 
 
 def mixture(
-    log_p: Float[Tensor, "C N"], inverse: Float[Tensor, " K"], weight: Float[Tensor, " K"]
+    logits: Float[Tensor, "C N"], inverse: Float[Tensor, " K"], weight: Float[Tensor, " K"]
 ) -> Float[Tensor, "C N"]:
     """Probabilities Σ_k w_k softmax(logits / T_k), from logits of which each row's highest is 0."""
-    mixed, power = torch.zeros_like(log_p), torch.empty_like(log_p)
+    mixed, power = torch.zeros_like(logits), torch.empty_like(logits)
     for each, share in zip(inverse.tolist(), weight.tolist(), strict=True):
-        torch.mul(log_p, each, out=power).exp_()
+        torch.mul(logits, each, out=power).exp_()
         mixed.addcmul_(power, share / power.sum(0))
     return mixed
 
 
 def mixture_slopes(
-    log_p: Float[Tensor, "C N"], inverse: Float[Tensor, " K"], slope: Float[Tensor, "C N"]
+    logits: Float[Tensor, "C N"], inverse: Float[Tensor, " K"], slope: Float[Tensor, "C N"]
 ) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
     """Derivatives along w_k, and along 1/T_k divided by w_k, of what has this slope along the mixture.
 
     Along 1/T_k a row gives the covariance of logits and slope under its softmax. Powers are taken again, one
     temperature after the other, for K times [C, N] may not fit.
     """
-    power, product, pulled = torch.empty_like(log_p), torch.empty_like(log_p), slope * log_p
+    power, product, pulled = torch.empty_like(logits), torch.empty_like(logits), slope * logits
     along = []
     for each in inverse.tolist():
-        total = torch.mul(log_p, each, out=power).exp_().sum(0)
-        mean, both, of_log = (torch.mul(power, x, out=product).sum(0) / total for x in (slope, pulled, log_p))
-        along.append(torch.stack([mean, both - mean * of_log]).sum(1, dtype=torch.float64))
+        total = torch.mul(logits, each, out=power).exp_().sum(0)
+        mean, both, of_logit = (torch.mul(power, x, out=product).sum(0) / total for x in (slope, pulled, logits))
+        along.append(torch.stack([mean, both - mean * of_logit]).sum(1, dtype=torch.float64))
     along_weight, along_inverse = torch.stack(along, 1)
     return along_weight, along_inverse
 
@@ -256,8 +260,3 @@ def _below_the_best(logits: Tensor) -> Tensor:
     """
     below = (logits - logits.amax(-1, keepdim=True)).t().float()
     return below.clamp(min=torch.finfo(below.dtype).min).contiguous()
-
-
-def _finite(logits: Tensor) -> Tensor:
-    """Log-probabilities [C, N], finite for masked classes too, for 0 · -inf would be no gradient."""
-    return logits.log_softmax(-1).clamp(min=NEVER).t().contiguous()

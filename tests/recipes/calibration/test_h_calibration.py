@@ -193,6 +193,13 @@ def test_the_step_that_is_kept_has_the_least_nll_of_all() -> None:
     assert kept[2] < nll(start, held_out)
 
 
+def test_a_label_that_no_temperature_makes_likely_does_not_decide_which_step_is_kept() -> None:
+    made, absurd = calibrated_logits(60, 10, seed=1), 5000.0 * F.one_hot(torch.tensor([0]), 10)
+    held_out = predictions(torch.cat([made.logits, absurd]), torch.cat([made.label, torch.tensor([1])]))
+    start, found = (HCalibration(steps=steps, lowest=0.5, highest=2.0).fit(held_out) for steps in (1, 30))
+    assert nll(found, made) < nll(start, made)
+
+
 def test_fitting_twice_gives_the_same_and_draws_nothing() -> None:
     held_out = bent(200)
     before = torch.random.get_rng_state()
