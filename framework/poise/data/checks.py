@@ -1,10 +1,26 @@
 """What data must be, checked once, over whole arrays."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from poise.errors import UserError
+
+
+def check_tensor(values: Any, name: str) -> Tensor:
+    """A tensor, as it is.
+
+    Raises:
+        UserError: something else.
+    """
+    if not isinstance(values, Tensor):
+        raise UserError(
+            f"{name} is of type {type(values).__name__}: give a torch tensor, as torch.from_numpy({name}) makes one of "
+            "an array."
+        )
+    return values
 
 
 def check_integers(values: Shaped[Tensor, "..."], name: str, rows: int) -> Int[Tensor, " N"]:

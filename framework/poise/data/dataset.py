@@ -1,45 +1,46 @@
 """Data held in memory: one split, and the splits of one problem."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from poise.data.checks import check_inputs, check_integers, check_range_of, check_several_classes
+from poise.data.checks import check_inputs, check_integers, check_range_of, check_several_classes, check_tensor
 from poise.errors import UserError
+
+MOST_GROUPS = 1000  # that are taken without names where there are fewer examples
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Arrays(Dataset[dict[str, Tensor]]):
     """One split in memory.
 
     Args:
-        x: inputs [N, *input], uint8 (0…255 stands for 0…1) or floating point.
+        x: inputs [N, *input], a tensor of uint8 (0…255 stands for 0…1) or floating point.
         label: classes [N], integers; -1 where a class is not known (streams and OOD sets only).
         group: sub-populations or environments [N], integers from 0.
 
     Raises:
-        UserError: numbers of rows that differ, labels or groups that are not integers, another type of input.
+        UserError: what is no tensor, numbers of rows that differ, labels or groups that are not integers, another type
+            of input.
     """
 
-    def __init__(
-        self,
-        x: Shaped[Tensor, "..."],
-        label: Shaped[Tensor, "..."],
-        group: Shaped[Tensor, "..."] | None = None,
-    ) -> None:
+    def __init__(self, x: Any, label: Any, group: Any = None) -> None:
+        x, label = check_tensor(x, "x"), check_tensor(label, "label")
         if x.dtype != torch.uint8 and not x.is_floating_point():
             raise UserError(f"x holds {_name(x)}: give uint8 (0 to 255) or floating point.")
         if x.ndim < 2:
             raise UserError(f"x has shape {tuple(x.shape)}: give one row per example, [N, ...].")
-        self.x = x
+        self.x: Tensor = x
         self.label = check_integers(label, "label", len(x))
-        self.group = None if group is None else check_integers(group, "group", len(x))
+        self.group = None if group is None else check_integers(check_tensor(group, "group"), "group", len(x))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -74,7 +75,8 @@ class Splits:
             calibrators. Without training examples the data are there to evaluate on, and only test is needed.
         num_classes: C, 2 or more.
         class_names: one each; numbers where none are given.
-        group_names: one each where the groups have names.
+        group_names: one each where the groups have names; without them a group is below the number of examples in
+            the four splits, or below 1000.
         valid_range: what inputs may be (uint8 stands for 0…1); None for data without one.
         kind: of the inputs.
         streams: further data for training, by name; not labelled where labels are -1.
@@ -83,8 +85,8 @@ class Splits:
 
     Raises:
         UserError: an empty split, a single class in train or test, labels outside 0…C-1, inputs that are not
-            finite or outside the valid range, negative groups, shapes that differ; names the split and the
-            first such row.
+            finite or outside the valid range, negative or far too large groups, shapes that differ; names the split
+            and the first such row. Names with control characters, too, which would reach terminals.
     """
 
     train: Arrays
@@ -108,6 +110,11 @@ class Splits:
         if not all(self.class_names) or len(set(self.class_names)) != self.num_classes:
             same = next(name for name, count in Counter(self.class_names).items() if not name or count > 1)
             raise UserError(f"a class name is {same!r}, empty or given twice: each class has a name of its own.")
+        for name in (*self.class_names, *self.group_names):
+            if _CONTROL.search(name):
+                raise UserError(
+                    f"the name {name!r} has a control character: give each class and group one line of text."
+                )
         if self.valid_range is not None and not -math.inf < self.valid_range[0] < self.valid_range[1] < math.inf:
             raise UserError(f"valid_range={self.valid_range} has to be a lower and a higher number, or None.")
         labelled = {**self.main, **{f"shifts.{name}": split for name, split in self.shifts.items()}}
@@ -131,8 +138,18 @@ class Splits:
                 f"{name} has inputs of shape {tuple(split.x.shape[1:])}, {first} of shape {self.input_shape}."
             )
         check_inputs(name, split.x, self.valid_range)
-        if split.group is not None:
-            check_range_of(name, "group", split.group, 0, len(self.group_names) or None)
+        if split.group is not None and len(split):
+            self._check_groups(name, split.group)
+
+    def _check_groups(self, name: str, group: Int[Tensor, " N"]) -> None:
+        """Groups are counted and weighted one by one, up to the largest: ids would take memory without end."""
+        check_range_of(name, "group", group, 0, len(self.group_names) or None)
+        most = max(MOST_GROUPS, sum(map(len, self.main.values())))
+        if not self.group_names and (largest := int(group.max())) >= most:
+            raise UserError(
+                f"{name}: a group is {largest}, where {most - 1} is the largest allowed: number the groups from 0, as "
+                "torch.unique(group, return_inverse=True)[1] does."
+            )
 
     @property
     def main(self) -> dict[str, Arrays]:

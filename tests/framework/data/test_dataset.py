@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,10 +58,14 @@ def test_uint8_stays_and_labels_become_int64() -> None:
         ({"group": torch.rand(6)}, "group holds float32"),
         ({"group": torch.arange(7)}, r"x has 6 rows, group has shape \(7,\)"),
         ({"x": torch.zeros(6, 2, dtype=torch.int64)}, "x holds int64: give uint8"),
+        ({"x": np.zeros((6, 2))}, r"x is of type ndarray: give a torch tensor, as torch\.from_numpy\(x\)"),
+        ({"label": [0, 1, 2, 0, 1, 2]}, "label is of type list: give a torch tensor"),
+        ({"label": None}, "label is of type NoneType"),
+        ({"group": np.arange(6)}, "group is of type ndarray"),
         ({"x": torch.zeros(6)}, r"x has shape \(6,\): give one row per example"),
     ],
 )
-def test_arrays_that_do_not_fit_each_other(changes: dict[str, torch.Tensor], message: str) -> None:
+def test_arrays_that_do_not_fit_each_other(changes: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         _split(**changes)
 
@@ -97,10 +102,16 @@ def _with(value: float, row: int = 4) -> torch.Tensor:
             {"train": _split(group=torch.arange(6)), "group_names": ("g", "h")},
             r"train: group\[2\] is 2, allowed is 0 to 1",
         ),
+        (
+            {"val": _split(group=torch.tensor([0, 0, 0, 0, 0, 9_000_000_000]))},
+            "val: a group is 9000000000, where 999 is the largest allowed: number the groups from 0",
+        ),
         ({"val": Arrays(torch.rand(6, 4), torch.arange(6) % 3)}, r"val has inputs of shape \(4,\), train of"),
         ({"class_names": ("a", "b")}, "3 classes with 2 names"),
         ({"class_names": ("a", "b", "a")}, "each class has a name of its own"),
         ({"class_names": ("a", "b", "")}, "each class has a name of its own"),
+        ({"class_names": ("a", "b", "\x1b[31mc")}, r"the name '\\x1b\[31mc' has a control character"),
+        ({"group_names": ("g", "h\n")}, r"the name 'h\\n' has a control character"),
         ({"valid_range": (1.0, 0.0)}, r"valid_range=\(1.0, 0.0\) has to be a lower and a higher number"),
         ({"valid_range": (0.0, float("inf"))}, "has to be a lower and a higher number"),
         ({"streams": {"extra": _split(label=torch.full((6,), -2))}}, r"streams\.extra: label\[0\] is -2"),
@@ -132,6 +143,7 @@ def test_infinity_is_refused_without_a_valid_range_too() -> None:
 
 
 def test_what_splits_tell() -> None:
+    assert _splits(test=_split(1001, group=torch.arange(1001))).num_groups == 1001
     splits = _splits(val=_split(group=torch.tensor([0, 4, 0, 0, 0, 0])))
     assert splits.input_shape == (1, 2, 2)
     assert splits.num_groups == 5
