@@ -1,6 +1,7 @@
 """Predictor: model plus calibrator, inputs in, probabilities out; what is shipped."""
 
 import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ class Predictor(nn.Module):
         weights, card = (directory / f"{name}.partial" for name in (WEIGHTS, CARD))
         save_file(state, weights)
         card.write_text(replace(self.card, sha256=_digest(weights)).text(), encoding="utf-8")
+        shutil.copymode(card, weights)  # which nobody but the owner might read
         weights.replace(directory / WEIGHTS)
         card.replace(directory / CARD)
 

@@ -219,6 +219,12 @@ def test_code_that_is_not_poises_runs_only_where_it_is_trusted(tmp_path: Path, m
     assert torch.equal(Predictor.load(tmp_path / "run", trust=True)(x), saved(x))
 
 
+def test_whoever_may_read_the_card_may_read_the_weights(tmp_path: Path) -> None:
+    predictor().save(tmp_path)
+    card, weights = (tmp_path / name for name in ("predictor.json", "model.safetensors"))
+    assert card.stat().st_mode == weights.stat().st_mode
+
+
 def test_what_is_no_predictor_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no predictor"):
         Predictor.load(tmp_path)
