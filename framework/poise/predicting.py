@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from torch import Tensor
 
 from poise.config.commands import Predict
 from poise.data.archive import as_inputs
+from poise.errors import UserError
 from poise.files.scores import PREFIXES
 from poise.files.writing import write_csv, write_npz
 from poise.predictor import Predictor
@@ -29,7 +31,7 @@ def main(asked: Predict, run: Path, inputs: np.ndarray) -> int:
         UserError: a run without a predictor that can be loaded, or inputs that it does not take.
     """
     predictor = Predictor.load(run, trust=asked.trust)
-    probabilities = predict(predictor, inputs)
+    probabilities = predict(predictor, inputs, f"input={asked.input}")
     names = list(predictor.card.class_names)
     if asked.out is not None:
         _write(asked.out, probabilities, names)
@@ -43,21 +45,40 @@ def main(asked: Predict, run: Path, inputs: np.ndarray) -> int:
     return 0
 
 
-def predict(predictor: Predictor, inputs: np.ndarray) -> Float[np.ndarray, "N C"]:
+def predict(predictor: Predictor, inputs: np.ndarray, said: str) -> Float[np.ndarray, "N C"]:
     """Probabilities of inputs [N, …], batch by batch, on a GPU where there is one.
+
+    Args:
+        predictor: for inputs of that shape.
+        inputs: as a file has them.
+        said: how the user gave them, for messages.
 
     Raises:
         UserError: inputs that the predictor does not take.
     """
-    with np.errstate(over="ignore"):  # the predictor refuses what becomes infinite
-        x = as_inputs("input", inputs)
+    x = _finite(said, inputs)
     predictor.to("cuda" if torch.cuda.is_available() else "cpu")
-    found = []
+    found: list[Tensor] = []
     with progress_bar(shown=len(x) > BATCH)("predict", len(x)) as done:
         for part in x.split(BATCH):
-            found.append(predictor(part).cpu())
+            try:
+                found.append(predictor(part).cpu())
+            except UserError as error:
+                rows = f", rows {BATCH * len(found)} to {BATCH * len(found) + len(part) - 1}"
+                raise UserError(f"{said}{rows if len(x) > BATCH else ''}: {error}") from error
             done(len(part))
     return torch.cat(found).numpy()
+
+
+def _finite(said: str, inputs: np.ndarray) -> Shaped[Tensor, "N *input"]:
+    with np.errstate(over="ignore"):
+        x = as_inputs(said, inputs)
+    wrong = np.flatnonzero(~torch.isfinite(x).flatten(1).all(1).numpy())
+    if len(wrong):
+        large = np.isfinite(inputs[wrong[0]]).all()
+        what = "beyond what float32 holds" if large else "that are NaN or infinite"
+        raise UserError(f"{said}: row {wrong[0]} has values {what}.")
+    return x
 
 
 def _first(probabilities: np.ndarray, names: list[str]) -> Table:

@@ -93,20 +93,21 @@ class Predictor(nn.Module):
                 f"inputs have shape {tuple(x.shape)}; this predictor takes [N, {', '.join(map(str, shape))}].{one}"
             )
         like = next((p for p in self.model.parameters() if p.is_floating_point()), torch.empty(0))
-        x = as_input(x.to(like.device)).to(like.dtype)
+        x = as_input(x.to(like.device))
         if not torch.isfinite(x).all():
             raise UserError("inputs are NaN or infinite.")
-        low, high = self.card.valid_range or (-torch.inf, torch.inf)
+        holds = torch.finfo(like.dtype)
+        low, high = self.card.valid_range or (holds.min, holds.max)
         slack = 1e-6 * max(1.0, abs(low), abs(high))
         if len(x) and (x.min() < low - slack or x.max() > high + slack):
             raise UserError(f"inputs go from {x.min():.4g} to {x.max():.4g}, outside the valid range {low:g}…{high:g}.")
-        return x
+        return x.to(like.dtype)
 
     def _as_tensor(self, x: Any) -> Tensor:
         """A tensor of floats, or of bytes where they are pictures."""
-        if type(x).__module__.partition(".")[0] == "numpy":
+        if type(x).__module__.partition(".")[0] == "numpy" and hasattr(x, "dtype"):
             try:
-                x = torch.tensor(x)
+                x = torch.tensor(_native(x))
             except (TypeError, ValueError, RuntimeError) as error:
                 raise UserError(f"inputs are an array of {x.dtype}: give floats.") from error
         if not isinstance(x, Tensor):
@@ -159,6 +160,12 @@ class Predictor(nn.Module):
         return predictor
 
 
+def _native(x: Any) -> Any:
+    """A NumPy array as torch reads it: contiguous, in this machine's byte order, of no more than 64 bits a number."""
+    dtype = x.dtype.newbyteorder("=")
+    return x.astype("float64" if dtype.char == "g" else dtype, order="C", copy=False)
+
+
 def _directory(path: str | Path) -> Path:
     if not Path(path).is_dir():
         from poise.located import located  # which asks a tracking server
@@ -167,6 +174,11 @@ def _directory(path: str | Path) -> Path:
     for directory in (Path(path), Path(path) / "predictor"):
         if (directory / CARD).is_file():
             return directory
+    if (Path(path) / "config.yaml").is_file() or (Path(path) / "checkpoints").is_dir():
+        raise UserError(
+            f"{path} holds no predictor yet: its run has not come to its end. The same `poise train` command with "
+            f"run_dir={path} goes on with it."
+        )
     raise UserError(f"{path} holds no predictor: give a run directory, or its `predictor` folder.")
 
 

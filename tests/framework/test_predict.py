@@ -89,7 +89,7 @@ def test_first_rows_counts_and_confidence(run: Run) -> None:
 def test_batches_change_nothing(run: Run, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     monkeypatch.setattr(predicting, "BATCH", batch)
     x = draw(20, FEATURES)
-    found = predicting.predict(table(), x)
+    found = predicting.predict(table(), x, "input=new.npy")
     np.testing.assert_allclose(found, table()(torch.from_numpy(x)).numpy(), rtol=0, atol=1e-6)
 
 
@@ -210,11 +210,12 @@ def test_what_is_asked_wrongly(run: Run, words: list[str], messages: list[str]) 
 @pytest.mark.parametrize(
     ("shape", "value", "message"),
     [
-        ((3, 8, 9), 0.5, "this predictor takes [N, 1, 8, 8]"),
+        ((3, 8, 9), 0.5, "input=new.npy: inputs have shape (3, 1, 8, 9); this predictor takes [N, 1, 8, 8]"),
         ((3, 8, 8), 7.0, "outside the valid range 0…1"),
-        ((3, 8, 8), np.nan, "NaN"),
-        ((3, 8, 8), 1e300, "infinite"),
-        ((3, 8, 8), 1, "input holds int64: give uint8 (0 to 255) or floats."),
+        ((600, 8, 8), 7.0, "input=new.npy, rows 0 to 511: inputs go from 7 to 7"),
+        ((3, 8, 8), np.nan, "input=new.npy: row 0 has values that are NaN or infinite."),
+        ((3, 8, 8), 1e300, "input=new.npy: row 0 has values beyond what float32 holds."),
+        ((3, 8, 8), 1, "input=new.npy holds int64: give uint8 (0 to 255) or floats."),
     ],
 )
 def test_inputs_of_another_kind_are_the_predictors_to_refuse(

@@ -89,7 +89,7 @@ def test_it_stays_in_evaluation_mode_whatever_it_is_part_of() -> None:
         (torch.zeros(0), "inputs have shape"),
         (torch.full((2, 1, 8, 8), 255.0), "inputs go from 255 to 255, outside the valid range 0…1"),
         (torch.full((2, 1, 8, 8), torch.nan), "NaN or infinite"),
-        (torch.full((2, 1, 8, 8), 1e300, dtype=torch.float64), "NaN or infinite"),
+        (torch.full((2, 1, 8, 8), 1e300, dtype=torch.float64), r"inputs go from 1e\+300 to 1e\+300, outside the valid"),
         (torch.full((2, 1, 8, 8), -0.1), "outside the valid range"),
         (torch.zeros(2, 1, 8, 8, dtype=torch.int64), r"inputs are int64: give floats or uint8 pictures\."),
         (torch.zeros(2, 1, 8, 8, dtype=torch.bool), "inputs are bool: give floats"),
@@ -101,6 +101,7 @@ def test_it_stays_in_evaluation_mode_whatever_it_is_part_of() -> None:
         (np.zeros((2, 1, 8, 8), np.int32), "inputs are int32: give floats"),
         ([[[[0.5] * 8] * 8]], "inputs are a list: give a tensor or a NumPy array"),
         (None, "inputs are a NoneType"),
+        (np.random.default_rng(0), "inputs are a Generator"),
     ],
 )
 def test_inputs_it_cannot_take_are_refused(x: Any, message: str) -> None:
@@ -128,6 +129,21 @@ def test_arrays_are_inputs_and_many_go_in_batches() -> None:
     assert torch.equal(shipped((255 * array).astype(np.uint8)), shipped(torch.tensor((255 * array).astype(np.uint8))))
     with pytest.raises(UserError, match="size=0"):
         shipped.in_batches(array, 0)
+
+
+def test_arrays_are_inputs_however_they_lie_in_memory() -> None:
+    array = np.random.default_rng(0).random((3, 1, 8, 8), np.float32)
+    shipped = predictor()
+    expected = shipped(array)
+    for same in (array.astype(">f4"), array.astype(np.longdouble), array.transpose(3, 2, 1, 0).copy().T):
+        assert torch.equal(shipped(same), expected)
+    assert torch.equal(shipped(array[::-1, :, ::-1]), shipped(array[::-1, :, ::-1].copy()))
+
+
+def test_an_input_has_to_fit_the_precision_of_the_model() -> None:
+    unbounded = Predictor(small_cnn(CLASSES, (1, 8, 8), width=4), replace(card(), valid_range=None))
+    with pytest.raises(UserError, match=r"inputs go from 1e\+300 to 1e\+300, outside"):
+        unbounded(torch.full((1, 1, 8, 8), 1e300, dtype=torch.float64))
 
 
 def test_bytes_are_no_pictures_where_inputs_have_another_range() -> None:
@@ -230,6 +246,9 @@ def test_what_is_no_predictor_is_refused(tmp_path: Path) -> None:
         Predictor.load(tmp_path)
     with pytest.raises(UserError, match="there is no run"):
         Predictor.load(tmp_path / "nowhere")
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(UserError, match=rf"has not come to its end\. The same .* with run_dir={tmp_path} goes on"):
+        Predictor.load(tmp_path)
 
 
 def small_cnn_of(**parameters: Any) -> dict[str, Any]:
