@@ -40,6 +40,9 @@ def pgd(
 
     Returns:
         [B, *input] detached, inside the threat; float64 where x is, else float32.
+
+    Raises:
+        UserError: the loss has no gradient with respect to the inputs.
     """
     threat.check(x)
     with torch.inference_mode(False), torch.enable_grad():
@@ -50,9 +53,19 @@ def pgd(
             return project(x_adv)
         for _ in range(steps):
             x_adv.requires_grad_()
-            (gradient,) = torch.autograd.grad(loss(x_adv).sum(), x_adv)
+            gradient = _gradient(loss(x_adv).sum(), x_adv)
             x_adv = project(threat.ascend(x_adv.detach(), gradient, step_size))
     return x_adv
+
+
+def _gradient(total: Tensor, x: Tensor) -> Tensor:
+    found = torch.autograd.grad(total, x, allow_unused=True)[0] if total.requires_grad else None
+    if found is None:
+        raise UserError(
+            "the model gives no gradient with respect to its inputs, as after torch.no_grad() or .detach(), and an "
+            "attack needs one: evaluation=clean measures without."
+        )
+    return found
 
 
 class PGD:

@@ -272,3 +272,11 @@ def test_no_step_waits_for_the_device(norm: str) -> None:
         pgd(of(model, y), x, x, Threat(norm, 0.1), 5, 0.1)
     assert ran.names.count("tanh") == 5
     assert not {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select"} & set(ran.names)
+
+
+@pytest.mark.parametrize("cut", [lambda model, x: model(x).detach(), lambda model, x: model(x.detach())])
+def test_a_model_without_a_gradient_cannot_be_attacked(cut: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    model, (x, y) = Tiny(), data()
+    threat = Threat("linf", 0.1)
+    with pytest.raises(UserError, match="no gradient with respect to its inputs"):
+        pgd(lambda z: F.cross_entropy(cut(model, z), y, reduction="none"), x, x, threat, 1, 0.1)
