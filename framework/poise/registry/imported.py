@@ -67,10 +67,11 @@ def record_of(kind: Kind, name: str, obj: Any) -> Record:
             f"{name} is not {one(kind.name)}: it is {one(type(obj).__name__)}, which cannot be called."
         )
     parameters = tuple(parameters_of_object(obj))
+    own = getattr(obj, "__qualname__", "<")
     return Record(
         kind=kind.name,
         name=name,
-        qualified=f"{obj.__module__}:{obj.__qualname__}" if hasattr(obj, "__qualname__") else name,
+        qualified=name if "<" in own else f"{obj.__module__}:{own}",  # a lambda knows no name of its own
         parameters=tuple(p for p in parameters if p.name not in kind.supplied),
         doc=inspect.cleandoc(obj.__doc__ or ""),
         hooks=_hooks(obj, root) if kind.name == "recipe" else (),

@@ -52,11 +52,12 @@ class Module:
         return found
 
     def surely_lacks(self, name: str) -> bool:
-        """Whether the name occurs nowhere in the file, and nothing in it could make one."""
+        """Whether the name occurs nowhere in the file, nothing in it could make one, and importing it says no more."""
         names = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
         makers = {"*", "__getattr__", "globals", "vars", "setattr", "exec", "eval"}
         words = {*names, *self.imports, *self.classes, *self.functions}
-        return name not in words and not makers & words
+        raises = any(isinstance(node, ast.Raise) for node in self.tree.body)
+        return name not in words and not makers & words and not raises
 
     def _origin(self, node: ast.ImportFrom) -> str:
         if not node.level:

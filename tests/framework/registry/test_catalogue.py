@@ -125,6 +125,12 @@ def test_build_supplies_only_what_is_taken(write: Write) -> None:
     assert registry.build("model", "nets:make", num_classes=4, input_shape=(1, 8, 8), width=5) == (4, 5)
 
 
+def test_a_lambda_is_called_as_it_was_given(write: Write) -> None:
+    write("nets.py", "make = lambda num_classes: num_classes\n")
+    assert registry.resolve("model", "nets:make").qualified == "nets:make"
+    assert registry.build("model", "nets:make", num_classes=4) == 4
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -136,6 +142,7 @@ def test_build_supplies_only_what_is_taken(write: Write) -> None:
         ("own.wrong:function", "is not a recipe: it is a function"),
         ("own.wrong:Hooked", "a parameter called 'attack'"),
         ("own.fails:Mine", r"own.fails:Mine cannot be imported: .*fails.py:3: ZeroDivisionError: division by zero"),
+        ("own.raises:Mine", r"own.raises:Mine cannot be imported: .*raises.py:1: ImportError: no driver"),
         ("own.syntax:Mine", r"syntax.py:2: "),
     ],
 )
@@ -151,6 +158,7 @@ def test_a_users_own_that_cannot_be_used(write: Write, name: str, message: str) 
         """,
     )
     write("own/fails.py", "from poise.recipe import Recipe\nnumber = 0\nclass Mine(Recipe): x = 1 / number\n")
+    write("own/raises.py", 'raise ImportError("no driver")\n')
     write("own/syntax.py", "x = 1\nclass :\n")
     with pytest.raises(UserError, match=message):
         registry.resolve("recipe", name)
