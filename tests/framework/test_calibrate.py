@@ -343,6 +343,8 @@ def test_a_table_in_another_encoding(refused: Callable[..., str]) -> None:
     [
         (["logits=missing.npz"], ["logits=missing.npz: there is no such file."]),
         (["logits=score.npz"], ["logits=score.npz: there is no such file. Did you mean 'scores.npz'?"]),
+        (["logits=/dev/null"], ["logits=/dev/null: this is no regular file."]),
+        (["logits=astray.npz"], ["logits=astray.npz: this links to away.npz, which is not there."]),
         (["logits=nowhere/a.npz"], ["logits=nowhere/a.npz: there is no such file. There is no nowhere."]),
         (["logits=folder"], ["logits=folder is a directory: give a file, .npz or .csv."]),
         (["logits=cut.npz"], ["logits=cut.npz is no .npz archive of arrays"]),
@@ -392,6 +394,7 @@ def test_a_table_in_another_encoding(refused: Callable[..., str]) -> None:
 )
 def test_what_is_asked_wrongly(run: Run, words: list[str], messages: list[str]) -> None:
     np.savez("scores.npz", **FIT)
+    Path("astray.npz").symlink_to("away.npz")
     Path("cut.npz").write_bytes(Path("scores.npz").read_bytes()[:500])
     for name in ("text.npz", "scores.pt", "scores.txt"):
         Path(name).write_text("a text")

@@ -13,7 +13,7 @@ from poise.config.compose import default_calibrators
 from poise.config.draft import Draft
 from poise.config.layers import Layer, from_arguments, items, shown, typed
 from poise.config.members import read_names, read_parameters, refuse_strangers
-from poise.config.places import nearest_file
+from poise.config.places import nearest_file, no_file
 from poise.config.schema import Entry, TrackingConfig
 from poise.errors import nearest
 
@@ -150,7 +150,7 @@ def _check_input(draft: Draft, path: str, value: str, suffixes: Sequence[str], w
     elif os.path.isdir(value):
         draft.mistake(f"{said} is a directory: give a file, {kinds}.")
     elif not os.path.isfile(value):
-        draft.mistake(f"{said}: there is no such file.{nearest_file(Path(value))}")
+        draft.mistake(f"{said}: {no_file(Path(value))}")
     elif suffix in PICKLES:
         draft.mistake(f"{said}: a {suffix} file may run code when it is read, so poise does not: {written} makes one.")
     elif suffix not in suffixes:

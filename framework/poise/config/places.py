@@ -49,7 +49,7 @@ def weights_file(where: str) -> Path:
         hint = f" Did you mean {path / shipped[0]}?" if shipped else ""
         raise UserError(f"model.checkpoint={where} is a directory: give a file of weights.{hint}")
     if not os.path.isfile(path):
-        raise UserError(f"model.checkpoint={where}: there is no such file.{nearest_file(path)}")
+        raise UserError(f"model.checkpoint={where}: {no_file(path)}")
     return path
 
 
@@ -85,7 +85,7 @@ def _missing_files(kind: str, address: str, entry: Entry) -> Iterable[str]:
     for name in sorted(files):
         value = entry.params.get(name)
         if isinstance(value, str) and not os.path.exists(value):
-            yield f"{address}.{name}={value}: there is no such file.{nearest_file(Path(value))}"
+            yield f"{address}.{name}={value}: {no_file(Path(value))}"
 
 
 def _look_at_weights(config: Config) -> Iterable[str]:
@@ -109,6 +109,15 @@ def _look_at_tables(config: Config) -> Iterable[str]:
             yield str(error)
 
 
+def no_file(path: Path) -> str:
+    """What is wrong with a path that is no file's, a sentence, with the nearest name."""
+    if os.path.exists(path):
+        return f"this is {'a directory' if os.path.isdir(path) else 'no regular file'}."
+    if os.path.islink(path):
+        return f"this links to {os.readlink(path)}, which is not there."
+    return f"there is no such file.{nearest_file(path)}"
+
+
 def nearest_file(path: Path) -> str:
     """A file beside it of a name like it; or the first directory on the way that is not there."""
     missing = next((parent for parent in reversed(path.parents) if not os.path.exists(parent)), None)
@@ -116,4 +125,4 @@ def nearest_file(path: Path) -> str:
         return f" There is no {missing}."
     if not os.path.isdir(path.parent) or not os.access(path.parent, os.R_OK):
         return ""
-    return nearest(path.name, os.listdir(path.parent))
+    return nearest(path.name, [name for name in os.listdir(path.parent) if name != path.name])

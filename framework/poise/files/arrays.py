@@ -51,8 +51,10 @@ def read_npy(path: str, said: str) -> np.ndarray:
 
 def _check_file(path: str, said: str, kind: str) -> None:
     if not Path(path).is_file():
-        wrong = f"this is a directory: give {kind}" if Path(path).is_dir() else "there is no such file"
-        raise UserError(f"{said}: {wrong}.")
+        other = "a directory" if Path(path).is_dir() else "no regular file"
+        raise UserError(
+            f"{said}: {f'this is {other}: give {kind}' if Path(path).exists() else 'there is no such file'}."
+        )
 
 
 @contextmanager
