@@ -94,7 +94,8 @@ def _table(table: Table) -> str:
         )
         lines.append(f"<tr><th scope=row>{_text(row.name)}</th>{''.join(cells)}</tr>")
     body = "\n".join(lines)
-    return f"<div class=wide><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
+    note = f"<caption>{_text(table.note)}</caption>\n" if table.note else ""
+    return f"<div class=wide><table>\n{note}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
 
 
 def _figures(pictures: Mapping[str, Path]) -> Iterator[str]:

@@ -201,3 +201,9 @@ def test_many_classes_are_folded_in_the_page_and_all_there() -> None:
     assert "<summary>1000 classes</summary>" in text
     assert text.count("<th scope=row>c") == 1000
     assert "the worst 5 of 1000 classes" in render(metrics, [])
+
+
+def test_what_a_metric_leaves_out_is_said_where_it_is_shown() -> None:
+    told = report(findings=Findings({"test/accuracy": 0.5, "test/mce": 0.1}))
+    assert "mce is over bins of 10 or more examples" in told.text()
+    assert "<caption>mce is over bins of 10 or more examples</caption>" in page(told, {})
