@@ -196,6 +196,16 @@ def test_classes_that_are_ruled_out_stay_so(run: Run) -> None:
     assert (found[np.arange(ROWS), (LABELS + 1) % CLASSES] == 0).all()
 
 
+def test_rows_to_test_on_that_were_fitted_to_are_doubted(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    again = {f"test_{name}": values.copy() for name, values in FIT.items()}
+    np.savez("scores.npz", **FIT, **again)
+    assert run("logits=scores.npz", ONE)[0] == 0
+    assert caplog.text.count("the rows to test on are those to fit on") == 1
+    again["test_logits"][0] += 1
+    np.savez("others.npz", **FIT, **again)
+    assert not read_scores("others.npz", "").doubt
+
+
 def test_logits_that_look_like_probabilities_are_doubted(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     np.savez("scores.npz", logits=softmax(LOGITS), labels=LABELS)
     assert run("logits=scores.npz", ONE)[0] == 0
@@ -312,6 +322,9 @@ GOOD = [["a", 1.0, 0.5]] * 12
         (HEADER, "has 0 rows to fit on: give 10 or more."),
         ("label,a,b\na,1,2\n", "has no columns logit_<class> or probability_<class>; it has label, a, b."),
         ("lable,logit_a,logit_b\na,1,2\n", "has no column 'label'. Did you mean 'lable'?"),
+        ("label;logit_a;logit_b\na;1,5;2\n", "has semicolons between its columns: separate columns by commas."),
+        ("label\tlogit_a\tlogit_b\na\t1\t2\n", "has tabs between its columns: separate columns by commas."),
+        ("label,logit_,logit_b\nb,1,2\n", "the column 'logit_' names no class: write logit_<class>."),
         ("label,logit_a\na,1\n", "has one class, 'logit_a': give a column for each of two classes or more."),
         (f"{HEADER},logit_a\na,1,2,3\n", "two columns are called 'logit_a'."),
         (f"{HEADER},id\na,1,2,3\n", "nothing is known of a column 'id': leave it out."),

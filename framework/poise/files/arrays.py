@@ -52,9 +52,8 @@ def read_npy(path: str, said: str) -> np.ndarray:
 def _check_file(path: str, said: str, kind: str) -> None:
     if not Path(path).is_file():
         other = "a directory" if Path(path).is_dir() else "no regular file"
-        raise UserError(
-            f"{said}: {f'this is {other}: give {kind}' if Path(path).exists() else 'there is no such file'}."
-        )
+        wrong = f"this is {other}: give {kind}" if Path(path).exists() else "there is no such file"
+        raise UserError(f"{said}: {wrong}.")
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import numpy as np
 from poise.errors import UserError
 from poise.files.shown import quoted
 
+OTHERS = {";": "semicolons", "\t": "tabs"}  # that tables are split at elsewhere
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -63,7 +65,7 @@ def read_columns(path: str, said: str) -> Columns:
         said: how the user gave it, for messages.
 
     Raises:
-        UserError: no such file, no text, no or repeated names, or a line with more or fewer cells.
+        UserError: no such file, no text, another separator, no or repeated names, or a line with more or fewer cells.
     """
     if not Path(path).is_file():
         wrong = "this is a directory: give a .csv file" if Path(path).is_dir() else "there is no such file"
@@ -88,6 +90,9 @@ def read_columns(path: str, said: str) -> Columns:
 
 def _check(found: Columns) -> None:
     names = found.names
+    split_at = next((word for mark, word in OTHERS.items() if len(names) == 1 and mark in names[0]), None)
+    if split_at is not None:
+        raise UserError(f"{found.said} has {split_at} between its columns: separate columns by commas.")
     if all(_is_number(name) for name in names) and list(names) != [str(place) for place in range(len(names))]:
         raise UserError(f"{found.said}: the first line holds numbers, where it has to name the columns.")
     again = next((name for place, name in enumerate(names) if name in names[:place]), None)

@@ -146,6 +146,8 @@ def _from_csv(path: str, said: str) -> Scores:
     kind = _kind_of_columns(table)
     names = [name for name in table.names if name.startswith(PREFIXES[kind])]
     classes = [name.removeprefix(PREFIXES[kind]) for name in names]
+    if "" in classes:
+        raise UserError(f"{said}: the column {quoted(PREFIXES[kind])} names no class: write {PREFIXES[kind]}<class>.")
     if len(classes) < 2:
         raise UserError(f"{said} has one class, {quoted(names[0])}: give a column for each of two classes or more.")
     _check_columns(table, names)
@@ -243,11 +245,20 @@ def _scores(said: str, kind: str, fit: Rows, test: Rows | None, classes: Sequenc
         )
     if test is not None and not len(test):
         raise UserError(f"{said} has no rows to test on: leave the test arrays out.")
-    doubt = ""
+    doubts = []
     if kind == "logits" and _is_like_probabilities(fit.logits):
-        doubt = f"{said}: the logits look like probabilities, each row within 0…1 and adding up to 1; name them so."
-    return Scores(fit, test, tuple(classes), doubt)
+        doubts.append(
+            f"{said}: the logits look like probabilities, each row within 0…1 and adding up to 1; name them so."
+        )
+    if test is not None and _are_the_same(fit, test):
+        doubts.append(f"{said}: the rows to test on are those to fit on, and flatter every calibrator; give others.")
+    return Scores(fit, test, tuple(classes), " ".join(doubts))
 
 
 def _is_like_probabilities(values: np.ndarray) -> bool:
     return bool((values >= 0).all() and (np.abs(values.sum(1) - 1) <= SUM).all())
+
+
+def _are_the_same(fit: Rows, test: Rows) -> bool:
+    """Whether all rows are equal, in order: single ones recur among the few outputs of a tree."""
+    return np.array_equal(fit.logits, test.logits) and np.array_equal(fit.labels, test.labels)
