@@ -9,7 +9,7 @@ from torch import Tensor
 from poise.errors import UserError
 
 
-def check_tensor(values: Any, name: str) -> Tensor:
+def check_tensor(values: Any, name: str) -> Shaped[Tensor, "..."]:
     """A tensor, as it is.
 
     Raises:
