@@ -251,7 +251,8 @@ def test_the_log_tells_of_the_whole_split_only(caplog: pytest.LogCaptureFixture)
             {"uncalibrated": 0.2, "a": 0.25, "b": 0.3},
             "a",
             "a is shipped, the calibrator with the lowest cross-validated NLL on 179 examples "
-            "(uncalibrated 0.2000, a 0.2500, b 0.3000); none of them beats the uncalibrated model.",
+            "(uncalibrated 0.2000, a 0.2500, b 0.3000); none of them beats the uncalibrated model, "
+            "which calibration=none ships.",
         ),
         ({}, "a", "a is shipped, the first: 179 examples are too few to choose by."),
     ],

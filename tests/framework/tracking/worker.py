@@ -45,7 +45,8 @@ def main(folder: str, first: str, last: str, pause: str, *settings: str) -> None
         return
     directory.claim(to_yaml(config))
     with logged(directory.log), tracked(config, directory, first=True) as tracker:
-        speak(os.environ.get("SAID", ""))
+        if "SAID" in os.environ:
+            speak(os.environ["SAID"])
         assert isinstance(tracker, Tracker)
         for step in range(int(first), int(last) + 1):
             tracker.spool.metrics({"train/loss": 1 / step, "train/lr": 0.1}, step)
