@@ -231,7 +231,20 @@ def _bind_to(launcher: int) -> None:
             sys.exit(1)
 
 
+def _leave_group() -> None:
+    """Take this rank's process group down: gloo's threads abort, now and then, an interpreter that ends before them."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 if __name__ == "__main__":
     _bind_to(int(sys.argv[1]))
     del sys.argv[:2]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if not end.code:  # after a failure others may still be waiting for this rank
+            _leave_group()
+        raise
+    _leave_group()

@@ -34,6 +34,8 @@ trainer = L.Trainer(max_steps=1, accelerator="cpu", devices=2, logger=False, ena
 module = Line()
 trainer.fit(module, torch.utils.data.DataLoader(torch.ones(1, 1)))
 assert under_launcher() and isinstance(trainer.strategy.cluster_environment, TorchElasticEnvironment)
+import atexit
+atexit.register(lambda: print("in a group at the end:", torch.distributed.is_initialized(), flush=True))
 weight, threads = module.layer.weight.item(), torch.get_num_threads()
 print("args", sys.argv[1:], "weight", weight, "threads", threads, flush=True)
 """
@@ -117,8 +119,9 @@ def test_two_ranks_train_under_ddp(
     assert launching.run_ranks(module(TRAINS), ["a=b"], 2, log_dir=tmp_path / "logs") == 0
     # the gradient is the mean over ranks of 1 + rank
     shown = f"args ['a=b'] weight -1.5 threads {os.environ['OMP_NUM_THREADS']}"
-    assert shown in capfd.readouterr().out
-    assert shown in (tmp_path / "logs" / "rank-1.log").read_text()
+    for said in (capfd.readouterr().out, (tmp_path / "logs" / "rank-1.log").read_text()):
+        assert shown in said
+        assert "in a group at the end: False" in said
 
 
 def test_the_first_failure_ends_all_and_is_shown(
