@@ -203,3 +203,14 @@ class Predictions:
     def right(self) -> Bool[Tensor, " N"]:
         """Which examples are predicted as they are labelled; the lowest class wins a tie."""
         return self.logits.argmax(1) == self.label
+
+    def rows(self, chosen: Shaped[Tensor, "..."]) -> "Predictions":
+        """Those of the chosen examples: positions, or a mask [N]."""
+        features, group = self.features, self.group
+        return Predictions(
+            logits=self.logits[chosen],
+            features=None if features is None else features[chosen],
+            label=self.label[chosen],
+            group=None if group is None else group[chosen],
+            index=self.index[chosen],
+        )

@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -113,7 +113,7 @@ def out_of_fold(
     for left_out in fold.unique():
         outside = fold == left_out
         with _silent(), torch.enable_grad():
-            part = copy.deepcopy(calibrator).fit(_rows(held_out, ~outside), unlabelled)
+            part = copy.deepcopy(calibrator).fit(held_out.rows(~outside), unlabelled)
         crossed[outside] = part(held_out.logits[outside])
         watch(1)
     return crossed
@@ -125,19 +125,6 @@ def folds(label: Int[Tensor, " N"], count: int = FOLDS) -> Int[Tensor, " N"]:
     fold = torch.empty_like(by_class)
     fold[by_class] = torch.arange(len(label)) % count
     return fold
-
-
-def _rows(held_out: Predictions, chosen: Tensor) -> Predictions:
-    """The chosen rows."""
-    features, group = held_out.features, held_out.group
-    return replace(
-        held_out,
-        logits=held_out.logits[chosen],
-        features=None if features is None else features[chosen],
-        label=held_out.label[chosen],
-        group=None if group is None else group[chosen],
-        index=held_out.index[chosen],
-    )
 
 
 @torch.no_grad()

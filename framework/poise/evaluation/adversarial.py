@@ -99,7 +99,7 @@ class Adversarial(Evaluator):
             return Findings()
         count = min(len(data), max(self.curve_examples, subject.ranks.size))
         some = torch.arange(count) * len(data) // count
-        at = {radius: _rows(seen, some) for radius, seen in known.items()}
+        at = {radius: seen.rows(some) for radius, seen in known.items()}
         at |= {radius: self._attacked(subject, split, data, radius, some) for radius in further}
         curves: dict[str, dict[float, float]] = {}
         for radius, seen in sorted(at.items()):
@@ -151,15 +151,3 @@ class Adversarial(Evaluator):
 
 def _scaled(threat: Threat, radius: float) -> Threat:
     return replace(threat, eps=radius * threat.eps)
-
-
-def _rows(seen: Predictions, some: Rows) -> Predictions:
-    """The predictions for some examples."""
-    return replace(
-        seen,
-        logits=seen.logits[some],
-        features=None if seen.features is None else seen.features[some],
-        label=seen.label[some],
-        group=None if seen.group is None else seen.group[some],
-        index=seen.index[some],
-    )
