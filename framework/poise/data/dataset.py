@@ -54,9 +54,13 @@ class Arrays(Dataset[dict[str, Tensor]]):
         row = self.fetch(torch.tensor([index % len(self)]))
         return {name: value[0] for name, value in row.items()}
 
+    def rows(self, chosen: Int[Tensor, " M"]) -> "Arrays":
+        """The examples at these positions."""
+        return Arrays(self.x[chosen], self.label[chosen], None if self.group is None else self.group[chosen])
+
     def none(self) -> "Arrays":
         """None of its examples."""
-        return Arrays(self.x[:0], self.label[:0])
+        return self.rows(torch.empty(0, dtype=torch.int64))
 
     def fetch(self, indices: Int[Tensor, " B"]) -> dict[str, Shaped[Tensor, "B ..."]]:
         """Many rows at once: x [B, *input], label, index and, where there are groups, group, each [B]."""

@@ -131,7 +131,7 @@ class Adversarial(Evaluator):
         def attacked(model: Classifier, x: Tensor, label: Tensor, position: Tensor) -> Tensor:
             return attack(model, x, label, seed=subject.seed, index=some[position])
 
-        chosen = Arrays(data.x[some], data.label[some], None if data.group is None else data.group[some])
+        chosen = data.rows(some)
         title = f"attack {split}" if radius == 1 else f"attack {split} at {radius:g} eps"
         with subject.progress(title, len(chosen)) as done:
             return predict(subject.model, chosen, subject.ranks, attacked, batch_size=128, watch=done)

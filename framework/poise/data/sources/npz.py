@@ -95,10 +95,7 @@ class Npz(DataSource):
             return {}
         train = splits["train"]
         rows = stratified(train.label, shares, seed)
-        group = train.group
-        return {
-            name: Arrays(train.x[r], train.label[r], None if group is None else group[r]) for name, r in rows.items()
-        }
+        return {name: train.rows(chosen) for name, chosen in rows.items()}
 
 
 def _split(file: dict[str, np.ndarray], split: str) -> Arrays:

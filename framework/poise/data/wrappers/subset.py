@@ -5,7 +5,7 @@ from typing import Annotated
 
 from annotated_types import Gt, Lt
 
-from poise.data.dataset import Arrays, Splits
+from poise.data.dataset import Splits
 from poise.data.partition import stratified
 from poise.data.wrapper import Wrapper
 from poise.errors import UserError
@@ -31,5 +31,4 @@ class Subset(Wrapper):
         rows = stratified(train.label, {"subset.fraction": self.fraction}, seed)["subset.fraction"]
         if not len(rows):
             raise UserError(f"subset.fraction={self.fraction:g} of {len(train)} training examples is none: take more")
-        group = None if train.group is None else train.group[rows]
-        return replace(splits, train=Arrays(train.x[rows], train.label[rows], group))
+        return replace(splits, train=train.rows(rows))
