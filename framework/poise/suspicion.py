@@ -1,5 +1,9 @@
 """Signs that numbers are too good: examples that a model or a calibrator has seen before they were measured on."""
 
+import hashlib
+from collections.abc import Iterator
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -8,12 +12,13 @@ from poise.data.dataset import Arrays
 
 SURE = 3.0  # standard errors
 CLEAR = 1.2  # times the loss on the calibration split
+CHUNK = 256  # rows in memory at once
 
 
 def repeated(calibration: Arrays, test: Arrays) -> str:
     """What to say of test examples that are in the calibration split as well; "" where there are none."""
-    known = {row.tobytes() for row in calibration.x.numpy()}
-    count = sum(row.tobytes() in known for row in test.x.numpy())
+    known = set(_digests(calibration))
+    count = sum(row in known for row in _digests(test))
     if not count:
         return ""
     return f"{count} of {len(test)} test examples are in the calibration split too: what is measured on them was fitted"
@@ -41,6 +46,13 @@ def no_logits(seen: Predictions) -> str:
     if (outputs < 0).any() or ((outputs.sum(1) - 1).abs() > 1e-3).any():
         return ""
     return "the model gives probabilities, not logits: leave its softmax out, or give their logarithm"
+
+
+def _digests(split: Arrays) -> Iterator[bytes]:
+    """Of each input, 16 bytes that stand for it: the inputs themselves may be more than memory holds."""
+    for part in torch.arange(len(split)).split(CHUNK):
+        for row in split.x[part].numpy():
+            yield hashlib.blake2b(row.tobytes(), digest_size=16).digest()
 
 
 def _loss(seen: Predictions) -> Float[Tensor, " N"]:

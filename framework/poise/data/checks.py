@@ -6,7 +6,10 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from poise.data.stored import Inputs, Stored
 from poise.errors import UserError
+
+LOOKED_AT = 64  # rows of inputs that are stored
 
 
 def check_tensor(values: Any, name: str) -> Shaped[Tensor, "..."]:
@@ -37,14 +40,18 @@ def check_integers(values: Shaped[Tensor, "..."], name: str, rows: int) -> Int[T
     return values.to(torch.int64)
 
 
-def check_inputs(split: str, x: Shaped[Tensor, "N *input"], valid_range: tuple[float, float] | None) -> None:
+def check_inputs(split: str, x: Inputs, valid_range: tuple[float, float] | None) -> None:
     """Inputs [N, *input] are finite and inside the valid range (uint8 always is).
+
+    Of inputs that are stored the first are looked at; training looks at each batch.
 
     Raises:
         UserError: names the split and the first row that is not.
     """
-    if x.dtype == torch.uint8 or x.numel() == 0:
+    if x.dtype == torch.uint8 or x.shape.numel() == 0:
         return
+    if isinstance(x, Stored):
+        x = x[:LOOKED_AT]
     low, high = valid_range if valid_range is not None else (-torch.inf, torch.inf)
     smallest, largest = (float(value) for value in torch.aminmax(x))
     # NaN spreads through aminmax and fails every comparison

@@ -1,4 +1,4 @@
-"""Data held in memory: one split, and the splits of one problem."""
+"""One split, and the splits of one problem."""
 
 import math
 import re
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from poise.data.checks import check_inputs, check_integers, check_range_of, check_several_classes, check_tensor
+from poise.data.stored import Change, Inputs, Stored, changed, rows
 from poise.errors import UserError
 
 MOST_GROUPS = 1000  # that are taken without names where there are fewer examples
@@ -20,10 +21,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Arrays(Dataset[dict[str, Tensor]]):
-    """One split in memory.
+    """One split.
 
     Args:
-        x: inputs [N, *input], a tensor of uint8 (0…255 stands for 0…1) or floating point.
+        x: inputs [N, *input], a tensor or stored inputs of uint8 (0…255 stands for 0…1) or floating point.
         label: classes [N], integers; -1 where a class is not known (streams and OOD sets only).
         group: sub-populations or environments [N], integers from 0.
 
@@ -33,12 +34,12 @@ class Arrays(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(self, x: Any, label: Any, group: Any = None) -> None:
-        x, label = check_tensor(x, "x"), check_tensor(label, "label")
+        x, label = x if isinstance(x, Stored) else check_tensor(x, "x"), check_tensor(label, "label")
         if x.dtype != torch.uint8 and not x.is_floating_point():
             raise UserError(f"x holds {_name(x)}: give uint8 (0 to 255) or floating point.")
         if x.ndim < 2:
             raise UserError(f"x has shape {tuple(x.shape)}: give one row per example, [N, ...].")
-        self.x: Tensor = x
+        self.x: Inputs = x
         self.label = check_integers(label, "label", len(x))
         self.group = None if group is None else check_integers(check_tensor(group, "group"), "group", len(x))
 
@@ -54,9 +55,13 @@ class Arrays(Dataset[dict[str, Tensor]]):
         row = self.fetch(torch.tensor([index % len(self)]))
         return {name: value[0] for name, value in row.items()}
 
-    def rows(self, chosen: Int[Tensor, " M"]) -> "Arrays":
-        """The examples at these positions."""
-        return Arrays(self.x[chosen], self.label[chosen], None if self.group is None else self.group[chosen])
+    def rows(self, chosen: Shaped[Tensor, " M"]) -> "Arrays":
+        """The examples at these positions, or where a mask is true; of inputs that are stored nothing is read."""
+        return Arrays(rows(self.x, chosen), self.label[chosen], None if self.group is None else self.group[chosen])
+
+    def changed(self, change: Change) -> "Arrays":
+        """The same examples with other inputs: see `poise.data.stored.changed`."""
+        return Arrays(changed(self.x, change), self.label, self.group)
 
     def none(self) -> "Arrays":
         """None of its examples."""
@@ -177,5 +182,5 @@ class Splits:
         return len(self.group_names) or max((int(group.max()) + 1 for group in groups), default=0)
 
 
-def _name(x: Tensor) -> str:
+def _name(x: Inputs) -> str:
     return str(x.dtype).removeprefix("torch.")
