@@ -29,6 +29,7 @@ class Batch:
         target: a distribution over the classes; one-hot until something mixes it.
         index: positions in the training set; None under a loader that does not tell them.
         group: sub-populations, from 0.
+        raw: the inputs as the data have them; None where nothing augments.
         x_adv: the worst inputs an attack found.
         kappa: share of the attack's iterates that were still classified right, in [0, 1].
         views: further augmented copies of `x`.
@@ -47,6 +48,7 @@ class Batch:
     target: Float[Tensor, "B C"]
     index: Int[Tensor, " B"] | None = None
     group: Int[Tensor, " B"] | None = None
+    raw: Float[Tensor, "B ..."] | None = None
     x_adv: Float[Tensor, "B *input"] | None = None
     kappa: Float[Tensor, " B"] | None = None
     views: tuple[Float[Tensor, "B *input"], ...] = ()
@@ -57,7 +59,7 @@ class Batch:
     notes: Mapping[int, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        named = ("label", "target", "index", "group", "x_adv", "kappa", "parents", "share")
+        named = ("label", "target", "index", "group", "raw", "x_adv", "kappa", "parents", "share")
         rows = {name: len(value) for name in named if (value := getattr(self, name)) is not None}
         rows |= {f"views[{i}]": len(view) for i, view in enumerate(self.views)}
         wrong = {name: n for name, n in rows.items() if n != len(self.x)}
@@ -140,7 +142,7 @@ class Batch:
         def both(a: Any, b: Any) -> Any:
             return None if a is None or b is None else torch.stack([a, b], 1).flatten(0, 1)
 
-        fields = ("x", "label", "target", "index", "group", "x_adv", "kappa")
+        fields = ("x", "label", "target", "index", "group", "raw", "x_adv", "kappa")
         changes = {name: both(getattr(self, name), getattr(other, name)) for name in fields}
         if self.index is not None and (self.parents is not None or other.parents is not None):
             (p, s), (q, t) = self.lineage(), other.lineage()

@@ -14,6 +14,7 @@ from poise.assembly import overrides
 from poise.calibrator import Calibrator
 from poise.checkpoint import newest
 from poise.config import Config, Entry
+from poise.data.augmentation import Augmentation
 from poise.data.module import DataModule
 from poise.distributed import check_strategy
 from poise.errors import UserError, nearest
@@ -42,6 +43,7 @@ class Built:
         self.stack = RecipeStack(recipes)
         self.calibrators: dict[str, Calibrator] = {a: make("calibrator", e) for a, e in config.calibration.items()}
         self.evaluators: list[Evaluator] = [make("evaluator", entry) for entry in config.evaluation.values()]
+        self.augment: dict[str, Augmentation] = {a: make("augmentation", e) for a, e in config.augment.items()}
         tables = {name: read_table(where, name) for name, where in config.tables.items()}
         self.module = TrainingModule(
             self.model,
@@ -53,6 +55,7 @@ class Built:
             block=config.trainer.block_size,
             splits=self.splits,
             tables=tables,
+            augment=self.augment,
         )
         self.module.prepare(config.trainer.max_epochs)
         self.data = DataModule(
@@ -98,6 +101,11 @@ class Built:
     def _refuse_settings(self) -> None:
         """What a config cannot know of itself, before anything is written."""
         check_strategy(self.config.strategy, self.config.trainer.precision)
+        if self.augment and len(self.splits.input_shape) != 3:
+            raise UserError(
+                f"augment={','.join(self.augment)} is for pictures [channels, height, width], and these inputs are "
+                f"{list(self.splits.input_shape)}: augment=none"
+            )
         self._refuse_devices()
         chosen = self.config.selection
         if chosen and chosen not in self._choices:

@@ -18,8 +18,8 @@ from poise.written import as_text, assignment
 
 WIDEST = 100
 CAPABILITIES = ("provides", "needs", "after", "conflicts")
-GROUP_OF = {"calibrator": "calibration", "evaluator": "evaluation", "wrapper": "data"}
-IN_LISTS = ("recipe", "calibrator", "evaluator", "wrapper")
+GROUP_OF = {"calibrator": "calibration", "evaluator": "evaluation", "wrapper": "data", "augmentation": "augment"}
+IN_LISTS = ("recipe", "calibrator", "evaluator", "wrapper", "augmentation")
 DATA_WITH = {"groups": "colored_digits"}
 ENTRIES = {"model": ModelConfig}  # of the kinds of which a config says more than parameters
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Note|Notes|Example|Examples):$")

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from poise.attacks.pgd import PGD
 from poise.attacks.threat import Threat
 from poise.batch import Batch, Predictions, as_input
+from poise.data.augmentation import Augmentation
 from poise.data.dataset import Splits
 from poise.distributed import Ranks, current_ranks
 from poise.errors import UserError
@@ -52,6 +53,7 @@ class TrainingModule(L.LightningModule):
         splits: the data, where poise loads it.
         num_groups: G, where a foreign loader gives groups.
         valid_range: of the inputs; None where there is none (tabular data).
+        augment: what is done to training inputs on the device, by alias, in order.
         tables: per-example tables [N, …] by name, from earlier runs.
 
     Raises:
@@ -74,6 +76,7 @@ class TrainingModule(L.LightningModule):
         num_groups: int = 0,
         valid_range: tuple[float, float] | None = (0.0, 1.0),
         tables: Mapping[str, Shaped[Tensor, "..."]] | None = None,
+        augment: Mapping[str, Augmentation] | None = None,
     ) -> None:
         super().__init__()
         if splits is not None:
@@ -85,6 +88,7 @@ class TrainingModule(L.LightningModule):
         low, high = valid_range or (None, None)
         self.threat = threat or Threat("linf", 8 / 255, low, high)
         self.optimizer, self.schedule = optimizer, schedule
+        self.augment = dict(augment or {})
         self.seed, self.block, self.splits, self.valid_range = seed, block, splits, valid_range
         self.task = task_of(num_classes, splits, num_groups, self.model.feature_width, tables or {})
         self.watch = FiniteWatch()
@@ -125,7 +129,7 @@ class TrainingModule(L.LightningModule):
         """
         self.ground.refuse(self.stack, batch, accumulate, whole_weights)
         step = self._step(Ranks(), progress=0.0).replace(predict=self._predictions, block=0)
-        refuse_unheard(self.stack, self.model, batch, step)
+        refuse_unheard(self.stack, self.model, self.augmented(batch, step), step)
         self._admitted = True
 
     # -- one step ----------------------------------------------------------------------------------------------
@@ -137,13 +141,14 @@ class TrainingModule(L.LightningModule):
         return record
 
     def training_step(self, record: Mapping[str, Any], batch_idx: int) -> Float[Tensor, ""]:
-        """The loss of one micro-batch: mix → attack → perturb weights → objective, weigh, penalty."""
+        """The loss of one micro-batch: augment → mix → attack → perturb weights → objective, weigh, penalty."""
         batch, step = self.receive(record), self.step_at(batch_idx, len(record["x"]))
+        first = self._first_replay(step)
         # the model's own draws, such as dropout's, come from the global generator: keyed, they resume exactly
         seed_generators(key(self.seed, step.global_step, step.first_block, "dropout"), self.device)
         if not self._admitted:
             self.admit(batch, accumulate=self.trainer.accumulate_grad_batches)
-        batch = self.stack.mix(batch, self._first_replay(step))
+        batch = self.stack.mix(self.augmented(batch, first), first)
         batch = self.stack.attack(batch, step)
         loss = self.stack.loss(batch, step)
         self._restore = self.stack.perturb_weights(loss, step)
@@ -176,6 +181,16 @@ class TrainingModule(L.LightningModule):
         known = {name: record[name].long() for name in ("index", "group") if record.get(name) is not None}
         return Batch.of(x, record["label"], self.task.num_classes, streams=streams, **known)
 
+    def augmented(self, batch: Batch, step: Step, name: str = "x") -> Batch:
+        """The batch with its inputs and its streams' augmented."""
+        if not self.augment:
+            return batch
+        kept = batch.replace(
+            raw=batch.x,
+            streams={stream: self.augmented(further, step, stream) for stream, further in batch.streams.items()},
+        )
+        return kept.replace(x=step.bound("augment").view(kept, name))
+
     def step_at(self, batch_idx: int, rows: int) -> Step:
         """What hooks may use at a micro-batch of `rows` examples."""
         ranks = current_ranks()
@@ -190,6 +205,7 @@ class TrainingModule(L.LightningModule):
             self.model,
             self.stack,
             threat=self.threat,
+            augment=self.augment,
             epoch=trainer.current_epoch if trainer else 0,
             global_step=trainer.global_step if trainer else 0,
             progress=min(progress, 1.0),

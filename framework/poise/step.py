@@ -1,7 +1,7 @@
 """Step: the only way a recipe touches the world."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from poise.attacks.threat import Threat
 from poise.batch import Batch, InnerLoss, Predictions
+from poise.data.augmentation import Augmentation, augmented
 from poise.distributed import Ranks
 from poise.models.classifier import Classifier, Output
 
@@ -67,6 +68,7 @@ class Step:
         model: bare: no recipe's transform applies. Attacks use it; softmax(model(x)) is the prediction.
         stack: the recipes of the run.
         threat: what an attacker may do.
+        augment: what is done to training inputs, by alias, in order.
         epoch: from 0.
         global_step: optimiser steps done so far.
         progress: 0 … 1 over the whole run.
@@ -86,6 +88,7 @@ class Step:
         model: nn.Module  # any module may be given; it is wrapped below
     stack: Stack = field(default_factory=_plain)
     threat: Threat = field(default_factory=lambda: Threat("linf", 8 / 255))
+    augment: Mapping[str, Augmentation] = field(default_factory=dict)
     epoch: int = 0
     global_step: int = 0
     progress: float = 0.0
@@ -116,6 +119,16 @@ class Step:
         if batch is None:
             return self.model.run(x)
         return self.stack.forward(x, batch, self)
+
+    def view(self, batch: Batch, name: str) -> Float[Tensor, "B ..."]:
+        """Another augmented copy of the inputs as the data have them; `batch.x` where nothing augments."""
+        if (raw := batch.raw) is None:
+            return batch.x
+
+        def draw(alias: str, draws: int) -> Float[Tensor, "B draws"]:
+            return self.uniform(batch, raw.new_empty(len(raw), draws), f"{name}/{alias}")
+
+        return augmented(self.augment, raw, draw)
 
     def inner(self, batch: Batch) -> InnerLoss:
         """The function x [B, *input] -> [B] that an attack maximises."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from poise import registry
 from poise.attacks.threat import Threat
 from poise.console import without_chatter
+from poise.data.augmentation import Augmentation
 from poise.data.dataset import Arrays, Splits
 from poise.data.module import DataModule
 from poise.distributed import current_ranks
@@ -128,9 +129,15 @@ def module(names: Iterable[str] = (), kind: str = "image", epochs: int = 1) -> T
         splits=data,
         block=BLOCK,
         tables=TABLES,
+        augment=augmentations() if kind == "image" else None,
     )
     made.prepare(epochs)
     return made
+
+
+def augmentations() -> dict[str, Augmentation]:
+    """All that are registered, as they are by default."""
+    return {name: registry.build("augmentation", name) for name in registry.records("augmentation")}
 
 
 def admitted(names: Iterable[str] = (), kind: str = "image", epochs: int = 1) -> TrainingModule:
@@ -190,7 +197,7 @@ def one_step(
     """One step on this process's ranks, in the order that the training module has; returns the loss."""
     stack = made.stack
     step = made.detached_step(current_ranks()).replace(progress=number / 3, global_step=number)
-    batch = stack.attack(stack.mix(made.receive(rows), step), step)
+    batch = stack.attack(stack.mix(made.augmented(made.receive(rows), step), step), step)
     loss = stack.loss(batch, step)
     restore = stack.perturb_weights(loss, step)
     made.zero_grad()

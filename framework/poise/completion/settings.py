@@ -14,7 +14,7 @@ from poise.config.values import words
 from poise.errors import UserError
 from poise.registry import Record
 
-KIND_OF = {"calibration": "calibrator", "evaluation": "evaluator"}
+KIND_OF = {"calibration": "calibrator", "evaluation": "evaluator", "augment": "augmentation"}
 FOLDERS = "/"  # no file's ending, so directories alone
 
 
@@ -67,7 +67,7 @@ def _understood(arguments: Sequence[str]) -> Config | None:
 def _named() -> Iterator[tuple[str, Setting]]:
     stack = [*registry.records("recipe"), *registry.records("calibrator"), *presets.names()]
     yield "recipe", Setting([*stack, "plain"], stack)
-    for group in ("calibration", "evaluation"):
+    for group in KIND_OF:
         names = list(registry.records(KIND_OF[group]))
         yield group, Setting([*names, "none"], names)
     yield "data", Setting(list(registry.records("data")), list(registry.records("wrapper")))
@@ -76,7 +76,7 @@ def _named() -> Iterator[tuple[str, Setting]]:
 
 
 def _parameters(config: Config) -> Iterator[tuple[str, Setting]]:
-    for group in ("recipe", "calibration", "evaluation"):
+    for group in ("recipe", *KIND_OF):
         yield from of_members(group, KIND_OF.get(group, group), getattr(config, group))
     yield from of_members("data", "wrapper", config.data.wrappers)
     yield from _of("data", "data", config.data)

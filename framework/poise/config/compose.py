@@ -16,6 +16,7 @@ from poise.config.references import with_values
 from poise.config.schema import (
     DEFAULT_NAMES,
     GROUPS,
+    NOTHING,
     SCALARS,
     Config,
     DataConfig,
@@ -132,12 +133,14 @@ def _config(draft: Draft) -> Config:
     recipe, calibration = _recipes(draft)
     data = _data(draft)
     model, optimizer, schedule = _model(draft), _single(draft, "optimizer"), _single(draft, "schedule")
-    evaluation = _list(draft, "evaluation", "evaluator")
+    augment = _list(draft, "augment", "augmentation", default_augmentations(data.name))
+    evaluation = _list(draft, "evaluation", "evaluator", DEFAULT_NAMES["evaluation"])
     groups = _groups(draft)
     config = Config(
         recipe=recipe,
         calibration=calibration,
         data=data,
+        augment=augment,
         evaluation=evaluation,
         tables=_tables(draft),
         model=model,
@@ -217,9 +220,15 @@ def _unbrought(members: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _list(draft: Draft, group: str, kind: str) -> dict[str, Entry]:
+def default_augmentations(source: str) -> list[str]:
+    """Names of those that training on a source takes where none is named."""
+    record = registry.named("data", source)
+    return list(record.attributes.get("augment") or ()) if record else []
+
+
+def _list(draft: Draft, group: str, kind: str, default: Sequence[str]) -> dict[str, Entry]:
     level = draft.level(f"{group}.name")
-    members = read_names(draft, group, [kind], DEFAULT_NAMES[group])
+    members = read_names(draft, group, [kind], list(default) or [NOTHING[group]])
     entries = read_parameters(draft, group, members)
     refuse_strangers(draft, group, level, members, {})
     return entries

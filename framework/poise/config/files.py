@@ -18,6 +18,7 @@ def to_mapping(config: Config) -> dict[str, Any]:
         "recipe": _list(config.recipe) or {"name": "plain"},
         "calibration": _list(config.calibration) or {"name": "none"},
         "data": _data(config),
+        "augment": _list(config.augment) or {"name": "none"},
         "evaluation": _list(config.evaluation) or {"name": "none"},
     }
     return {

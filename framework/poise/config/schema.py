@@ -21,7 +21,8 @@ DEFAULT_NAMES: dict[str, Any] = {
     "evaluation": ["clean", "adversarial"],
 }
 OBJECT = "object"  # before the class of what a Python user gave as an object: object:MyNet
-NOTHING = {"recipe": "plain", "calibration": "none", "evaluation": "none"}  # the words that name none of a list
+# the words that name none of a list
+NOTHING = {"recipe": "plain", "calibration": "none", "evaluation": "none", "augment": "none"}
 
 
 AtLeastOne = Annotated[int, Ge(1)]
@@ -165,6 +166,7 @@ class Config:
         recipe: members of the stack by alias, in order; empty is plain training.
         calibration: calibrators by alias, in order.
         data: source and wrappers.
+        augment: what is done to training inputs by alias, in order.
         model: its parameters, and the weights it starts from.
         optimizer: and its parameters.
         schedule: and its parameters.
@@ -185,6 +187,7 @@ class Config:
     recipe: dict[str, Entry]
     calibration: dict[str, Entry]
     data: DataConfig
+    augment: dict[str, Entry]
     model: ModelConfig
     optimizer: Entry
     schedule: Entry
@@ -202,7 +205,7 @@ class Config:
 
 
 SINGLE = ("model", "optimizer", "schedule")
-LISTS = ("recipe", "calibration", "data", "evaluation")
+LISTS = ("recipe", "calibration", "data", "augment", "evaluation")
 NAMED = (*SINGLE, *LISTS, "threat", "tracking")
 GROUPS: dict[str, type] = {
     "threat": ThreatConfig,

@@ -14,10 +14,12 @@ class DataSource:
     Attributes:
         files: parameters that name a file or directory, looked for before anything is built.
         valid_range: of the inputs, where it is known before they are read.
+        augment: names of the augmentations that training on these data takes where nothing else is said.
     """
 
     files: ClassVar[frozenset[str]] = frozenset()
     valid_range: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
+    augment: ClassVar[tuple[str, ...]] = ()
 
     def load(self, seed: int) -> Splits:
         """The data, split and checked."""

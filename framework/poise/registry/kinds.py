@@ -59,6 +59,14 @@ KINDS: dict[str, Kind] = {
             place="after the source in data=",
         ),
         Kind(
+            "augmentation",
+            "augmentations",
+            "poise.augmentations",
+            root="poise.data.augmentation:Augmentation",
+            folder="poise.data.augmentations",
+            place="in augment=",
+        ),
+        Kind(
             "model",
             "models",
             "poise.models",
