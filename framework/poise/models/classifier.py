@@ -39,6 +39,9 @@ class Classifier(nn.Module):
         mean, std: per channel (axis 1 of the input) or one number; `(x - mean) / std` goes into the backbone.
         layer_names: sub-modules of the backbone (dotted names) whose outputs may be transformed or kept.
         feature_width: D; read from the head when None, 0 where the head does not tell.
+        head_name: what the head is called in the network that was cut before it, whose other names are the
+            backbone's; None where there was none.
+        channels_last: whether pictures go into the backbone with their channels last in memory.
 
     Raises:
         UserError: a layer that the backbone does not have; a std that is not positive; lengths that differ.
@@ -55,14 +58,18 @@ class Classifier(nn.Module):
         std: float | Sequence[float] | None = None,
         layer_names: Sequence[str] = (),
         feature_width: int | None = None,
+        head_name: str | None = None,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.layer_names = tuple(layer_names)
         self.feature_width = _width(head) if feature_width is None else feature_width
-        self._wrapped_head: str | None = None
+        self.channels_last = channels_last
+        self._head_name = head_name
         self._unproved: tuple[nn.Module, ...] = ()
+        self._compiled = False
         _check_layers(backbone, self.layer_names)
         for name, value in zip(("mean", "std"), _check_statistics(mean, std), strict=True):
             self.register_buffer(name, value)
@@ -75,6 +82,7 @@ class Classifier(nn.Module):
         example: Float[Tensor, "B *input"] | None = None,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
+        layer_names: Sequence[str] | None = None,
     ) -> "Classifier":
         """Any module from inputs to logits, as a Classifier that trains this very module in place.
 
@@ -88,43 +96,52 @@ class Classifier(nn.Module):
             example: two or so valid inputs on the network's device.
             mean: as of a Classifier, for a network that does not normalise inside.
             std: likewise.
+            layer_names: as of a Classifier; None is the network's children that have weights or are activations.
         """
         if isinstance(network, Classifier):
             return network
         found = find_head(network, num_classes)
         if found is not None:
             backbone = without(network, found.linear)
-            model = cls(backbone, found.linear, mean, std, _default_layers(backbone))
-            model._wrapped_head = found.name
+            layers = _default_layers(backbone) if layer_names is None else layer_names
+            model = cls(backbone, found.linear, mean, std, layers, head_name=found.name)
             if found.certain or example is None:
                 model._unproved = () if found.certain else (network,)
                 return model
             if model._same_as(network, example):
                 return model
-        model = cls(network, nn.Identity(), mean, std, _default_layers(network))
-        model._wrapped_head = ""
-        return model
+        layers = _default_layers(network) if layer_names is None else layer_names
+        return cls(network, nn.Identity(), mean, std, layers, head_name="")
 
     def wrapped_names(self) -> dict[str, str]:
-        """Names of a wrapped network's weights, by their names here; empty where nothing was wrapped."""
-        if self._wrapped_head is None:
+        """Names of the weights in the network that was cut, by their names here; empty where none was."""
+        if self._head_name is None:
             return {}
-        homes = {"backbone": "", "head": self._wrapped_head}
+        homes = {"backbone": "", "head": self._head_name}
         parts = ((name, *name.partition(".")[::2]) for name in self.state_dict())
         return {name: ".".join(filter(None, [homes[part], rest])) for name, part, rest in parts if part in homes}
 
     def normalise(self, x: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
         """The input as the backbone takes it, [B, *input]."""
+        if self.channels_last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
         if self.mean is None or self.std is None:
             return x
         shape = (-1, *[1] * (x.ndim - 2))
         return (x - self.mean.view(shape)) / self.std.view(shape)
 
+    def compile(self, *arguments: Any, **options: Any) -> None:
+        """Compile the backbone in place, by what `torch.compile` takes; names and state stay, a copy is not compiled.
+
+        A pass that looks into layers runs the backbone as it is: a graph does not call hooks that came after it.
+        """
+        self.backbone.compile(*arguments, **options)
+        self._compiled = True
+
     def forward(self, x: Float[Tensor, "B *input"]) -> Float[Tensor, "B C"]:
-        """Inputs in their valid range to logits."""
+        """Inputs in their valid range to logits, in float32 or better whatever the precision of the passes."""
         self._prove(x)
-        logits: Tensor = self.head(self.backbone(self.normalise(x)))
-        return logits
+        return _precise(self.head(self.backbone(self.normalise(x))))
 
     def run(self, x: Float[Tensor, "B *input"], transform: Transform | None = None, keep: bool = False) -> Output:
         """A forward pass with all that can be known of it.
@@ -145,13 +162,15 @@ class Classifier(nn.Module):
         asked = keep or transform is not None
         with self._watched(transform, layers, keep) if asked else nullcontext():
             features = self.backbone(self.normalise(x))
-            logits = self.head(features)
+            logits = _precise(self.head(features))
         return Output(logits, features if self.feature_width else None, layers)
 
     @contextmanager
     def _watched(self, transform: Transform | None, layers: dict[str, Tensor], keep: bool) -> Iterator[None]:
         """Hooks on the named layers for one pass."""
         with ExitStack() as hooks:
+            if self._compiled:
+                hooks.enter_context(torch.compiler.set_stance("force_eager"))
             for name in self.layer_names:
                 handle = self.backbone.get_submodule(name).register_forward_hook(
                     _Tap(name, transform, layers if keep else None)
@@ -196,6 +215,11 @@ class _Tap:
         if self.layers is not None:
             self.layers[self.name] = h
         return h
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """Where autocast leaves losses in bfloat16, as on CPU, a probability has three digits and a KL divergence none."""
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _width(head: nn.Module) -> int:
