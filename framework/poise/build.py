@@ -16,7 +16,6 @@ from poise.checkpoint import newest
 from poise.config import Config, Entry
 from poise.data.augmentation import Augmentation
 from poise.data.module import DataModule
-from poise.distributed import check_strategy
 from poise.errors import UserError, nearest
 from poise.evaluator import Evaluator
 from poise.given import Objects
@@ -24,6 +23,7 @@ from poise.module import TrainingModule
 from poise.parts import NO_GPU, load_model, load_splits, make, threat_of
 from poise.run_directory import RunDirectory
 from poise.stack import RecipeStack
+from poise.strategies import zero_stage
 from poise.tables import read_table
 
 log = logging.getLogger("poise")
@@ -90,7 +90,7 @@ class Built:
         rows = torch.arange(min(len(self.splits.train), 8))
         record: dict[str, Any] = dict(self.splits.train.fetch(rows))
         record["streams"] = {name: data.fetch(rows % len(data)) for name, data in self.splits.streams.items()}
-        whole = self.config.strategy != "deepspeed_zero3"
+        whole = zero_stage(self.config.strategy) != 3
         batch = self.module.receive(record)
         self.module.admit(batch, accumulate=self.config.trainer.accumulate, whole_weights=whole)
         if self.config.trainer.accumulate > 1:
@@ -100,7 +100,6 @@ class Built:
 
     def _refuse_settings(self) -> None:
         """What a config cannot know of itself, before anything is written."""
-        check_strategy(self.config.strategy, self.config.trainer.precision)
         if self.augment and len(self.splits.input_shape) != 3:
             raise UserError(
                 f"augment={','.join(self.augment)} is for pictures [channels, height, width], and these inputs are "
@@ -124,7 +123,7 @@ class Built:
         """GPUs that this machine does not have."""
         if self.accelerator != "cuda":
             return
-        wanted, found = self.config.trainer.devices, torch.cuda.device_count()
+        wanted, found = self.config.ranks_on_a_node, torch.cuda.device_count()
         if not found:
             raise UserError(NO_GPU)
         if wanted > found:

@@ -1,6 +1,5 @@
 """Ranks: what a recipe may ask of the other processes; and how a trainer is spread over them."""
 
-import importlib.util
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -12,14 +11,11 @@ import torch.distributed as dist
 from jaxtyping import Float, Num, Shaped
 from torch import Tensor, nn
 
-from poise.errors import UserError, nearest
+from poise.strategies import check_strategy, is_zero, zero_settings
 
 if TYPE_CHECKING:
     import lightning as L
     from lightning.pytorch.strategies import Strategy
-
-STRATEGIES = ("auto", "ddp", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3")
-PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
 
 class Ranks:
@@ -148,6 +144,7 @@ def strategy(
     accelerator: str,
     precision: str = "32-true",
     find_unused_parameters: bool = False,
+    deepspeed: str | None = None,
     timeout: timedelta = timedelta(minutes=30),
 ) -> "str | Strategy":
     """What `L.Trainer(strategy=…)` takes.
@@ -158,15 +155,17 @@ def strategy(
         accelerator: 'cpu' or 'cuda' ('gpu').
         precision: one of PRECISIONS; the same has to be given to the Trainer.
         find_unused_parameters: of DDP: some parameters take no part in some steps.
+        deepspeed: a JSON file of settings for DeepSpeed, over those of the strategy.
         timeout: of a collective.
 
     Raises:
-        UserError: an unknown strategy or precision, fp16, float64 under DeepSpeed, no DeepSpeed installed.
+        UserError: an unknown strategy or precision, fp16, float64 under DeepSpeed, no DeepSpeed installed, a file
+            of settings that does not fit.
     """
     check_strategy(name, precision)
     device_type = "cuda" if accelerator in ("gpu", "cuda") else accelerator
-    if name.startswith("deepspeed"):
-        return _zero(int(name[-1]), device_type, precision, timeout)
+    if is_zero(name):
+        return _zero(zero_settings(name, deepspeed), device_type, precision, timeout)
     if name == "auto" and world_size == 1:
         return "auto"
     from lightning.pytorch.strategies import DDPStrategy
@@ -220,44 +219,9 @@ def _gathered_parameter(trainer: "L.Trainer", value: Tensor) -> AbstractContextM
     return nullcontext()
 
 
-def check_strategy(name: str, precision: str) -> None:
-    """Refuse what cannot train, without importing anything heavy.
-
-    Raises:
-        UserError: an unknown strategy or precision, fp16, float64 under DeepSpeed, no DeepSpeed installed.
-    """
-    _check_names(name, precision)
-    if not name.startswith("deepspeed"):
-        return
-    if precision == "64-true":
-        raise UserError(
-            f"strategy={name} trains in float32: set trainer.precision to 32-true or bf16-mixed, or use "
-            f"strategy=ddp for 64-true."
-        )
-    if importlib.util.find_spec("deepspeed") is None:
-        raise UserError(
-            f"strategy={name} needs DeepSpeed, which is not installed: launch/setup.sh deepspeed in a checkout, "
-            f"pip install deepspeed elsewhere; or use strategy=ddp."
-        )
-
-
-def _zero(stage: int, device_type: str, precision: str, timeout: timedelta) -> "Strategy":
+def _zero(settings: Mapping[str, Any], device_type: str, precision: str, timeout: timedelta) -> "Strategy":
     if device_type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read once, when DeepSpeed is imported
     from poise.zero import ZeroStrategy
 
-    return ZeroStrategy(stage, device_type, precision, timeout)
-
-
-def _check_names(name: str, precision: str) -> None:
-    if name not in STRATEGIES:
-        allowed = ", ".join(STRATEGIES)
-        raise UserError(f"strategy={name} is not known; it is one of {allowed}.{nearest(name, STRATEGIES)}")
-    if precision.startswith("16"):
-        raise UserError(
-            f"trainer.precision={precision}: poise does not train in float16, whose gradients inside a step "
-            f"(an attack's, a weight perturbation's) would be unscaled. Use bf16-mixed or 32-true."
-        )
-    if precision not in PRECISIONS:
-        allowed = ", ".join(PRECISIONS) + "." + nearest(precision, PRECISIONS)
-        raise UserError(f"trainer.precision={precision} is not known; it is one of {allowed}")
+    return ZeroStrategy(settings, device_type, precision, timeout)

@@ -1,7 +1,9 @@
 """DeepSpeed's ZeRO under Lightning, on CUDA and for real on CPU, without casting what an attack works on."""
 
 import argparse
+import copy
 import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
@@ -45,25 +47,29 @@ class ZeroPrecision(DeepSpeedPrecision):
 
 
 class ZeroStrategy(DeepSpeedStrategy):
-    """ZeRO stage 1, 2 or 3. Clipping and accumulation are the Trainer's arguments; DeepSpeed obeys them.
+    """ZeRO. Clipping and accumulation are the Trainer's arguments; DeepSpeed obeys them.
 
     Args:
-        stage: 1 shares out the optimiser's state, 2 also the gradients, 3 also the parameters.
+        settings: of DeepSpeed, as `poise.strategies.zero_settings` gives them: of ZeRO, stage 1 shares out the
+            optimiser's state, 2 also the gradients, 3 also the parameters.
         device_type: 'cuda' (NCCL) or 'cpu' (gloo).
         precision: '32-true' or 'bf16-mixed'.
         timeout: of a collective.
     """
 
     def __init__(
-        self, stage: int, device_type: str, precision: str, timeout: timedelta = timedelta(minutes=30)
+        self,
+        settings: Mapping[str, Any],
+        device_type: str,
+        precision: str,
+        timeout: timedelta = timedelta(minutes=30),
     ) -> None:
         self._device_type = device_type
         super().__init__(
-            stage=stage,
+            config={**copy.deepcopy(dict(settings)), "train_micro_batch_size_per_gpu": 1},  # which it only reports
             process_group_backend="nccl" if device_type == "cuda" else "gloo",
             precision_plugin=ZeroPrecision(precision, device_type),
             timeout=timeout,
-            logging_batch_size_per_gpu=1,  # else Lightning asks for the loader's batch sampler
             logging_level=logging.ERROR,
         )
         logging.getLogger("lightning.pytorch.strategies.deepspeed").setLevel(logging.WARNING)

@@ -5,7 +5,15 @@ from dataclasses import fields, replace
 from typing import Any
 
 from poise import registry
-from poise.config.checks import check_no_job, check_secrets, check_slurm, check_threat, check_tracking, check_trainer
+from poise.config.checks import (
+    check_no_job,
+    check_secrets,
+    check_slurm,
+    check_strategy,
+    check_threat,
+    check_tracking,
+    check_trainer,
+)
 from poise.config.draft import Draft
 from poise.config.expansion import with_presets
 from poise.config.files import read_file, read_text, to_mapping
@@ -28,8 +36,9 @@ from poise.scores import UNCALIBRATED
 
 Check = Callable[[Config, Draft], None]
 ALWAYS: tuple[Check, ...] = (check_trainer, check_threat, check_slurm, check_tracking, check_secrets)
-CHECKS: tuple[Check, ...] = (check_stack,)
+CHECKS: tuple[Check, ...] = (check_stack, check_strategy)
 CHECKS_OF_A_START: tuple[Check, ...] = (*CHECKS, check_places, check_no_job)
+CHECKS_OF_A_JOB: tuple[Check, ...] = (*CHECKS, check_places)
 
 
 def parse(arguments: Sequence[str], checks: Sequence[Check] = CHECKS) -> Config:
@@ -154,19 +163,24 @@ def _config(draft: Draft) -> Config:
 
 
 def _groups(draft: Draft) -> dict[str, Any]:
-    """The groups of fixed fields, as their dataclasses. A job's GPUs say how many ranks train."""
+    """The groups of fixed fields, as their dataclasses. A job's nodes and GPUs say how many ranks train."""
     found: dict[str, Any] = {}
     devices_given = draft.level("trainer.devices")
     for group, cls in GROUPS.items():
         found[group] = cls(**draft.fields(cls, group))
         draft.refuse_unknown(group, group, [item.name for item in fields(cls)])
-    trainer, ranks = found["trainer"], found["slurm"].ranks
-    if ranks is not None and not devices_given:
-        found["trainer"] = replace(trainer, devices=ranks)
-        draft.origins["trainer.devices"] = "slurm.nodes × slurm.gpus"
-    elif ranks is not None and ranks != trainer.devices:
+    trainer, slurm = found["trainer"], found["slurm"]
+    if slurm.ranks is not None and not devices_given:
+        found["trainer"] = replace(trainer, devices=slurm.ranks)
+        draft.origins["trainer.devices"] = "slurm.nodes × slurm.gpus" if slurm.gpus else "slurm.nodes"
+    elif slurm.gpus is not None and slurm.ranks != trainer.devices:
         draft.mistake(
-            f"trainer.devices={trainer.devices} and slurm.nodes × slurm.gpus = {ranks} differ: give one of them."
+            f"trainer.devices={trainer.devices} and slurm.nodes × slurm.gpus = {slurm.ranks} differ: give one of them."
+        )
+    elif trainer.devices % (slurm.nodes or 1):
+        draft.mistake(
+            f"trainer.devices={trainer.devices} are not equally many ranks on each of slurm.nodes={slurm.nodes}: "
+            "give a multiple, or leave trainer.devices out for one rank a node."
         )
     return found
 

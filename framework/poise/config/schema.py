@@ -3,6 +3,7 @@
 Types and defaults of the parameters of recipes, models, data … stand in their constructors, not here.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -82,7 +83,7 @@ class TrainerConfig:
         batch_size: examples of one optimiser step, over ranks and micro-batches.
         block: examples drawn and mixed together; None: the largest of 16, 8, 4, 2, 1 that divides the batch.
         precision: of the model.
-        devices: ranks on this node.
+        devices: ranks on this node; of a job, on all its nodes.
         accelerator: auto takes a GPU where there is one.
         accumulate: micro-batches of one optimiser step.
         max_steps: optimiser steps after which the run ends, if that is earlier.
@@ -136,26 +137,48 @@ class SlurmConfig:
     Args:
         nodes: machines.
         gpus: of each node, one rank on each.
+        cpus: cores of each rank.
         time: limit, as Slurm writes it: minutes, 30:00, 8:00:00 or 1-12:00:00.
         account: that is charged.
         partition: of the cluster.
+        qos: quality of service.
+        constraint: features that nodes must have, such as "a100&nvlink".
         extra: further options of sbatch, as in a shell.
+        setup: lines of shell that the job runs first, such as "module load cuda".
+        prefix: words of shell before each rank's command: options of srun, or a container's program.
+        python: interpreter of the ranks; None is the one that submits.
     """
 
     nodes: AtLeastOne | None = None
     gpus: AtLeastOne | None = None
+    cpus: AtLeastOne | None = None
     time: str | None = None
     account: str | None = None
     partition: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
     extra: str | None = None
+    setup: str | None = None
+    prefix: str | None = None
+    python: str | None = None
 
     @property
     def ranks(self) -> int | None:
-        """Ranks of the whole job; None where its GPUs are not counted."""
-        return None if self.gpus is None else (self.nodes or 1) * self.gpus
+        """Ranks of the whole job: one a GPU, else one a node; None where neither is counted."""
+        counted = [count for count in (self.nodes, self.gpus) if count is not None]
+        return math.prod(counted) if counted else None
 
 
-Strategy = Literal["auto", "ddp", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3"]
+Strategy = Literal[
+    "auto",
+    "ddp",
+    "deepspeed_zero1",
+    "deepspeed_zero2",
+    "deepspeed_zero3",
+    "deepspeed_zero1_offload",
+    "deepspeed_zero2_offload",
+    "deepspeed_zero3_offload",
+]
 
 
 @dataclass(frozen=True)
@@ -176,6 +199,7 @@ class Config:
         tracking: where its numbers go.
         slurm: the job on a cluster.
         strategy: how ranks share the work; auto is one process, or ddp on several devices.
+        deepspeed: JSON file of settings for DeepSpeed, over those of the strategy.
         selection: the validation metric that chooses the epoch; None is robust accuracy where the stack
             attacks, else accuracy.
         tables: per-example tables of earlier runs by name: a file or a run.
@@ -198,10 +222,16 @@ class Config:
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
     tables: dict[str, str] = field(default_factory=dict)
     strategy: Strategy = "auto"
+    deepspeed: str | None = None
     selection: str | None = None
     seed: Annotated[int, Ge(0)] = 0
     run_dir: str | None = None
     resume: Literal["auto", "never"] = "auto"
+
+    @property
+    def ranks_on_a_node(self) -> int:
+        """Processes that train on each node."""
+        return self.trainer.devices // (self.slurm.nodes or 1)
 
 
 SINGLE = ("model", "optimizer", "schedule")
@@ -213,5 +243,5 @@ GROUPS: dict[str, type] = {
     "tracking": TrackingConfig,
     "slurm": SlurmConfig,
 }
-SCALARS = ("strategy", "selection", "seed", "run_dir", "resume")
+SCALARS = ("strategy", "deepspeed", "selection", "seed", "run_dir", "resume")
 TOP = (*LISTS, *SINGLE, *GROUPS, "tables", *SCALARS)

@@ -17,6 +17,7 @@ from poise.rules import (
     unmet_needs,
     void_attacks,
 )
+from poise.strategies import zero_stage
 
 
 def check_stack(config: Config, draft: Draft) -> None:
@@ -50,7 +51,7 @@ def _may_provide(members: Members, config: Config) -> set[str]:
     have = set(RUN_PROVIDES) | {f"table:{name}" for name in config.tables}
     if config.trainer.accumulate > 1:
         have.remove("whole_batch")
-    if config.strategy == "deepspeed_zero3":
+    if zero_stage(config.strategy) == 3:
         have.remove("whole_weights")
     by_recipes = set[str]().union(*(record.provides for record in registry.records("recipe").values()))
     needed = set[str]().union(*(member.needs for member in members.values()))
