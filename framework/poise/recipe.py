@@ -96,7 +96,7 @@ class Recipe(nn.Module):
     relative: ClassVar[bool] = True
     couples_batch: ClassVar[bool] = False
     replays: int = 1
-    per_rank: ClassVar[frozenset[str]] = frozenset()
+    per_rank: frozenset[str] = frozenset()
     collectives: ClassVar[int] = 0
     unused_parameters: ClassVar[bool] = False
     accepts: ClassVar[frozenset[str]] = frozenset({"image", "sequence", "tabular"})

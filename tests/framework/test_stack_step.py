@@ -1,7 +1,6 @@
 """What a stack does in a step: weights, perturbed weights, and hooks in company."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import pytest
 import torch
@@ -242,7 +241,7 @@ def test_a_head_is_made_before_members_are_set_up() -> None:
 
 
 class OwnState(Recipe):
-    per_rank: ClassVar[frozenset[str]] = frozenset({"delta"})
+    per_rank: frozenset[str] = frozenset({"delta"})
 
     def __init__(self, size: int = 3) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ class TinyFree(Recipe):
     provides: ClassVar[frozenset[str]] = frozenset({"attack"})
     needs: ClassVar[frozenset[str]] = frozenset({"whole_batch"})
     conflicts: ClassVar[frozenset[str]] = frozenset({"resized"})
-    per_rank: ClassVar[frozenset[str]] = frozenset({"delta"})
+    per_rank: frozenset[str] = frozenset({"delta"})
     delta: Tensor
 
     def __init__(self, replays: int = 2) -> None:
