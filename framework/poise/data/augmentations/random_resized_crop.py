@@ -52,11 +52,12 @@ class RandomResizedCrop(Augmentation):
 
     def apply(self, x: Float[Tensor, "B C H W"], u: Float[Tensor, "B 22"]) -> Float[Tensor, "B C h w"]:
         """The boxes, resized: u decides on the areas and ratios of ten boxes, then on the place of the one taken."""
-        sides = x.shape[2:]
-        top, left, height, width = boxes(u, *sides, (self.min_scale, self.max_scale), (1 / self.ratio, self.ratio))
-        rows, columns = (self.size or side for side in sides)
+        tall, wide = x.shape[2:]
+        scale, ratio = (self.min_scale, self.max_scale), (1 / self.ratio, self.ratio)
+        top, left, height, width = boxes(u, tall, wide, scale, ratio)
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 has not the digits of a pixel
-            down, across = weights(top, height, sides[0], rows), weights(left, width, sides[1], columns)
+            down = weights(top, height, tall, self.size or tall)
+            across = weights(left, width, wide, self.size or wide)
             resized = down[:, None] @ (x @ across[:, None].mT)
         # a mean of pixels lies between them, but for rounding
         return resized.clamp(x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True))
