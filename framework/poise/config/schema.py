@@ -82,10 +82,12 @@ class TrainerConfig:
         max_epochs: passes over the training split.
         batch_size: examples of one optimiser step, over ranks and micro-batches.
         block: examples drawn and mixed together; None: the largest of 16, 8, 4, 2, 1 that divides the batch.
-        precision: of the model.
+        precision: of the model's passes; inputs, attacks and losses are in float32 or better.
+        compile: whether the model is compiled, by the machine's C++ compiler, at its first passes.
         devices: ranks on this node; of a job, on all its nodes.
         accelerator: auto takes a GPU where there is one.
         accumulate: micro-batches of one optimiser step.
+        eval_batch_size: examples of one pass in evaluation, on each rank; changes no result.
         max_steps: optimiser steps after which the run ends, if that is earlier.
         gradient_clip: largest norm of the gradient.
         sync_batchnorm: whether batch norm's statistics are those of all ranks.
@@ -97,9 +99,11 @@ class TrainerConfig:
     batch_size: AtLeastOne = 128
     block: AtLeastOne | None = None
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
+    compile: bool = False
     devices: AtLeastOne = 1
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     accumulate: AtLeastOne = 1
+    eval_batch_size: AtLeastOne = 256
     max_steps: AtLeastOne | None = None
     gradient_clip: Annotated[float, Gt(0)] | None = None
     sync_batchnorm: bool = False
