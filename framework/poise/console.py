@@ -5,9 +5,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
+
+from poise.progress import RunBar
 
 log = logging.getLogger("poise")
 
@@ -22,8 +25,27 @@ MEANT = (
 )
 
 
-class EpochLog(Callback):
-    """One line an epoch: to the log, and to the terminal where no bar is shown."""
+class Telling(Callback):
+    """What a person sees of a training: a bar for the whole run where a terminal can show it, and a line an epoch.
+
+    Args:
+        bar: whether there may be a bar.
+    """
+
+    def __init__(self, bar: bool) -> None:
+        self.bar = RunBar() if bar and sys.stderr.isatty() else None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the bar, from where a run is taken up."""
+        if self.bar and trainer.global_rank == 0:
+            self.bar.start(trainer.global_step, int(trainer.estimated_stepping_batches))
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Move the bar, not more often than eyes follow: to read a loss is to wait for the device."""
+        if self.bar and self.bar.due():
+            loss = trainer.callback_metrics.get("train/loss")
+            told = "" if loss is None else f"loss {float(loss):.3g}"
+            self.bar.move(trainer.global_step, f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", told)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say how the epoch went."""
@@ -32,8 +54,17 @@ class EpochLog(Callback):
         values = "  ".join(f"{name}={float(value):.4g}" for name, value in trainer.callback_metrics.items())
         line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}"
         log.info(line)
-        if trainer.progress_bar_callback is None:
-            print(line, file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the bar away."""
+        if self.bar:
+            self.bar.stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Take the bar away before anything is said of what went wrong."""
+        if self.bar:
+            self.bar.stop()
 
 
 @contextmanager
@@ -51,8 +82,3 @@ def without_chatter() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def progress_callback(shown: bool) -> list[Callback]:
-    """The progress bar of the training, where a terminal can show it."""
-    return [RichProgressBar(refresh_rate=5, leave=True)] if shown and sys.stderr.isatty() else []

@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -185,10 +186,18 @@ def failures_logged() -> Iterator[None]:
 
 def _terminal() -> logging.Handler:
     """For warnings alone: how a run failed is said by whoever started it."""
-    handler = logging.StreamHandler()
+    handler = _ToTerminal()
     handler.setFormatter(_Redacted("%(message)s"))
     handler.addFilter(lambda record: record.levelno == logging.WARNING)
     return handler
+
+
+class _ToTerminal(logging.Handler):
+    """Lines where the terminal is now: above a progress bar, while there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        sys.stderr.write(f"{self.format(record)}\n")
 
 
 class _Redacted(logging.Formatter):

@@ -4,7 +4,6 @@ import copy
 import logging
 import os
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -22,7 +21,7 @@ from poise.calibration import Calibration
 from poise.calibrator import Calibrator
 from poise.card import Card
 from poise.config import Config, Entry, to_yaml, written
-from poise.console import EpochLog, progress_callback, without_chatter
+from poise.console import Telling, without_chatter
 from poise.data.dataset import Splits
 from poise.data.source import DataSource
 from poise.distributed import Ranks, current_ranks, strategy
@@ -33,6 +32,7 @@ from poise.given import Objects, config_of
 from poise.history import History
 from poise.last_words import last_words
 from poise.launching import launch, under_launcher
+from poise.memory import memory_told, smaller_evaluation, smaller_training
 from poise.module import TrainingModule
 from poise.parts import described
 from poise.predictor import Predictor
@@ -147,7 +147,14 @@ def _run_on_ranks(config: Config, directory: RunDirectory) -> Result:
 
 def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker) -> Result:
     tracker.data(built.splits)
-    finished = _fit(built, directory, tracker)
+    with memory_told(partial(_less_memory, built.config, directory)):
+        finished = _fit(built, directory, tracker)
+    with memory_told(partial(_less_memory_after, built.config, directory)):
+        return _finish(finished, built, directory, tracker)
+
+
+def _finish(finished: TrainingModule, built: Built, directory: RunDirectory, tracker: NoTracker) -> Result:
+    """Calibrate, evaluate and ship what was trained."""
     ranks = current_ranks()
     logged_last = _after_fit(finished, built, directory, ranks)
     subject = _subject(finished, built, ranks)
@@ -174,6 +181,8 @@ def _fit(built: Built, directory: RunDirectory, tracker: NoTracker) -> TrainingM
         log.info("resuming from %s", resumed.directory)
         built.module.resume_rank_state(partial(saving.rank_state, resumed))
         path = resumed.state
+    if built.config.trainer.compile:
+        built.module.model.compile()
     try:
         with without_chatter():
             trainer.fit(built.module, built.data, ckpt_path=path, weights_only=None if _sharded(built) else True)
@@ -202,6 +211,17 @@ def _interrupted(directory: RunDirectory) -> str:
     return f"Interrupted. The same command with run_dir={directory.path} continues{at}."
 
 
+def _less_memory(config: Config, directory: RunDirectory) -> str:
+    kept = checkpoint.newest(directory.checkpoints)
+    last = f"last checkpoint: {kept.directory}, for the config as it was" if kept else "no checkpoint was written yet"
+    return f"{smaller_training(config.trainer)}; {last}"
+
+
+def _less_memory_after(config: Config, directory: RunDirectory) -> str:
+    smaller = smaller_evaluation(config.trainer)
+    return f"the training is done, and the same command with run_dir={directory.path} {smaller} goes on from there"
+
+
 def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker) -> L.Trainer:
     settings, tracking = built.config.trainer, built.config.tracking
     unused = any(member.unused_parameters for _, member in built.stack.items())
@@ -222,14 +242,13 @@ def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker) -> L.Tra
         gradient_clip_val=settings.gradient_clip,
         sync_batchnorm=settings.sync_batchnorm,
         callbacks=[
-            EpochLog(),
+            Telling(bar=settings.progress),
             Curves([History(directory.curves).append, *tracker.writes()], tracking.every),
             saving.Saver(directory.checkpoints, built.selection, settings.checkpoint_every),
-            *progress_callback(settings.progress),
         ],
         logger=False,
         log_every_n_steps=tracking.every,  # on all ranks: it reduces
-        enable_progress_bar=settings.progress and sys.stderr.isatty(),
+        enable_progress_bar=False,  # a bar for each epoch does not say when a run ends
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -253,7 +272,15 @@ def _after_fit(finished: TrainingModule, built: Built, directory: RunDirectory, 
 
 def _subject(finished: TrainingModule, built: Built, ranks: Ranks) -> Subject:
     progress = progress_bar(shown=built.config.trainer.progress and ranks.rank == 0)
-    return Subject(finished.model, built.splits, built.threat, ranks=ranks, seed=built.config.seed, progress=progress)
+    return Subject(
+        finished.model,
+        built.splits,
+        built.threat,
+        ranks=ranks,
+        seed=built.config.seed,
+        batch_size=built.config.trainer.eval_batch_size,
+        progress=progress,
+    )
 
 
 def _predictor(finished: TrainingModule, built: Built) -> Predictor:
