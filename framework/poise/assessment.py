@@ -35,7 +35,7 @@ def calibrate(subject: Subject, calibrators: Mapping[str, Calibrator]) -> Calibr
     if not calibrators:
         return Calibration({}, None, {}, 0)
     check_calibration(subject.splits, calibrators)
-    held_out = predict(subject.model, subject.splits.calibration, subject.ranks)
+    held_out = predict(subject.model, subject.splits.calibration, subject.ranks, batch_size=subject.batch_size)
     calibration = fitted(calibrators, held_out, _unlabelled(subject), subject.progress)
     log.info(calibration.reason)
     return calibration
@@ -99,4 +99,4 @@ def conclude(report: Report, directory: RunDirectory, tracker: NoTracker) -> Res
 
 def _unlabelled(subject: Subject) -> Predictions | None:
     stream = subject.splits.streams.get("unlabelled")
-    return None if stream is None else predict(subject.model, stream, subject.ranks)
+    return None if stream is None else predict(subject.model, stream, subject.ranks, batch_size=subject.batch_size)

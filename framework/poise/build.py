@@ -13,6 +13,7 @@ from poise import registry
 from poise.assembly import overrides
 from poise.calibrator import Calibrator
 from poise.checkpoint import newest
+from poise.compilation import check_compiling
 from poise.config import Config, Entry
 from poise.data.augmentation import Augmentation
 from poise.data.module import DataModule
@@ -66,6 +67,7 @@ class Built:
             replays=self.stack.replays,
             weights=partial(self.stack.sample_weights, self.module.task),
             block=config.trainer.block_size,
+            eval_batch_size=config.trainer.eval_batch_size,
         )
 
     @property
@@ -117,6 +119,8 @@ class Built:
                 "trainer.sync_batchnorm=true needs GPUs; on CPU each rank keeps statistics of its own, whose mean is "
                 "validated and shipped"
             )
+        if self.config.trainer.compile:
+            check_compiling(self.accelerator, zero_stage(self.config.strategy))
         self.data.train_dataloader()  # refuses a split smaller than a batch
 
     def _refuse_devices(self) -> None:

@@ -224,6 +224,7 @@ def _subject(config: Config, predictor: Predictor, splits: Splits) -> Subject:
         splits,
         threat_of(config, splits),
         seed=config.seed,
+        batch_size=config.trainer.eval_batch_size,
         progress=progress_bar(shown=config.trainer.progress),
     )
 
@@ -232,10 +233,10 @@ def _remarks(asked: Evaluation, subject: Subject, calibration: Calibration, find
     if not asked.fits:
         return remarks(subject, replace(calibration, shipped=None), findings, OWN if calibration.calibrators else NONE)
     splits = subject.splits
-    test = predict(subject.model, splits.test, subject.ranks)
+    test = predict(subject.model, splits.test, subject.ranks, batch_size=subject.batch_size)
     doubts = [no_logits(test)]
     if calibration.calibrators:
-        held_out = predict(subject.model, splits.calibration, subject.ranks)
+        held_out = predict(subject.model, splits.calibration, subject.ranks, batch_size=subject.batch_size)
         doubts += [repeated(splits.calibration, splits.test), trained_on(held_out, test)]
     told = remarks(subject, calibration, findings, calibration.reason)
     return [*told, *(warning(doubt) for doubt in doubts if doubt)]

@@ -34,6 +34,7 @@ class Subject:
         threat: what an attacker may do.
         ranks: of the run; evaluators are called on all of them and give the same numbers on each.
         seed: of the run.
+        batch_size: examples of one pass on each rank; changes no result.
         progress: (title, total) -> a context that gives a function to call with the number of examples done.
     """
 
@@ -43,6 +44,7 @@ class Subject:
     calibrators: Mapping[str, Calibrator] = field(default_factory=dict)
     ranks: Ranks = field(default_factory=Ranks)
     seed: int = 0
+    batch_size: int = 256
     progress: Progress = no_progress
 
     def tests(self) -> Iterator[tuple[str, Arrays]]:

@@ -20,7 +20,7 @@ def predict(
     data: Arrays,
     ranks: Ranks,
     attack: Attack | None = None,
-    batch_size: int = 512,
+    batch_size: int = 256,
     watch: Callable[[int], None] = lambda done: None,
 ) -> Predictions:
     """Predictions for a split in evaluation mode, without augmentation, in index order on every rank.

@@ -16,7 +16,7 @@ from poise.errors import UserError
 
 GROUPS_TO_SET = ("data", "model", "calibration", "evaluation", "threat", "tracking")
 START = "model.checkpoint"  # of the training: a run's predictor has its weights
-TO_SET = ("seed", "run_dir", "config", "trainer.accelerator", "trainer.progress")
+TO_SET = ("seed", "run_dir", "config", "trainer.accelerator", "trainer.eval_batch_size", "trainer.progress")
 OF_TRAINING = ("slurm", "tables", "run_dir", "resume", "strategy", "trainer.devices")  # of a run, not of its model
 
 Find = Callable[[str, str | None], Path]

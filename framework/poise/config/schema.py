@@ -83,7 +83,7 @@ class TrainerConfig:
         batch_size: examples of one optimiser step, over ranks and micro-batches.
         block: examples drawn and mixed together; None: the largest of 16, 8, 4, 2, 1 that divides the batch.
         precision: of the model's passes; inputs, attacks and losses are in float32 or better.
-        compile: whether the model is compiled, by the machine's C++ compiler, at its first passes.
+        compile: whether the model is compiled, at its first passes; takes a C++ compiler.
         devices: ranks on this node; of a job, on all its nodes.
         accelerator: auto takes a GPU where there is one.
         accumulate: micro-batches of one optimiser step.

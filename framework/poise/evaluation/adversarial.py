@@ -68,7 +68,7 @@ class Adversarial(Evaluator):
         return Findings.merged(self._split(subject, split, data) for split, data in subject.tests())
 
     def _split(self, subject: Subject, split: str, data: Arrays) -> Findings:
-        clean = predict(subject.model, data, subject.ranks)
+        clean = predict(subject.model, data, subject.ranks, batch_size=subject.batch_size)
         seen = self._attacked(subject, split, data, 1.0, torch.arange(len(data)))
         found = self._robust(subject, split, data, clean, seen)
         return Findings.merged([found, self._curve(subject, split, data, {0.0: clean, 1.0: seen})])
@@ -134,7 +134,7 @@ class Adversarial(Evaluator):
         chosen = data.rows(some)
         title = f"attack {split}" if radius == 1 else f"attack {split} at {radius:g} eps"
         with subject.progress(title, len(chosen)) as done:
-            return predict(subject.model, chosen, subject.ranks, attacked, batch_size=128, watch=done)
+            return predict(subject.model, chosen, subject.ranks, attacked, subject.batch_size, done)
 
     def _drawing(self, subject: Subject, split: str, curves: Mapping[str, Mapping[float, float]], count: int) -> Radius:
         names = [prefix.removeprefix(split).strip("/") or UNCALIBRATED for prefix in curves]

@@ -34,7 +34,7 @@ class Clean(Evaluator):
 
     def _split(self, subject: Subject, split: str, data: Arrays) -> Findings:
         with subject.progress(f"evaluate {split}", len(data)) as done:
-            seen = predict(subject.model, data, subject.ranks, watch=done)
+            seen = predict(subject.model, data, subject.ranks, batch_size=subject.batch_size, watch=done)
         parts = list(breakdowns(subject.splits, data))
         metrics: dict[str, float] = {}
         columns: list[Column] = []
