@@ -20,7 +20,7 @@ def check_compiling(accelerator: str, zero_stage: int) -> None:
     """
     if zero_stage == 3:
         raise UserError(
-            "trainer.compile=true with ZeRO 3, whose shared weights are fetched by hooks that a compiled model does not "
+            "trainer.compile=true with ZeRO 3, whose weights are fetched by hooks that a compiled model does not "
             "call: use strategy=deepspeed_zero2, or trainer.compile=false"
         )
     variable, names = COMPILERS[accelerator]
