@@ -1,6 +1,7 @@
 """What is done to data before a run sees them."""
 
 from poise.data.dataset import Splits
+from poise.errors import UserError
 
 
 class Wrapper:
@@ -17,3 +18,17 @@ class Wrapper:
             seed: keyed by the run's and by the wrapper's alias, so that two of one name draw differently.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what it does to data: define `wrap`.")
+
+
+def refuse_untrained(splits: Splits, said: str) -> None:
+    """Wrappers that change the training split alone have nothing to do where there is none.
+
+    Args:
+        splits: the data.
+        said: the wrapper, for the message.
+
+    Raises:
+        UserError: data without training examples.
+    """
+    if not splits.trains:
+        raise UserError(f"{said} changes training examples, of which these data have none: leave it out.")

@@ -94,8 +94,8 @@ def test_colored_digits_are_made_as_they_say() -> None:
         assert abs(correlation - expected) < 5 * math.sqrt((1 - 0.8**2) / len(split))
 
 
-def test_label_noise_flips_labels_and_the_colour_follows_them() -> None:
-    noisy, clean = ColoredDigits(correlation=1.0, label_noise=0.25).load(0), ColoredDigits().load(0)
+def test_some_labels_are_flipped_and_the_colour_follows_them() -> None:
+    noisy, clean = ColoredDigits(correlation=1.0, label_flips=0.25).load(0), ColoredDigits().load(0)
     flipped = (noisy.train.label != clean.train.label).float().mean().item()
     assert abs(flipped - 0.25) < 5 * math.sqrt(0.25 * 0.75 / len(noisy.train))
     assert set(noisy.train.group.tolist()) == {0, 3}
@@ -108,8 +108,8 @@ def test_colored_digits_depend_on_the_seed_alone_and_refuse_nonsense() -> None:
     assert not _same(ColoredDigits().load(3), ColoredDigits().load(4))
     with pytest.raises(UserError, match=r"data\.correlation=1\.5 is a correlation: -1 to 1"):
         ColoredDigits(correlation=1.5)
-    with pytest.raises(UserError, match=r"data\.label_noise=0\.6"):
-        ColoredDigits(label_noise=0.6)
+    with pytest.raises(UserError, match=r"data\.label_flips=0\.6"):
+        ColoredDigits(label_flips=0.6)
 
 
 def _arrays(shape: tuple[int, ...] = (8, 8), n: int = 60, dtype: str = "uint8") -> dict[str, np.ndarray]:
