@@ -45,8 +45,11 @@ class LabelNoise(Wrapper):
             UserError: nothing to train on.
         """
         refuse_untrained(splits, "label_noise")
-        noisy = {name: self._noisy(name, splits.main[name], splits.num_classes, seed) for name in self.splits}
-        return replace(splits, **noisy)
+        seen = {
+            name: self._noisy(name, split, splits.num_classes, seed) if name in self.splits else split
+            for name, split in splits.main.items()
+        }
+        return replace(splits, train=seen["train"], val=seen["val"], calibration=seen["calibration"])
 
     def _noisy(self, name: str, split: Arrays, num_classes: int, seed: int) -> Arrays:
         keyed = generator(seed, name)

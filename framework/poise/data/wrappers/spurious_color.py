@@ -66,19 +66,20 @@ class SpuriousColor(Wrapper):
                 f"spurious_color tints pictures of 1 or 3 channels; these data are {splits.kind} of shape {given}."
             )
 
-        def tested(name: str, split: Arrays) -> Arrays:
-            return self._tinted(split, self.test_correlation, seed, name)
-
-        held_in = {
-            name: self._tinted(split, self.correlation, seed, name)
+        main = {
+            name: self._tinted(split, self.test_correlation if name == "test" else self.correlation, seed, name)
             for name, split in splits.main.items()
-            if name != "test"
         }
         return replace(
             splits,
-            **held_in,
-            test=tested("test", splits.test),
-            shifts={name: tested(f"shifts.{name}", split) for name, split in splits.shifts.items()},
+            train=main["train"],
+            val=main["val"],
+            calibration=main["calibration"],
+            test=main["test"],
+            shifts={
+                name: self._tinted(split, self.test_correlation, seed, f"shifts.{name}")
+                for name, split in splits.shifts.items()
+            },
             streams={n: self._at_random(split, seed, f"streams.{n}") for n, split in splits.streams.items()},
             ood={name: self._at_random(split, seed, f"ood.{name}") for name, split in splits.ood.items()},
             group_names=tuple(f"{c},{color}" for c in splits.class_names for color in self._names),
