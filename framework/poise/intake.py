@@ -31,6 +31,17 @@ def as_record(data: Any) -> dict[str, Any]:
     raise UserError(f"a batch is a {type(data).__name__}; give (x, y), (x, y, group) or a dict with x and label")
 
 
+def pinned(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record in pages from which a GPU copies by itself, while the host goes on."""
+    return {name: _pinned(value) for name, value in record.items()}
+
+
+def _pinned(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return pinned(value)
+    return value.pin_memory() if isinstance(value, Tensor) and value.device.type == "cpu" else value
+
+
 def check_record(
     record: Mapping[str, Any], num_classes: int, valid_range: tuple[float, float] | None, num_groups: int = 0
 ) -> None:

@@ -21,7 +21,7 @@ from poise.data.dataset import Splits
 from poise.distributed import Ranks, current_ranks
 from poise.errors import UserError
 from poise.ground import Ground, task_of
-from poise.intake import as_record, check_record
+from poise.intake import as_record, check_record, pinned
 from poise.metrics import Accuracy, NegativeLogLikelihood
 from poise.models.classifier import Classifier
 from poise.optimizers.sgd import sgd
@@ -138,7 +138,7 @@ class TrainingModule(L.LightningModule):
         """Bring a loader's batch into one form and check it while it is on the host."""
         record = as_record(batch)
         check_record(record, self.task.num_classes, self.valid_range, self.task.num_groups)
-        return record
+        return pinned(record) if self.device.type == "cuda" else record
 
     def training_step(self, record: Mapping[str, Any], batch_idx: int) -> Float[Tensor, ""]:
         """The loss of one micro-batch: augment → mix → attack → perturb weights → objective, weigh, penalty."""
@@ -238,13 +238,13 @@ class TrainingModule(L.LightningModule):
         self.watch.note(step.global_step, loss, values)
         self._noted = {**self._noted, **values}
         if not self._is_logged(step):  # a millisecond a name, and a collective: not where nobody reads it
-            self.log("train/loss", loss.detach(), prog_bar=True, batch_size=1)
+            self.log("train/loss", loss.detach(), prog_bar=self._barred, batch_size=1)
             return
         self._noted["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         shares = {name: torch.as_tensor(value, device=loss.device) for name, value in self._noted.items()}
         whole = _mean_over_ranks({"loss": loss.detach(), **shares}, step.ranks)
         for name, value in whole.items():
-            self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=1)
+            self.log(f"train/{name}", value, prog_bar=self._barred and name == "loss", batch_size=1)
         self._noted = {}
 
     def _is_logged(self, step: Step) -> bool:
@@ -252,6 +252,11 @@ class TrainingModule(L.LightningModule):
         trainer, done = self.trainer, step.global_step + 1
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set where Lightning's annotations end
         return trainer.is_last_batch or done == trainer.max_steps or (every > 0 and done % every == 0)
+
+    @property
+    def _barred(self) -> bool:
+        """Whether there is a bar of Lightning's, which waits for the device at each step to show a value."""
+        return self.trainer.progress_bar_callback is not None
 
     def _log(self, name: str, value: Any) -> None:
         self._noted[name] = value.detach().mean() if isinstance(value, Tensor) else float(value)
