@@ -7,6 +7,7 @@ from torch import Tensor
 
 from poise.batch import Predictions, as_input
 from poise.data.dataset import Arrays
+from poise.data.prefetch import fetched
 from poise.distributed import Ranks
 from poise.errors import UserError
 from poise.models.classifier import Classifier
@@ -41,11 +42,11 @@ def predict(
     positions = torch.arange(ranks.rank, len(data), ranks.size)
     logits, features = [], []
     with in_mode(model, "eval"):
-        for part in positions.split(batch_size):
-            x = as_input(data.x[part].to(parameter.device))
+        for record in fetched(data.fetch, positions.split(batch_size), [data]):
+            part, x = record["index"], as_input(record["x"].to(parameter.device))
             x = x.double() if parameter.dtype == torch.float64 else x
             if attack is not None:
-                x = attack(model, x, data.label[part].to(x.device), part)
+                x = attack(model, x, record["label"].to(x.device), part)
             with torch.no_grad():
                 output = model.run(x)
             logits.append(output.logits)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from poise.data.checks import check_inputs, check_integers, check_range_of, check_several_classes, check_tensor
-from poise.data.stored import Change, Inputs, Stored, changed, rows
+from poise.data.stored import Change, Inputs, Stored, changed, rows, taken
 from poise.errors import UserError
 
 MOST_GROUPS = 1000  # that are taken without names where there are fewer examples
@@ -69,7 +69,7 @@ class Arrays(Dataset[dict[str, Tensor]]):
 
     def fetch(self, indices: Int[Tensor, " B"]) -> dict[str, Shaped[Tensor, "B ..."]]:
         """Many rows at once: x [B, *input], label, index and, where there are groups, group, each [B]."""
-        batch = {"x": self.x[indices], "label": self.label[indices], "index": indices}
+        batch = {"x": taken(self.x, indices), "label": self.label[indices], "index": indices}
         if self.group is not None:
             batch["group"] = self.group[indices]
         return batch

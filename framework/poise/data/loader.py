@@ -1,14 +1,16 @@
-"""Loaders of data held in memory: whole batches at once, no workers, no draw from a global generator."""
+"""Loaders: whole batches at once, no worker processes, no draw from a global generator."""
 
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from poise.data.dataset import Arrays
-from poise.data.sampler import EpochSampler
+from poise.data.prefetch import fetched
+from poise.data.sampler import EpochSampler, Rows
 from poise.errors import UserError
 
 
@@ -31,11 +33,13 @@ class TrainLoader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for rows in self.sampler:
-            batch: dict[str, Any] = self.data.fetch(rows.train)
-            if self.streams:
-                batch["streams"] = {name: data.fetch(rows.streams[name]) for name, data in self.streams.items()}
-            yield batch
+        return fetched(self._batch, self.sampler, [self.data, *self.streams.values()])
+
+    def _batch(self, rows: Rows) -> dict[str, Any]:
+        batch: dict[str, Any] = self.data.fetch(rows.train)
+        if self.streams:
+            batch["streams"] = {name: data.fetch(rows.streams[name]) for name, data in self.streams.items()}
+        return batch
 
     def state_dict(self) -> dict[str, int]:
         """What the order of examples and the meaning of a position depend on, but for the ranks."""
@@ -84,5 +88,7 @@ class EvaluationLoader:
         return self.batches
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        for positions in self.positions.tensor_split(self.batches):
-            yield {**self.data.fetch(positions), "position": positions}
+        return fetched(self._batch, self.positions.tensor_split(self.batches), [self.data])
+
+    def _batch(self, positions: Int[Tensor, " B"]) -> dict[str, Tensor]:
+        return {**self.data.fetch(positions), "position": positions}

@@ -1,0 +1,160 @@
+"""Pictures decoded once, into a file that all processes of a machine share in memory."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import warnings
+from datetime import UTC, datetime
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from poise.data.decoding import Decoded, Gallery, Shape, decode_into
+from poise.data.kept import alone, cache_home
+from poise.data.stored import Stored
+
+log = logging.getLogger("poise")
+
+VERSION = 1  # of the files; another one makes caches anew
+PICTURES, MANIFEST = "pictures.bin", "manifest.json"
+LEFT_FREE = 1.0  # GB of a disk that caches leave to others
+GB = 10**9
+SAMPLED = 64  # pictures that a checksum is made of
+
+
+class _NoCache(Exception):
+    """Why there is no cache."""
+
+
+class Mapped(Stored):
+    """Pictures [N, C, H, W] in a file of their bytes, of which the system keeps in memory what is read and fits."""
+
+    def __init__(self, file: Path, shape: Shape) -> None:
+        super().__init__(shape, torch.uint8)
+        values = np.memmap(file, dtype=np.uint8, mode="r", shape=tuple(shape))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch would have it writable, and nobody writes to it
+            self.values = torch.from_numpy(values)
+
+    def read(self, positions: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
+        return self.values.index_select(0, positions)
+
+
+def read_pictures(gallery: Gallery, home: Path | None, limit: float) -> Stored:
+    """The pictures [N, C, H, W], uint8, in the order of their files.
+
+    Whoever comes first decodes them into a cache, for which other processes wait, and which stays for other runs. What
+    is larger than the limit or has no place is decoded whenever it is read, to the same bytes.
+
+    Args:
+        gallery: the pictures, one or more.
+        home: directory of caches; None is `poise/pictures` in the user's cache directory.
+        limit: of this cache, in GB.
+
+    Raises:
+        UserError: pictures that cannot be read, or of several sizes.
+    """
+    try:
+        return _cached(gallery, home or cache_home() / "pictures", limit)
+    except _NoCache as reason:
+        log.warning("%s; the pictures of %s are decoded at every reading", reason, gallery.folder)
+        return Decoded(gallery, gallery.shape())
+
+
+def _cached(gallery: Gallery, home: Path, limit: float) -> Stored:
+    place = home / f"{gallery.folder.name}-{_key(gallery)}"
+    found = _opened(place)
+    if found is None:
+        shape = gallery.shape()
+        try:
+            _check_room(home, prod(shape) / GB, limit)
+            home.mkdir(parents=True, exist_ok=True)
+            with alone(home / f"{place.name}.lock"):
+                found = _opened(place) or _made(place, gallery, shape)
+        except OSError as error:
+            raise _NoCache(f"no cache can be written in {home}: {error.strerror}") from error
+    log.info("pictures of %s are read from %s (%.3g GB)", gallery.folder, place, found.shape.numel() / GB)
+    return found
+
+
+def _key(gallery: Gallery) -> str:
+    """Of what the bytes follow from: the files by name, size and time, and the form that they are brought to."""
+    known = hashlib.blake2b(f"{VERSION}\n{gallery.folder}\n{gallery.form}\n".encode("utf-8", "surrogateescape"))
+    for file in gallery.files:
+        found = os.stat(gallery.folder / file)
+        known.update(os.fsencode(f"{file}\n{found.st_size} {found.st_mtime_ns}\n"))
+    return known.hexdigest()[:16]
+
+
+def _check_room(home: Path, needed: float, limit: float) -> None:
+    if needed > limit:
+        raise _NoCache(f"a cache of {needed:.3g} GB is above data.cache_limit={limit:g}")
+    standing = next(place for place in (home, *home.absolute().parents) if place.exists())
+    free = shutil.disk_usage(standing).free / GB
+    if needed > free - LEFT_FREE:
+        raise _NoCache(f"a cache of {needed:.3g} GB has no room in {home}, where {free:.3g} GB are free")
+
+
+def _opened(place: Path) -> Mapped | None:
+    """The cache in a directory; None where there is none, or a damaged one."""
+    try:
+        manifest = json.loads((place / MANIFEST).read_text("utf-8"))
+        file, shape = place / PICTURES, tuple(manifest["shape"])
+        if file.stat().st_size == prod(shape) and _checksum(found := Mapped(file, shape)) == manifest["checksum"]:
+            return found
+    except FileNotFoundError:
+        if not place.exists():
+            return None
+    except (OSError, ValueError, LookupError, TypeError):
+        pass  # whatever is in there, it is none of ours
+    log.warning("the cache %s is damaged: it is made again", place)
+    return None
+
+
+def _made(place: Path, gallery: Gallery, shape: Shape) -> Mapped:
+    """A new cache; it is there when it is whole."""
+    log.info("%d pictures of %s are decoded into %s", shape[0], gallery.folder, place)
+    _tell_of_others(place, gallery)
+    unfinished = place.with_name(f"{place.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+    unfinished.mkdir()
+    try:
+        decode_into(unfinished / PICTURES, gallery, shape)
+        found = Mapped(unfinished / PICTURES, shape)
+        manifest = {
+            "folder": str(gallery.folder),
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "shape": list(shape),
+            "checksum": _checksum(found),
+        }
+        (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+        shutil.rmtree(place, ignore_errors=True)
+        unfinished.rename(place)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return found
+
+
+def _tell_of_others(place: Path, gallery: Gallery) -> None:
+    """Caches of the same folder stay until somebody deletes them: other runs may read them."""
+    for manifest in sorted(place.parent.glob(f"*/{MANIFEST}")):
+        try:
+            folder = json.loads(manifest.read_text("utf-8"))["folder"]
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+        if folder == str(gallery.folder) and manifest.parent != place:
+            log.info("another cache of %s is %s: delete it if no run reads it", gallery.folder, manifest.parent)
+
+
+def _checksum(pictures: Mapped) -> str:
+    """Of the size, and of pictures at equal distances: reading all would take as long as an epoch."""
+    step = max(1, len(pictures) // SAMPLED)
+    found = hashlib.blake2b(str(tuple(pictures.shape)).encode(), digest_size=16)
+    found.update(pictures[torch.arange(0, len(pictures), step)].numpy().data)
+    return found.hexdigest()

@@ -1,0 +1,165 @@
+"""Which pictures a folder holds, for which split and of which class: by its own folders, or by its metadata.csv."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from poise.errors import UserError, nearest
+from poise.files.shown import listed
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
+SPLITS = ("train", "val", "calibration", "test")
+SHIFTS, OOD, UNLABELLED = "shifts", "ood", "unlabelled"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures of one split.
+
+    Args:
+        files: relative to the folder, in an order that is the same on every machine.
+        label: classes [N], -1 where they are not known.
+        group: [N], or None.
+    """
+
+    files: Sequence[str]
+    label: Int[Tensor, " N"]
+    group: Int[Tensor, " N"] | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Pictures of a folder.
+
+    Args:
+        folder: that they are in.
+        parts: by 'train', 'val', 'calibration', 'test', 'shifts.NAME', 'ood.NAME' or 'unlabelled'; what is not there
+            has no pictures.
+        class_names: by number.
+        group_names: by number.
+    """
+
+    folder: Path
+    parts: Mapping[str, Part]
+    class_names: tuple[str, ...]
+    group_names: tuple[str, ...] = field(default=())
+
+
+def list_folders(folder: Path) -> Listing:
+    """The pictures of a folder with folders for classes, which may lie in folders for splits.
+
+    `train`, `val`, `calibration` and `test` hold a folder for each class, or the folder itself does; `shifts/NAME` too,
+    while `ood/NAME` and `unlabelled` hold pictures alone. In those, pictures may lie at any depth. Classes are numbered
+    in the order of their names, by the training split where there is one. Links are followed; what is hidden is not
+    looked at.
+
+    Raises:
+        UserError: no pictures, pictures or folders where none are expected, a class that training does not know.
+    """
+    inside = _folders(folder)
+    splits = [name for name in SPLITS if name in inside]
+    others = [name for name in inside if name not in (*SPLITS, SHIFTS, OOD, UNLABELLED)]
+    if splits:
+        _refuse_others(folder, others)
+        first = splits[0] if "train" in splits else "test"
+        if first not in splits:
+            raise UserError(f"{folder} holds {', '.join(splits)}, but neither train nor test.")
+        class_names = _classes(folder / first)
+        parts = {name: _labelled(folder, name, class_names) for name in splits}
+    else:
+        class_names = _classes(folder, others)
+        parts = {"train": _labelled(folder, "", class_names, others)}
+    if SHIFTS in inside:
+        shifts = {f"{SHIFTS}.{name}": f"{SHIFTS}/{name}" for name in _folders(folder / SHIFTS)}
+        parts |= {name: _labelled(folder, place, class_names) for name, place in shifts.items()}
+    if OOD in inside:
+        parts |= {f"{OOD}.{name}": _unlabelled(folder, f"{OOD}/{name}") for name in _folders(folder / OOD)}
+    if UNLABELLED in inside:
+        parts[UNLABELLED] = _unlabelled(folder, UNLABELLED)
+    return Listing(folder, parts, class_names)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is one by its name."""
+    return name.lower().endswith(EXTENSIONS)
+
+
+def _classes(folder: Path, names: Sequence[str] | None = None) -> tuple[str, ...]:
+    found = tuple(_folders(folder) if names is None else names)
+    loose = next((entry.name for entry in _entries(folder) if is_picture(entry.name)), None)
+    if loose is not None:
+        raise UserError(
+            f"{folder / loose} lies in no class's folder: give each class a folder in {folder}, or list the pictures "
+            "in a metadata.csv with the columns file and label."
+        )
+    if len(found) < 2:
+        held = f"only {found[0]}" if found else "none"
+        raise UserError(f"{folder} has to hold a folder of pictures for each class, two or more: it holds {held}.")
+    return found
+
+
+def _labelled(folder: Path, place: str, class_names: Sequence[str], inside: Sequence[str] | None = None) -> Part:
+    """The pictures in the class folders of a split."""
+    files: list[str] = []
+    label: list[int] = []
+    for name in _folders(folder / place) if inside is None else inside:
+        if name not in class_names:
+            raise UserError(
+                f"{folder / place / name} is the folder of no class: training knows {listed(class_names)}."
+                + nearest(name, class_names)
+            )
+        found = list(_pictures(folder, os.path.join(place, name)))
+        if not found:
+            raise UserError(f"{folder / place / name} holds no picture ({', '.join(EXTENSIONS)}): fill or remove it.")
+        files += found
+        label += [class_names.index(name)] * len(found)
+    return Part(files, torch.tensor(label, dtype=torch.int64))
+
+
+def _unlabelled(folder: Path, place: str) -> Part:
+    files = list(_pictures(folder, place))
+    return Part(files, torch.full((len(files),), -1))
+
+
+def _refuse_others(folder: Path, others: Sequence[str]) -> None:
+    """A folder `valid` beside `train` would be left out, and its pictures taken from train, without a word."""
+    for name in others:
+        if next(_pictures(folder, name), None) is not None:
+            known = ", ".join((*SPLITS, SHIFTS, OOD, UNLABELLED))
+            raise UserError(
+                f"{folder / name} holds pictures, and is none of {known}: rename it (validation pictures are in val), "
+                "or move it elsewhere."
+            )
+
+
+def _pictures(folder: Path, place: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Names of pictures, at any depth, relative to the folder."""
+    here = os.path.realpath(folder / place)
+    if here in above:
+        return  # a link back
+    for entry in _entries(folder / place):
+        inside = os.path.join(place, entry.name)
+        if entry.is_dir():
+            yield from _pictures(folder, inside, (*above, here))
+        elif is_picture(entry.name):
+            if not entry.is_file():
+                raise UserError(f"{folder / inside} is no file: a link to nothing?")
+            yield inside
+
+
+def _folders(folder: Path) -> list[str]:
+    return [entry.name for entry in _entries(folder) if entry.is_dir()]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder and not hidden, by name: systems list it in any order."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed: {error.strerror}.") from error
