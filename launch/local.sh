@@ -18,31 +18,7 @@ It needs Python 3.11 or newer with venv, no git and no root; PYTHON=/path/to/pyt
 TEXT
 }
 
-home() { # of this file, whatever links lead to it
-    local file=${BASH_SOURCE[0]} link
-    while [ -L "$file" ]; do
-        link=$(readlink "$file")
-        case $link in /*) file=$link ;; *) file=$(dirname "$file")/$link ;; esac
-    done
-    cd "$(dirname "$file")" && pwd -P
-}
-
-extra=
-for argument in "$@"; do
-    case $argument in
-    -h | --help) usage && exit ;;
-    strategy=deepspeed*) extra=deepspeed ;;
-    ?*=* | -*) ;;
-    *) # said now, not after minutes of set-up
-        printf '%s is not of the form path=value, such as trainer.max_epochs=10.\n' "'$argument'" >&2
-        exit 2
-        ;;
-    esac
-done
-
-here=$(home)
-if [ ! -f "$here/../pyproject.toml" ]; then # shipped inside an installed poise
-    exec poise train "$@"
-fi
-"$here/setup.sh" $extra
-exec "$here/../.venv/bin/poise" train "$@"
+# shellcheck source=launch/common.sh
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
+prepare "$@"
+exec "$bin/poise" train "$@"

@@ -13,6 +13,7 @@ from poise.registry import Record
 TEXTS = st.one_of(st.text(max_size=8), st.text("${}\\'\"#:,.@ =-~a0", max_size=8)).filter(
     lambda text: text not in ("", "none")
 )
+LINES = TEXTS.filter(str.isprintable)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 RECORDS = {kind: list(registry.records(kind).values()) for kind in registry.KINDS}
 
@@ -102,7 +103,9 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
     trainer = draw(group(TrainerConfig, **sizes))
     values["trainer"] = {name: value for name, value in trainer.items() if name not in sizes} | draw(SIZES)
     values["tracking"] = draw(group(TrackingConfig, uri=URIS))
-    values["slurm"] = draw(group(SlurmConfig, time=TIMES, gpus=none))
+    of_a_job = {name: none | LINES for name in ("account", "partition", "qos", "constraint", "prefix", "python")}
+    nodes, extra = st.sampled_from([None, 1]), st.sampled_from([None, "--export=ALL,A=1 -w 'node 1'"])
+    values["slurm"] = draw(group(SlurmConfig, time=TIMES, gpus=none, nodes=nodes, extra=extra, **of_a_job))
     values["threat"] = {"name": "l2", "eps": draw(st.none() | st.floats(0, 100))}
     values["tables"] = draw(st.dictionaries(st.from_regex(r"[a-z]+", fullmatch=True), TEXTS, max_size=2))
     values["strategy"] = draw(st.sampled_from(["auto", "ddp", "deepspeed_zero1"]))

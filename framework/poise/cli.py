@@ -26,11 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 a failed run, 2 a mistake in what was given, 130 interrupted.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    return attempt(_run, list(sys.argv[1:] if arguments is None else arguments))
+
+
+def attempt(command: Command, words: Sequence[str]) -> int:
+    """The exit code of a command, what goes wrong said in a line; with --debug among the words it is raised."""
     _print_anything()
     debug = "--debug" in words
     try:
-        return _run([word for word in words if word != "--debug"])
+        return command([word for word in words if word != "--debug"])
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing is to be said
         return 0
@@ -116,16 +120,25 @@ def _announce(text: str) -> None:
 def _train(arguments: list[str]) -> int:
     from poise import first_words
     from poise.config import CHECKS, CHECKS_OF_A_START, explain, parse
-    from poise.launching import under_launcher
+    from poise.launching import speaks, under_launcher
 
     if "--print-config" in arguments:
         return _say(explain([word for word in arguments if word != "--print-config"]))
     config = parse(arguments, CHECKS if under_launcher() else CHECKS_OF_A_START)
-    if not under_launcher():
+    if speaks():
         _announce(first_words.of_training(config))
     from poise import train
 
     return train.main(config)
+
+
+def _submit(arguments: list[str]) -> int:
+    from poise.config import CHECKS_OF_A_JOB, parse
+
+    config = parse([word for word in arguments if word != "--dry-run"], CHECKS_OF_A_JOB)
+    from poise import submitting
+
+    return _say(submitting.submit(config, dry="--dry-run" in arguments))
 
 
 def _evaluate(arguments: list[str]) -> int:
@@ -194,6 +207,7 @@ def _completion(words: list[str]) -> int:
 
 COMMANDS: Mapping[str, Command] = {
     "train": _train,
+    "submit": _submit,
     "evaluate": _evaluate,
     "calibrate": _calibrate,
     "predict": _predict,
@@ -201,4 +215,4 @@ COMMANDS: Mapping[str, Command] = {
     "ui": _ui,
     "completion": _completion,
 }
-OPTIONS: Mapping[str, tuple[str, ...]] = {"train": ("--print-config",)}
+OPTIONS: Mapping[str, tuple[str, ...]] = {"train": ("--print-config",), "submit": ("--dry-run",)}

@@ -27,6 +27,7 @@ FORWARDED = (*ENDING, signal.SIGUSR1, signal.SIGUSR2)
 POLL = 0.05
 TAIL = 40  # lines of a failed rank's output
 PR_SET_PDEATHSIG = 1
+OWN_LAUNCHER = "POISE_LAUNCHER"  # in the environment of ranks that poise started: the process that did
 
 
 def launch(config_path: Path, devices: int, *, log_dir: Path | None = None, grace: float = 20.0) -> int:
@@ -45,8 +46,16 @@ def launch(config_path: Path, devices: int, *, log_dir: Path | None = None, grac
 
 
 def under_launcher() -> bool:
-    """Whether this process is a rank that somebody started: poise, or torchrun."""
+    """Whether this process is a rank that somebody started: poise, a Slurm job, or torchrun."""
     return all(name in os.environ for name in ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE"))
+
+
+def speaks() -> bool:
+    """Whether it is for this process to say what a run is about to do, and where it ends.
+
+    Of poise's own ranks none does, for the process that started them has; of others' ranks the first.
+    """
+    return not under_launcher() or (OWN_LAUNCHER not in os.environ and os.environ["RANK"] == "0")
 
 
 def run_ranks(
@@ -180,11 +189,15 @@ def rank_environment(rank: int, size: int, port: int, run_id: str) -> dict[str, 
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_MAX_RESTARTS": "0",
+        OWN_LAUNCHER: str(os.getpid()),
     }
     threads = max(1, len(os.sched_getaffinity(0)) // size)
-    # gloo looks up the host's own name otherwise, which need not resolve
-    defaults = {"OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": "lo"}
-    return {**defaults, **os.environ, **own}
+    return {"OMP_NUM_THREADS": str(threads), **on_loopback("127.0.0.1"), **os.environ, **own}
+
+
+def on_loopback(address: str) -> dict[str, str]:
+    """What gloo needs where ranks meet on this machine: it looks up the host's own name, which need not resolve."""
+    return {"GLOO_SOCKET_IFNAME": "lo"} if address == "localhost" or address.startswith("127.") else {}
 
 
 @contextlib.contextmanager
@@ -231,7 +244,7 @@ def _bind_to(launcher: int) -> None:
             sys.exit(1)
 
 
-def _leave_group() -> None:
+def leave_group() -> None:
     """Take this rank's process group down: gloo's threads abort, now and then, an interpreter that ends before them."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
@@ -245,6 +258,6 @@ if __name__ == "__main__":
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if not end.code:  # after a failure others may still be waiting for this rank
-            _leave_group()
+            leave_group()
         raise
-    _leave_group()
+    leave_group()

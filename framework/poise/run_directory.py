@@ -44,6 +44,7 @@ class RunDirectory:
         self.predictor = path / "predictor"
         self.tables = path / "tables"
         self.log = path / "log.txt"
+        self.ranks = path / "logs"
 
     @property
     def finished(self) -> bool:
@@ -77,7 +78,7 @@ class RunDirectory:
         if not self.path.is_dir():
             raise UserError(f"run_dir={self.path} is a file")
         if not self.config.exists():
-            if strangers := sorted(p.name for p in self.path.iterdir() if p.name != "lock"):
+            if strangers := sorted({p.name for p in self.path.iterdir()} - {"lock", "logs"}):
                 raise UserError(f"run_dir={self.path} is not a run's: it holds {strangers[0]}; name another directory")
             return
         if not resume:
@@ -138,10 +139,14 @@ class RunDirectory:
             self.config.write_text(config)
 
 
+def stack_name(names: tuple[str, ...]) -> str:
+    """A stack's names as one word of letters, digits, _ and -."""
+    return re.sub(r"[^\w-]+", "-", "-".join(names)) or "plain"
+
+
 def default_path(names: tuple[str, ...]) -> Path:
     """`runs/<date>-<time>-<stack>` in the working directory, not taken yet."""
-    stack = re.sub(r"[^\w-]+", "-", "-".join(names)) or "plain"
-    base = Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}-{stack}"
+    base = Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}-{stack_name(names)}"
     taken, path = 1, base
     while path.exists():
         taken, path = taken + 1, base.with_name(f"{base.name}-{taken + 1}")

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from torch import nn
 
 from poise import checkpoint, saving
@@ -31,7 +31,7 @@ from poise.figures.training import Training
 from poise.given import Objects, config_of
 from poise.history import History
 from poise.last_words import last_words
-from poise.launching import launch, under_launcher
+from poise.launching import launch, speaks, under_launcher
 from poise.memory import memory_told, smaller_evaluation, smaller_training
 from poise.module import TrainingModule
 from poise.parts import described
@@ -41,10 +41,12 @@ from poise.recipe import Recipe
 from poise.report import Report, used
 from poise.result import Result
 from poise.run_directory import RunDirectory, default_path, failures_logged, logged
+from poise.strategies import is_zero
 from poise.tables import write_table
 from poise.tracking.curves import Curves
 from poise.tracking.tracker import NoTracker, send_rest, tracked
 from poise.watch import NonFiniteLoss
+from poise.world import check_world, world_of
 
 INTERRUPTED = 130  # exit code, as a shell has it
 
@@ -75,7 +77,7 @@ def fit(
 def main(config: Config) -> int:
     """Run a config for the command line; returns the exit code."""
     result = run(config)
-    if current_ranks().rank == 0 and not (under_launcher() and _several(config)):
+    if speaks():
         say(last_words(config, result.path))
     return 0
 
@@ -87,14 +89,15 @@ def run(config: Config, objects: Objects | None = None) -> Result:
         if under_launcher():
             raise UserError("ranks that something else started must agree on a directory: give run_dir")
         config = replace(config, run_dir=str(default_path(tuple(config.recipe))))
-    directory = RunDirectory(Path(str(config.run_dir)))
-    if _first():
+    check_world(config)
+    directory, first = RunDirectory(Path(str(config.run_dir))), world_of(config).first
+    if first:
         directory.check(to_yaml(config), resume=config.resume == "auto")
         _refuse_resharding(config, directory)
     if directory.finished:
         result = Result(directory.metrics(), directory.path)
-        say(f"{directory.path} is finished; its report:\n{directory.told()}")
-        if _first():
+        if first:
+            say(f"{directory.path} is finished; its report:\n{directory.told()}")
             send_rest(config, directory)
         return result
     _refuse_objects(config, objects)
@@ -103,12 +106,12 @@ def run(config: Config, objects: Objects | None = None) -> Result:
     if _several(config) and not under_launcher():
         directory.claim(_continuing(config))
         return _run_on_ranks(config, directory)
-    with directory.held() if _first() else nullcontext():
-        if _first():
+    with directory.held() if first else nullcontext():
+        if first:
             directory.claim(_continuing(config))
         with (
-            logged(directory.log) if _first() else nullcontext(),
-            tracked(config, directory, first=_first()) as tracker,
+            logged(directory.log) if first else nullcontext(),
+            tracked(config, directory, first=first) as tracker,
             failures_logged(),
         ):
             return _run_here(built, directory, tracker)
@@ -120,8 +123,8 @@ def _continuing(config: Config) -> str:
 
 
 def _refuse_resharding(config: Config, directory: RunDirectory) -> None:
-    found = checkpoint.newest(directory.checkpoints) if config.strategy.startswith("deepspeed") else None
-    if found is not None and found.ranks != config.trainer.devices:
+    found = checkpoint.newest(directory.checkpoints) if is_zero(config.strategy) else None
+    if found is not None and found.ranks != world_of(config).size:
         raise UserError(
             f"{found.directory} was written by {found.ranks} ranks; under strategy={config.strategy} each holds a "
             f"shard, which only as many can take up: set trainer.devices={found.ranks}"
@@ -137,7 +140,7 @@ def _refuse_objects(config: Config, objects: Objects) -> None:
 
 
 def _run_on_ranks(config: Config, directory: RunDirectory) -> Result:
-    code = launch(directory.config, config.trainer.devices)
+    code = launch(directory.config, config.trainer.devices, log_dir=directory.ranks)
     if code == INTERRUPTED:
         raise KeyboardInterrupt  # rank 0 has said how to continue
     if code:
@@ -223,20 +226,23 @@ def _less_memory_after(config: Config, directory: RunDirectory) -> str:
 
 
 def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker) -> L.Trainer:
-    settings, tracking = built.config.trainer, built.config.tracking
+    settings, tracking, world = built.config.trainer, built.config.tracking, world_of(built.config)
     unused = any(member.unused_parameters for _, member in built.stack.items())
     return L.Trainer(
         max_epochs=settings.max_epochs,
         max_steps=settings.max_steps or -1,
         accelerator=built.accelerator,
-        devices=settings.devices,
+        devices=world.on_node,
+        num_nodes=world.nodes,
         strategy=strategy(
             built.config.strategy,
-            world_size=settings.devices,
+            world_size=world.size,
             accelerator=built.accelerator,
             precision=settings.precision,
             find_unused_parameters=unused,
+            deepspeed=built.config.deepspeed,
         ),
+        plugins=[_environment()],
         precision=settings.precision,
         accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.gradient_clip,
@@ -254,6 +260,11 @@ def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker) -> L.Tra
         use_distributed_sampler=False,
         inference_mode=False,
     )
+
+
+def _environment() -> ClusterEnvironment:
+    """Lightning would take a machine of a Slurm job for its own, and requeue it from a signal's handler."""
+    return TorchElasticEnvironment() if under_launcher() else LightningEnvironment()
 
 
 def _after_fit(finished: TrainingModule, built: Built, directory: RunDirectory, ranks: Ranks) -> dict[str, float]:
@@ -324,13 +335,8 @@ def _entry(built: Built, alias: str) -> Entry:
 
 def _sharded(built: Built) -> bool:
     """Whether checkpoints are DeepSpeed's own shards, which hold more than tensors."""
-    return built.config.strategy.startswith("deepspeed")
+    return is_zero(built.config.strategy)
 
 
 def _several(config: Config) -> bool:
-    return config.trainer.devices > 1 or config.strategy.startswith("deepspeed")
-
-
-def _first() -> bool:
-    """Whether this process is rank 0, before ranks have met."""
-    return os.environ.get("RANK", "0") == "0"
+    return config.trainer.devices > 1 or is_zero(config.strategy)

@@ -50,7 +50,7 @@ def _candidates(before: Sequence[str], current: str) -> Iterable[str]:
     if current.startswith("-"):
         return _finished([*OPTIONS.get(command, ()), "--help", "--debug"])
     match command:
-        case "train":
+        case "train" | "submit":
             return _settings(settings_of(given), given, current, open_ended=(TABLES,))
         case "evaluate":
             return _settings(settings_of_evaluate(given), given, current)

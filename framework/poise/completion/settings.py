@@ -44,6 +44,7 @@ def settings_of(arguments: Sequence[str]) -> dict[str, Setting]:
     found["config"] = Setting(files=(".yaml", ".yml"))
     found["run_dir"] = Setting(files=(FOLDERS,))
     found["model.checkpoint"] = Setting(files=("",))
+    found["deepspeed"] = Setting(files=(".json",))
     config = _understood(arguments)
     return found | dict(_parameters(config)) if config else found
 

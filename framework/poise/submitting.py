@@ -1,0 +1,102 @@
+"""A composed config becomes a job of a Slurm cluster."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from poise.config import Config, to_yaml
+from poise.errors import UserError
+from poise.job import Places, ranks_in_words, script
+from poise.run_directory import RunDirectory, default_path
+
+NO_SLURM = (
+    "there is no sbatch here: submit where Slurm is installed, or start the ranks yourself (launch/torchrun.sh on each "
+    "machine, poise train trainer.devices=N on one); --dry-run shows the job."
+)
+
+
+def submit(config: Config, dry: bool = False) -> str:
+    """Submit a run; returns what to tell the user: the job's number, and where to look.
+
+    Args:
+        config: of the run. Where it names no directory, one is chosen now, so that all ranks have the same.
+        dry: whether nothing is written or submitted, and the job itself returned.
+
+    Raises:
+        UserError: nothing can be submitted; nothing is left behind.
+    """
+    if config.run_dir is None:
+        config = replace(config, run_dir=str(default_path(tuple(config.recipe))))
+    places = Places(RunDirectory(Path(str(config.run_dir)).absolute()), Path.cwd(), Path(sys.executable))
+    _refuse_finished(places.run)
+    _refuse_names(places)
+    job = script(config, places)
+    _refuse_shell(job)
+    if dry:
+        return job.rstrip("\n")
+    if shutil.which("sbatch") is None:
+        raise UserError(NO_SLURM)
+    return _told(_submitted(config, job, places), config, places)
+
+
+def _refuse_finished(directory: RunDirectory) -> None:
+    if directory.finished:
+        raise UserError(
+            f"run_dir={directory.path} holds a finished run: look at its report.html, or name another run_dir."
+        )
+
+
+def _refuse_names(places: Places) -> None:
+    """Slurm reads a job's options line by line, and takes no name with a backslash for what it is."""
+    for what, path in (("run_dir", places.run.path), ("the working directory", places.working)):
+        text = str(path)
+        if "\\" in text or not text.isprintable():
+            raise UserError(f"{what} {text!r} has a name that cannot stand in a job: name another without \\ in it.")
+
+
+def _refuse_shell(job: str) -> None:
+    """What is shell in a config is asked of a shell."""
+    bash = shutil.which("bash")
+    if bash is None:
+        return
+    done = subprocess.run([bash, "-n"], input=job, capture_output=True, text=True)
+    if done.returncode:
+        said = " ".join(done.stderr.split()).removeprefix(f"{bash}: ")
+        raise UserError(f"slurm.setup and slurm.prefix do not make a script that bash can read: {said}")
+
+
+def _submitted(config: Config, job: str, places: Places) -> str:
+    """Write what the job needs, and submit it; returns its number."""
+    new = not places.run.path.exists()
+    places.run.claim(to_yaml(replace(config, resume="auto")))
+    try:
+        places.run.ranks.mkdir(exist_ok=True)
+        file = places.run.path / "job.sh"
+        file.write_text(job, encoding="utf-8")
+        done = subprocess.run(
+            ["sbatch", "--parsable", str(file)], capture_output=True, text=True, errors="replace", check=False
+        )
+        if done.returncode:
+            said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+            raise UserError(f"sbatch did not take the job: {said}")
+    except BaseException:
+        if new:
+            shutil.rmtree(places.run.path)
+        raise
+    return done.stdout.strip().partition(";")[0]
+
+
+def _told(number: str, config: Config, places: Places) -> str:
+    run = os.path.relpath(places.run.path)
+    return "\n".join(
+        [
+            f"Job:    {number}, {ranks_in_words(config)}",
+            f"Run:    {run}",
+            f"See:    squeue --jobs={number}",
+            f"Logs:   {run}/logs/rank-0.log, and {run}/slurm-{number}.log of the job itself",
+            f"Cancel: scancel {number}",
+        ]
+    )
