@@ -1,9 +1,10 @@
 """Small data, models and runs for the contracts that every registered recipe keeps."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from types import MappingProxyType
 from typing import Any
 
 import lightning as L
@@ -155,24 +156,28 @@ def record(kind: str = "image", rows: int = 8, first: int = 0) -> dict[str, Any]
 
 
 def fit(
-    made: TrainingModule, *, steps: int = -1, epochs: int = 1, callbacks: Sequence[Callback] = (), **named: Any
+    made: TrainingModule,
+    *,
+    steps: int = -1,
+    epochs: int = 1,
+    callbacks: Sequence[Callback] = (),
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    **named: Any,
 ) -> L.Trainer:
-    """Train under Lightning as `poise.fit` does, at most `steps` steps."""
+    """Train under Lightning as `poise.fit` does, at most `steps` steps, on one CPU unless `settings` say otherwise."""
+    usual = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "inference_mode": False,
+    }
     with without_chatter():
-        trainer = L.Trainer(
-            max_epochs=epochs,
-            max_steps=steps,
-            accelerator="cpu",
-            devices=1,
-            callbacks=list(callbacks),
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            inference_mode=False,
-        )
+        trainer = L.Trainer(max_epochs=epochs, max_steps=steps, callbacks=list(callbacks), **{**usual, **settings})
         trainer.fit(made, loaders(made), **named)
     return trainer
 

@@ -1,0 +1,62 @@
+"""Where a step works: on the device alone, without waiting for it; on a GPU where there is one."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from contracts import kit, nowhere
+from contracts.nowhere import Waits
+from poise import registry
+from poise.batch import Batch, Outcome
+from poise.recipe import Recipe
+from poise.stack import RecipeStack
+from poise.step import Step
+
+RECORDS = registry.records("recipe")
+every_recipe = pytest.mark.parametrize("name", RECORDS)
+
+
+@every_recipe
+def test_no_step_waits_for_its_device_or_leaves_it(name: str) -> None:
+    nowhere.train_nowhere(kit.admitted(kit.with_partners(name), kit.kinds_of(name)[0]))
+
+
+class Reads(Recipe):
+    """Does one thing in each step that a GPU would be waited for."""
+
+    def __init__(self, wait: Any) -> None:
+        super().__init__()
+        self.wait = wait
+
+    def objective(self, batch: Batch, step: Step) -> Outcome:
+        clean = step.forward(batch.x, batch)
+        self.wait(clean.logits.detach())
+        return Outcome(step.loss(clean.logits, batch), clean=clean)
+
+
+WAITS = {
+    "a value": lambda logits: float(logits.mean()),
+    "a branch": lambda logits: logits.sum() if (logits > 0).any() else logits,
+    "a mask as an index": lambda logits: logits[logits > 0],
+    "a copy to the host": lambda logits: logits.cpu(),
+    "a copy from the host": lambda logits: torch.ones(3).to(logits.device),
+    "a number as a tensor": lambda logits: torch.tensor(0.5, device=logits.device),
+    "a list as a tensor": lambda logits: logits.new_tensor([1.0, 2.0]),
+    "an index on the host": lambda logits: logits[torch.arange(2)],
+    "an operand on the host": lambda logits: logits * torch.ones(logits.shape),
+    "draws by weight": lambda logits: torch.multinomial(logits.softmax(1), 1),
+    "counts": lambda logits: torch.bincount(logits.argmax(1)),
+}
+
+
+@pytest.mark.parametrize("what", WAITS)
+def test_what_waits_is_found(what: str) -> None:
+    def wait(logits: Tensor) -> object:
+        return WAITS[what](logits) if logits.is_meta else None  # not in the trial step
+
+    made = kit.module()
+    made.stack = RecipeStack({"reads": Reads(wait)})
+    with pytest.raises((Waits, RuntimeError, NotImplementedError), match=r"aten|tensor|meta|device"):
+        nowhere.train_nowhere(made)
