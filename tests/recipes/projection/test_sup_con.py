@@ -10,9 +10,11 @@ from torch import Tensor
 
 from poise import Batch, RecipeStack, Step, Task
 from poise.data.augmentation import Augmentation
+from poise.distributed import current_ranks
 from poise.models.mlp import mlp
 from poise_recipes import Mixup, SupCon
 from poise_recipes.projection.sup_con import supervised_contrast
+from ranks import Pair
 
 C = 3
 
@@ -131,3 +133,23 @@ def test_a_mixer_mixes_both_views_alike() -> None:
     mixed, view = stack.mix(batch, step), step.bound("sup_con").view(batch, "view")
     own, partner = mixed.share[:, :1, None, None], mixed.parents[:, 1]
     torch.testing.assert_close(mixed.views[0], own * view + (1 - own) * view[partner])
+
+
+def gradients() -> list[Tensor]:
+    """The mean over ranks of the gradients from their shares of a batch of four blocks."""
+    stack, batch, step = prepared()
+    ranks = current_ranks()
+    rows = torch.arange(8).chunk(ranks.size)[ranks.rank]
+    known = {"raw": batch.x[rows], "index": rows}
+    mine = Batch.of(batch.x[rows], batch.label[rows], C, **known)
+    step = step.replace(ranks=ranks, block=2, first_block=int(rows[0]) // 2)
+    loss = stack.loss(stack.mix(mine, step), step)()
+    weights = [*step.model.parameters(), *stack.parameters()]
+    return [ranks.mean(gradient) for gradient in torch.autograd.grad(loss, weights)]
+
+
+def test_two_ranks_see_the_views_and_keys_of_one(pair: Pair) -> None:
+    alone = gradients()
+    for of_rank in pair.run(gradients):
+        for one, other in zip(alone, of_rank, strict=True):
+            torch.testing.assert_close(other, one, rtol=0, atol=1e-12)

@@ -24,6 +24,7 @@ class TinyRegmixup(Recipe):
 
     paper = "Pinto et al., RegMixup, 2022, arXiv 2206.14502"
     provides: ClassVar[frozenset[str]] = frozenset({"mixed", "resized"})
+    after: ClassVar[frozenset[str]] = frozenset({"views"})
     relative: ClassVar[bool] = False
     accepts: ClassVar[frozenset[str]] = frozenset({"image", "tabular"})
 
