@@ -123,12 +123,12 @@ class Classifier(nn.Module):
 
     def normalise(self, x: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
         """The input as the backbone takes it, [B, *input]."""
-        if self.channels_last and x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
-        if self.mean is None or self.std is None:
-            return x
-        shape = (-1, *[1] * (x.ndim - 2))
-        return (x - self.mean.view(shape)) / self.std.view(shape)
+        if self.mean is not None and self.std is not None:
+            shape = (-1, *[1] * (x.ndim - 2))
+            x = (x - self.mean.view(shape)) / self.std.view(shape)
+        if self.channels_last and x.ndim == 4:  # convolutions hand the layout on, whatever that of their weights
+            x = x.clone(memory_format=torch.channels_last)  # of one channel, `contiguous` would keep either layout
+        return x
 
     def compile(self, *arguments: Any, **options: Any) -> None:
         """Compile the backbone in place, by what `torch.compile` takes; names and state stay, a copy is not compiled.

@@ -1,7 +1,7 @@
 """Every architecture of timm, with timm's own normalisation inside."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
@@ -22,7 +22,8 @@ def timm(
     """An architecture of timm, made for the channels, size and classes of the data: `model=timm/resnet18`.
 
     Inputs are normalised as timm does for the architecture's weights (mostly with ImageNet's mean and std); where the
-    data have not three channels, by the mean over timm's three.
+    data have not three channels, by the mean over timm's three. The named layers are those that timm takes features
+    from: stages of a convolutional network, blocks of a transformer.
 
     Args:
         num_classes: C.
@@ -44,7 +45,9 @@ def timm(
     mean, std = (_statistics(network, name, channels) if normalise else None for name in ("mean", "std"))
     example = example_of(network, input_shape)
     check_output(f"timm/{architecture}", network, example, num_classes)
-    return Classifier.wrap(network, num_classes, example, mean, std)
+    model = Classifier.wrap(network, num_classes, example, mean, std, _layers(network))
+    model.channels_last = sum(isinstance(module, nn.Conv2d) for module in network.modules()) > 1  # not patches alone
+    return model
 
 
 def _check_known(said: str, architecture: str) -> None:
@@ -76,6 +79,12 @@ def _created(said: str, architecture: str, pretrained: bool, arguments: dict[str
             f"{said} model.pretrained=true: its weights are not to be had ({reason}): fetch a file of them where you "
             "can, and give model.checkpoint=<file>."
         ) from error
+
+
+def _layers(network: nn.Module) -> list[str] | None:
+    """Where timm takes features from; None where it does not say."""
+    places: Iterable[Mapping[str, str]] | None = getattr(network, "feature_info", None)
+    return [place["module"] for place in places] if places else None
 
 
 def _statistics(network: nn.Module, name: str, channels: int) -> float | Sequence[float]:

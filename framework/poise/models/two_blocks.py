@@ -36,4 +36,4 @@ def two_blocks(
     backbone.add_module("block2", block(width, 2 * width))
     backbone.add_module("pool", nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()))
     head = nn.Linear(8 * width, num_classes)
-    return Classifier(backbone, head, mean=0.5, std=0.25, layer_names=("block1", "block2"))
+    return Classifier(backbone, head, mean=0.5, std=0.25, layer_names=("block1", "block2"), channels_last=True)
