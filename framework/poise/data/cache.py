@@ -108,17 +108,15 @@ def _opened(place: Path) -> Mapped | None:
         file, shape = place / PICTURES, tuple(manifest["shape"])
         if file.stat().st_size == prod(shape) and _checksum(found := Mapped(file, shape)) == manifest["checksum"]:
             return found
-    except FileNotFoundError:
-        if not place.exists():
-            return None
     except (OSError, ValueError, LookupError, TypeError):
         pass  # whatever is in there, it is none of ours
-    log.warning("the cache %s is damaged: it is made again", place)
     return None
 
 
 def _made(place: Path, gallery: Gallery, shape: Shape) -> Mapped:
     """A new cache; it is there when it is whole."""
+    if place.exists():
+        log.warning("the cache %s is damaged: it is made again", place)
     log.info("%d pictures of %s are decoded into %s", shape[0], gallery.folder, place)
     _tell_of_others(place, gallery)
     unfinished = place.with_name(f"{place.name}.part")

@@ -37,6 +37,9 @@ def list_metadata(folder: Path) -> Listing:
     places = _rows_by_part(table)
     labelled = [row for part, rows in places.items() if _has_labels(part) for row in rows]
     label, class_names = _numbered(table, "label", labelled)
+    if len(class_names) < 2:
+        held = f"every label is {quoted(class_names[0])}" if class_names else "there are no labels"
+        raise UserError(f"{table.said}: {held}; a classifier needs two classes or more.")
     grouped = [] if "group" not in table.names else [row for row, cell in enumerate(table.texts("group")) if cell]
     group, group_names = _numbered(table, "group", grouped) if grouped else (torch.empty(0), ())
     parts = {}

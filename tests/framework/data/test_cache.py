@@ -1,0 +1,203 @@
+"""Pictures are decoded once, into a file that is whole or not there; or at every reading, to the same bytes."""
+
+import json
+import logging
+import os
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from PIL import Image
+from torch import Tensor
+
+from poise.data.cache import MANIFEST, PICTURES, Mapped, read_pictures
+from poise.data.decoding import Decoded, Gallery
+from poise.data.picture_files import Form
+from poise.errors import UserError
+from ranks import Pair
+
+COUNT = 150  # more than two chunks
+DECODED = "are decoded into"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of 5 x 4 pixels, of which no two are the same."""
+    place = tmp_path_factory.mktemp("pictures")
+    for number, pixels in enumerate(_pixels().permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(pixels).save(place / f"{number:03}.png")
+    return place
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What is logged, all of it."""
+    caplog.set_level(logging.INFO, "poise")
+    return caplog
+
+
+def _pixels() -> Tensor:
+    return torch.randint(0, 256, (COUNT, 3, 4, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def _gallery(folder: Path, **form: int) -> Gallery:
+    return Gallery(folder, [f"{number:03}.png" for number in range(COUNT)], Form(**form))
+
+
+def _only(home: Path) -> Path:
+    (place,) = [place for place in home.iterdir() if place.is_dir()]
+    return place
+
+
+def test_the_second_reading_decodes_nothing(folder: Path, tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+    first, again = (read_pictures(_gallery(folder), tmp_path, 1.0) for _ in range(2))
+    assert isinstance(first, Mapped)
+    assert torch.equal(first[:], _pixels())
+    assert torch.equal(again[:], _pixels())
+    assert said.text.count(DECODED) == 1
+    assert str(_only(tmp_path)) in said.text
+
+
+def test_rows_are_memory_of_their_own(folder: Path, tmp_path: Path) -> None:
+    pictures = read_pictures(_gallery(folder), tmp_path, 1.0)
+    pictures[:3].zero_()
+    assert torch.equal(pictures[:3], _pixels()[:3])
+
+
+@pytest.mark.parametrize("home", ["cache", "file/cache"])
+def test_without_a_cache_the_bytes_are_the_same(
+    folder: Path, tmp_path: Path, said: pytest.LogCaptureFixture, home: str
+) -> None:
+    (tmp_path / "file").touch()
+    limit = 0.0 if home == "cache" else 1.0
+    for form in ({}, {"channels": 1}, {"size": 3}):
+        pictures = read_pictures(_gallery(folder, **form), tmp_path / home, limit)
+        assert isinstance(pictures, Decoded)
+        cached = read_pictures(_gallery(folder, **form), tmp_path / "other", 1.0)
+        order = torch.tensor([7, 149, 7, 0])
+        assert (pictures.shape, pictures.dtype) == (cached.shape, cached.dtype)
+        assert torch.equal(pictures[order], cached[order])
+        assert torch.equal(pictures[:0], cached[:0])
+    warnings = [record.getMessage() for record in said.records if record.levelno == logging.WARNING]
+    reason = "above data.cache_limit=0" if home == "cache" else "no cache can be written in .*: Not a directory"
+    assert len(warnings) == 3
+    assert all(re.search(reason, warning) for warning in warnings)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("damage", ["byte", "cut", "manifest", "no manifest", "no pictures"])
+def test_a_damaged_cache_is_made_again(
+    folder: Path, tmp_path: Path, said: pytest.LogCaptureFixture, damage: str
+) -> None:
+    read_pictures(_gallery(folder), tmp_path, 1.0)
+    place = _only(tmp_path)
+    match damage:
+        case "byte":
+            with (place / PICTURES).open("r+b") as file:
+                file.write(b"\0" * 60)
+        case "cut":
+            os.truncate(place / PICTURES, 100)
+        case "manifest":
+            (place / MANIFEST).write_text("[]")
+        case "no manifest":
+            (place / MANIFEST).unlink()
+        case _:
+            (place / PICTURES).unlink()
+    assert torch.equal(read_pictures(_gallery(folder), tmp_path, 1.0)[:], _pixels())
+    assert f"the cache {place} is damaged: it is made again" in said.text
+    assert said.text.count(DECODED) == 2
+
+
+def test_what_changes_the_bytes_changes_the_cache(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    gallery = Gallery(tmp_path, ["a.png", "b.png"], Form())
+    home = tmp_path / "cache"
+    read_pictures(gallery, home, 1.0)
+    first = _only(home)
+    Image.fromarray(pixels + 1).save(tmp_path / "b.png")
+    os.utime(tmp_path / "b.png", ns=(0, 0))
+    assert read_pictures(gallery, home, 1.0)[:].flatten(1).amax(1).tolist() == [0, 1]
+    assert f"another cache of {tmp_path} is {first}: delete it" in said.text
+    assert read_pictures(gallery._replace(files=["b.png", "a.png"]), home, 1.0)[:].flatten(1).amax(1).tolist() == [1, 0]
+    assert read_pictures(gallery._replace(form=Form(channels=1)), home, 1.0).shape == (2, 1, 4, 4)
+
+
+def _interrupt_when_begun(home: Path) -> None:
+    """Ctrl-C, once the cache is being written."""
+    while not any(home.glob(f"*.part/{PICTURES}")):
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_cache_that_is_interrupted_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    gallery = _gallery(folder)
+    threading.Thread(target=_interrupt_when_begun, args=[tmp_path], daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        read_pictures(gallery._replace(files=[*gallery.files] * 100, form=Form(size=64)), tmp_path, 1.0)
+    assert [place.suffix for place in tmp_path.iterdir()] == [".lock"]
+    assert torch.equal(read_pictures(gallery, tmp_path, 1.0)[:], _pixels())
+
+
+def test_what_a_killed_process_left_is_cleared(folder: Path, tmp_path: Path) -> None:
+    read_pictures(_gallery(folder), tmp_path, 1.0)
+    place = _only(tmp_path)
+    place.rename(place.with_name(f"{place.name}.part"))
+    assert torch.equal(read_pictures(_gallery(folder), tmp_path, 1.0)[:], _pixels())
+    assert _only(tmp_path) == place
+
+
+@pytest.mark.parametrize("limit", [1.0, 0.0])
+def test_broken_pictures_are_named(tmp_path: Path, limit: float) -> None:
+    for name in "abcd":
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
+    for name in "bd":
+        (tmp_path / f"{name}.png").write_bytes(b"broken")
+    gallery = Gallery(tmp_path, [f"{name}.png" for name in "abcd"], Form())
+    count = "2 of 4 pictures cannot be read: " if limit else ""
+    with pytest.raises(UserError, match=f"{count}.*b.png.*this is no picture"):
+        read_pictures(gallery, tmp_path / "cache", limit)[:]
+    with pytest.raises(UserError, match="none of 1 pictures can be read: .*d.png: this is no picture"):
+        read_pictures(gallery._replace(files=["d.png"]), tmp_path / "cache", limit)
+
+
+@pytest.mark.parametrize("limit", [1.0, 0.0])
+def test_pictures_of_several_sizes_are_named(tmp_path: Path, limit: float) -> None:
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
+    Image.new("RGB", (3, 4)).save(tmp_path / "b.png")
+    gallery = Gallery(tmp_path, ["a.png", "b.png"], Form())
+    with pytest.raises(UserError, match=r"a.png is 6 x 4, .*b.png 3 x 4. Give data.size=4"):
+        read_pictures(gallery, tmp_path / "cache", limit)[:]
+    assert read_pictures(gallery._replace(form=Form(size=4)), tmp_path / "cache", limit)[:].shape == (2, 3, 4, 4)
+
+
+def _read_at_once(folder: str, home: str) -> tuple[int, Tensor]:
+    """How often this rank decoded, and what it read."""
+    found: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("poise")
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    dist.barrier()
+    pictures = read_pictures(_gallery(Path(folder)), Path(home), 1.0)
+    log.removeHandler(handler)
+    log.setLevel(level)
+    return sum(DECODED in line for line in found), pictures[:]
+
+
+def test_of_two_ranks_one_decodes(folder: Path, tmp_path: Path, pair: Pair) -> None:
+    for turn in range(3):
+        (first, x), (second, y) = pair.run(_read_at_once, str(folder), str(tmp_path / str(turn)))
+        assert first + second == 1
+        assert torch.equal(x, _pixels())
+        assert torch.equal(y, _pixels())
+    assert json.loads((_only(tmp_path / "0") / MANIFEST).read_text())["folder"] == str(folder)
