@@ -1,9 +1,7 @@
 """A learning rate that falls when validation accuracy stops rising."""
 
+import math
 from collections.abc import Mapping
-
-import torch
-from torch import Tensor
 
 from poise.models.classifier import Classifier
 from poise.recipe import Recipe, Task
@@ -22,8 +20,6 @@ class TinyAccel(Recipe):
     """
 
     paper = "Nikfam et al., AccelAT, 2022, arXiv 2210.06888"
-    accuracies: Tensor
-    current: Tensor
 
     def __init__(self, threshold: float = 0.005, factor: float = 0.8) -> None:
         super().__init__()
@@ -31,13 +27,19 @@ class TinyAccel(Recipe):
         self.factor = factor
 
     def setup(self, task: Task, model: Classifier) -> None:
-        self.register_buffer("accuracies", torch.full((task.epochs,), -torch.inf, dtype=torch.float64))
-        self.register_buffer("current", torch.ones((), dtype=torch.float64))
+        self.accuracy, self.current = -math.inf, 1.0
+
+    def get_extra_state(self) -> dict[str, float]:
+        """Numbers that the host asks for at every step: in buffers it would wait for the device."""
+        return {"accuracy": self.accuracy, "current": self.current}
+
+    def set_extra_state(self, state: Mapping[str, float]) -> None:
+        self.accuracy, self.current = state["accuracy"], state["current"]
 
     def lr_factor(self, step: Step) -> float:
-        return float(self.current)
+        return self.current
 
     def on_epoch_end(self, step: Step, metrics: Mapping[str, float]) -> None:
-        self.accuracies[step.epoch] = metrics.get("val/accuracy", -torch.inf)
-        if step.epoch and self.accuracies[step.epoch] - self.accuracies[step.epoch - 1] < self.threshold:
+        before, self.accuracy = self.accuracy, metrics.get("val/accuracy", -math.inf)
+        if step.epoch and self.accuracy - before < self.threshold:
             self.current *= self.factor
