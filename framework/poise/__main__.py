@@ -8,5 +8,9 @@ if __name__ == "__main__":
         sys.path.append(sys.path.pop(0))  # the working directory is searched last, as by the command
 
     from poise.cli import main
+    from poise.launching import leave_group
 
-    sys.exit(main())
+    code = main()
+    if code == 0:  # after a failure others may still be waiting for this rank
+        leave_group()
+    sys.exit(code)

@@ -6,12 +6,13 @@ Run as a program, this file is what the job's `srun` starts: `python -m poise.sl
 import os
 import platform
 import re
+import runpy
 import sys
 from collections.abc import Mapping
 
 from poise import cli
 from poise.errors import UserError
-from poise.launching import leave_group, on_loopback
+from poise.launching import on_loopback
 
 NEEDED = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_STEP_TASKS_PER_NODE", "SLURM_JOB_ID")
 
@@ -61,7 +62,7 @@ def _tasks_per_node(text: str) -> list[int]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command of poise as a rank; returns its exit code."""
+    """Run `poise` as a rank, which ends this process; returns an exit code where it cannot be one."""
     return cli.attempt(_run, arguments)
 
 
@@ -73,10 +74,9 @@ def _run(words: list[str]) -> int:
             raise UserError(
                 f"{path} is not there on {platform.node()}: run_dir has to be on a file system that all nodes share."
             )
-    code = cli.main(words)
-    if code == 0:
-        leave_group()
-    return code
+    sys.argv[1:] = words
+    runpy.run_module("poise", run_name="__main__", alter_sys=True)
+    return 0
 
 
 if __name__ == "__main__":
