@@ -78,6 +78,11 @@ def changed(x: Inputs, change: Change) -> Inputs:
     return torch.cat([change(x[part], part) for part in torch.arange(len(x)).split(CHUNK)])
 
 
+def held(x: Inputs) -> Stored:
+    """The same inputs as ones that are read by rows: what is changed of them is changed at reading, in no memory."""
+    return x if isinstance(x, Stored) else _Held(x)
+
+
 def positions_of(chosen: slice | Shaped[Tensor, " M"], size: int) -> Int[Tensor, " B"]:
     """Positions [B] from 0 to size-1 that a slice, a mask [size] or positions, negative from the end, stand for.
 
@@ -101,6 +106,17 @@ class _Rows(Stored):
 
     def read(self, positions: Int[Tensor, " B"]) -> Shaped[Tensor, "B ..."]:
         return self.whole.read(self.chosen[positions])
+
+
+class _Held(Stored):
+    """A tensor, read by rows."""
+
+    def __init__(self, x: Shaped[Tensor, "N ..."]) -> None:
+        super().__init__(x.shape, x.dtype)
+        self.x = x
+
+    def read(self, positions: Int[Tensor, " B"]) -> Shaped[Tensor, "B ..."]:
+        return self.x[positions]
 
 
 class _Changed(Stored):

@@ -3,6 +3,8 @@
 from poise.data.dataset import Splits
 from poise.errors import UserError
 
+CHANNELS = (1, 3)  # of pictures, grey or red, green and blue
+
 
 class Wrapper:
     """Base of everything that may follow the source in `data=source,wrapper,…`.
@@ -32,3 +34,18 @@ def refuse_untrained(splits: Splits, said: str) -> None:
     """
     if not splits.trains:
         raise UserError(f"{said} changes training examples, of which these data have none: leave it out.")
+
+
+def refuse_no_pictures(splits: Splits, said: str) -> None:
+    """Wrappers that change how pictures look need pictures.
+
+    Args:
+        splits: the data.
+        said: the wrapper, for the message.
+
+    Raises:
+        UserError: inputs that are not [1, H, W] or [3, H, W].
+    """
+    if splits.kind != "image" or len(splits.input_shape) != 3 or splits.input_shape[0] not in CHANNELS:
+        given = " × ".join(map(str, splits.input_shape))
+        raise UserError(f"{said} is for pictures of 1 or 3 channels; these data are {splits.kind} of shape {given}.")

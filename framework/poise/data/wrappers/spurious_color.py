@@ -12,10 +12,8 @@ from torch import Tensor
 from poise.data.colors import COLORS, correlated, tinted
 from poise.data.dataset import Arrays, Splits
 from poise.data.keys import generator
-from poise.data.wrapper import Wrapper
+from poise.data.wrapper import Wrapper, refuse_no_pictures
 from poise.errors import UserError
-
-CHANNELS = (1, 3)
 
 
 class SpuriousColor(Wrapper):
@@ -60,12 +58,7 @@ class SpuriousColor(Wrapper):
         Raises:
             UserError: data that are no pictures of one channel or three.
         """
-        if splits.kind != "image" or len(splits.input_shape) != 3 or splits.input_shape[0] not in CHANNELS:
-            given = " × ".join(map(str, splits.input_shape))
-            raise UserError(
-                f"spurious_color tints pictures of 1 or 3 channels; these data are {splits.kind} of shape {given}."
-            )
-
+        refuse_no_pictures(splits, "spurious_color")
         main = {
             name: self._tinted(split, self.test_correlation if name == "test" else self.correlation, seed, name)
             for name, split in splits.main.items()

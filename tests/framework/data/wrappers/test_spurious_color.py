@@ -66,7 +66,7 @@ def test_what_cannot_be_tinted_is_refused() -> None:
         SpuriousColor(test_correlation=-0.6, colors=3)
     data = splits()
     flat = {name: with_x(split, split.x.flatten(1)) for name, split in data.main.items()}
-    with pytest.raises(UserError, match=r"tints pictures of 1 or 3 channels; these data are tabular of shape 64\."):
+    with pytest.raises(UserError, match=r"is for pictures of 1 or 3 channels; these data are tabular of shape 64\."):
         SpuriousColor().wrap(replace(data, **flat, kind="tabular"), 0)
     four = {name: with_x(split, split.x.repeat(1, 4, 1, 1)) for name, split in data.main.items()}
     with pytest.raises(UserError, match=r"these data are image of shape 4 × 8 × 8\."):
