@@ -228,9 +228,9 @@ class RecipeStack(nn.Module):
         return factor
 
     def sample_weights(self, task: Task, epoch: int) -> Shaped[Tensor, " N"] | None:
-        """The product of the members' sample weights [N]; int64 where all of them are."""
+        """The product of the members' sample weights [N] on the host; int64 where all of them are."""
         found = [
-            weights
+            weights.cpu()
             for _, member in self.owners("sample_weights")
             if (weights := member.sample_weights(task, epoch)) is not None
         ]

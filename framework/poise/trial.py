@@ -40,7 +40,8 @@ def refuse_unheard(stack: RecipeStack, model: Classifier, batch: Batch, step: St
     twin_model, twin_stack = copy.deepcopy((model, stack))
     called = _listen(twin_stack)
     step = step.replace(model=twin_model.train(), stack=twin_stack)
-    with torch.random.fork_rng(), torch.enable_grad():
+    gpus = [batch.x.device] if batch.x.is_cuda else []  # on others, all of them, a process would start
+    with torch.random.fork_rng(gpus), torch.enable_grad():
         _one_step(twin_stack, batch, step)
     for name, member in stack.items():
         for hook in WATCHED:

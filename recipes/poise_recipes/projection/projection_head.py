@@ -1,5 +1,6 @@
 """Train with a projection head, then discard it."""
 
+import copy
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -62,7 +63,7 @@ class ProjectionHead(Recipe):
     def after_fit(self, step: Step) -> None:
         """Refit a linear classifier before the projection and make it the model's head."""
         train, val = step.predict("train"), step.predict("val")
-        with_head = step.model.head
+        with_head = copy.deepcopy(step.model.head).cpu()  # where the features are
         projection = with_head.get_submodule("0")
         before = self._refitted(train, nn.Identity())
         after = self._refitted(train, projection)
@@ -79,7 +80,7 @@ class ProjectionHead(Recipe):
         if seen.features is None:
             raise ValueError("the model gives no features")
         with torch.no_grad():
-            features = projection.to(seen.features.device)(seen.features)
+            features = projection(seen.features)
         return nn.Sequential(projection, linear_probe(features, seen.label, seen.logits.shape[1], self.l2))
 
 
