@@ -1,0 +1,197 @@
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poise.config import compose
+from poise.config.schema import Config
+from poise.job import Places, ranks_in_words, script
+from poise.run_directory import RunDirectory
+
+NAMES = st.text(
+    st.characters(exclude_categories=["C", "Z"], exclude_characters="/\\") | st.just(" "), min_size=1
+).filter(lambda name: name not in (".", "..") and len(name.encode()) < 200)
+FAKES = {  # of the cluster's programs: what they were called with
+    "srun": 'printf "%s\\0" "$MASTER_ADDR" "$MASTER_PORT" "$@" >"$RECORD"; exit "${STATUS:-0}"',
+    "scontrol": 'printf "%s\\n" node7 node8; [ "$*" = "show hostnames node[7-8]" ]',
+}
+
+
+def places(run: str = "/shared/runs/mine") -> Places:
+    return Places(RunDirectory(Path(run)), Path("/shared/work"), Path("/shared/poise/bin/python"))
+
+
+def job(run: str = "/shared/runs/mine", **slurm: object) -> str:
+    return script(compose({"recipe": "plain", "slurm": slurm}), places(run))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a batch script on the first node of a job."""
+    folder = tmp_path_factory.mktemp("cluster")
+    for name, text in FAKES.items():
+        (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+        (folder / name).chmod(0o755)
+    return {
+        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
+        "RECORD": str(folder / "record"),
+        "SLURM_JOB_ID": "30007",
+        "SLURM_JOB_NODELIST": "node[7-8]",
+    }
+
+
+def run(text: str, environment: dict[str, str], code: int = 0) -> list[str]:
+    """What a job's `srun` gets: the place where ranks meet, then its arguments."""
+    done = subprocess.run(["bash"], input=text, env=environment, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return Path(environment["RECORD"]).read_text().split("\0")[:-1]
+
+
+def test_a_whole_job() -> None:
+    text = job(
+        nodes=2,
+        gpus=4,
+        cpus=8,
+        time="8:00:00",
+        account="me",
+        partition="gpu",
+        qos="high",
+        constraint="a100&nvlink",
+        extra="--mem=64G --comment 'two words'",
+        setup="module load cuda\nexport A=1,2\n",
+        prefix="--cpu-bind=cores apptainer exec --nv $HOME/my.sif",
+        python="/opt/bin/python",
+    )
+    assert (
+        text
+        == """\
+#!/bin/bash
+#SBATCH --job-name=plain
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=4
+#SBATCH --gpus-per-node=4
+#SBATCH --cpus-per-task=8
+#SBATCH --time=8:00:00
+#SBATCH --account=me
+#SBATCH --partition=gpu
+#SBATCH --qos=high
+#SBATCH --constraint=a100&nvlink
+#SBATCH --chdir=/shared/work
+#SBATCH --output=/shared/runs/mine/slurm-%j.log
+#SBATCH --open-mode=append
+#SBATCH --mem=64G --comment "two words"
+set -e
+
+module load cuda
+export A=1,2
+
+if [ -z "${MASTER_ADDR:-}" ]; then
+    hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+    MASTER_ADDR=${hosts%%$'\\n'*}
+fi
+MASTER_PORT=${MASTER_PORT:-$((10000 + SLURM_JOB_ID % 20000))}
+export MASTER_ADDR MASTER_PORT
+
+srun --kill-on-bad-exit=1 --cpus-per-task=8 --open-mode=append --output=/shared/runs/mine/logs/rank-%t.log \\
+    --cpu-bind=cores apptainer exec --nv $HOME/my.sif \\
+    /opt/bin/python -m poise.slurm_task train config=/shared/runs/mine/config.yaml || {
+    status=$?
+    tail -n 20 /shared/runs/mine/logs/rank-*.log
+    exit "$status"
+}
+"""
+    )
+
+
+def test_what_is_not_asked_for_is_left_to_the_cluster() -> None:
+    options = [line.split()[1] for line in job().splitlines() if line.startswith("#SBATCH")]
+    assert options == [
+        "--job-name=plain",
+        "--nodes=1",
+        "--ntasks-per-node=1",
+        "--chdir=/shared/work",
+        "--output=/shared/runs/mine/slurm-%j.log",
+        "--open-mode=append",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "tasks", "words"),
+    [
+        ({"slurm": {"nodes": 2, "gpus": 4}}, 4, "8 ranks on 2 nodes"),
+        ({"slurm": {"gpus": 1}}, 1, "1 rank on 1 node"),
+        ({"slurm": {"nodes": 2}}, 1, "2 ranks on 2 nodes"),
+        ({"slurm": {"nodes": 2}, "trainer": {"devices": 4}}, 2, "4 ranks on 2 nodes"),
+        ({"trainer": {"devices": 4}}, 4, "4 ranks on 1 node"),
+    ],
+)
+def test_one_task_is_one_rank(values: dict[str, object], tasks: int, words: str) -> None:
+    config: Config = compose(values)
+    assert f"--ntasks-per-node={tasks}\n" in script(config, places())
+    assert ranks_in_words(config) == words
+
+
+def test_ranks_meet_on_the_first_node_or_where_the_user_says(cluster: dict[str, str]) -> None:
+    assert run(job(nodes=2), cluster)[:2] == ["node7", "20007"]
+    preset = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4711"}
+    assert run(job(nodes=2), cluster | preset)[:2] == ["10.0.0.1", "4711"]
+    assert run(job(nodes=2, setup="MASTER_ADDR=there"), cluster)[:2] == ["there", "20007"]
+
+
+def test_a_job_that_fails_shows_each_ranks_last_lines_and_ends_as_srun_did(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    directory = tmp_path / "a run"
+    (directory / "logs").mkdir(parents=True)
+    for rank in (0, 1):
+        (directory / "logs" / f"rank-{rank}.log").write_text(f"the end of {rank}\n")
+    text = job(str(directory))
+    done = subprocess.run(["bash"], input=text, env=cluster | {"STATUS": "7"}, capture_output=True, text=True)
+    assert done.returncode == 7
+    assert all(f"the end of {rank}\n" in done.stdout for rank in (0, 1))
+
+
+def test_a_set_up_that_fails_ends_the_job(cluster: dict[str, str]) -> None:
+    Path(cluster["RECORD"]).write_text("nothing\0")
+    assert run(job(setup="false"), cluster, code=1) == ["nothing"]
+
+
+def test_prefix_and_setup_are_shell(cluster: dict[str, str]) -> None:
+    words = run(job(setup='export WHERE="a  b"', prefix='env A="$WHERE"'), cluster)
+    assert words[-7:-4] == ["env", "A=a  b", "/shared/poise/bin/python"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(name=NAMES)
+def test_no_name_is_taken_apart(cluster: dict[str, str], name: str) -> None:
+    """Spaces, quotes, `$()`, percent signs: as they are, in what Slurm reads and in what the shell reads."""
+    text = job(f"/shared/{name}")
+    (line,) = [line for line in text.splitlines() if line.startswith("#SBATCH --output=")]
+    filled = name.replace("%", "%%")
+    assert shlex.split(line.removeprefix("#SBATCH"), comments=True) == [f"--output=/shared/{filled}/slurm-%j.log"]
+    words = run(text, cluster)
+    assert words[-1] == f"config=/shared/{name}/config.yaml"
+    assert f"--output=/shared/{filled}/logs/rank-%t.log" in words
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    value=st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min_size=1).filter(lambda t: t != "none")
+)
+def test_no_option_is_taken_apart(value: str) -> None:
+    lines = job(account=value, extra=shlex.join(["--comment", value])).splitlines()
+    options = [shlex.split(line.removeprefix("#SBATCH"), comments=True) for line in lines if line.startswith("#SBATCH")]
+    assert [f"--account={value}"] in options
+    assert options[-1] == ["--comment", value]
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_finds_nothing() -> None:
+    text = job(nodes=2, gpus=4, cpus=2, setup="module load cuda", prefix="apptainer exec my.sif", extra="--mem=1G")
+    done = subprocess.run(["shellcheck", "-"], input=text, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
