@@ -62,17 +62,13 @@ def list_folders(folder: Path) -> Listing:
         UserError: no pictures, pictures or folders where none are expected, a class that training does not know.
     """
     inside = _folders(folder)
-    splits = [name for name in SPLITS if name in inside]
+    splits = {name: name for name in SPLITS if name in inside}
     others = [name for name in inside if name not in (*SPLITS, SHIFTS, OOD, UNLABELLED)]
     if splits:
         _refuse_others(folder, others)
-        first = splits[0] if "train" in splits else "test"
-        if first not in splits:
-            raise UserError(f"{folder} holds {', '.join(splits)}, but neither train nor test.")
-        class_names = _classes(folder / first)
-        parts = {name: _labelled(folder, name, class_names) for name in splits}
+        class_names, parts = list_splits(folder, splits)
     else:
-        class_names = _classes(folder, others)
+        class_names = _several(folder, others)
         parts = {"train": _labelled(folder, "", class_names, others)}
     if SHIFTS in inside:
         shifts = {f"{SHIFTS}.{name}": f"{SHIFTS}/{name}" for name in _folders(folder / SHIFTS)}
@@ -84,27 +80,44 @@ def list_folders(folder: Path) -> Listing:
     return Listing(folder, parts, class_names)
 
 
+def list_splits(folder: Path, places: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, Part]]:
+    """The names of classes, and the parts of a folder whose splits lie in these places, a folder for each class.
+
+    Raises:
+        UserError: neither train nor test; as `list_folders`.
+    """
+    first = places.get("train") or places.get("test")
+    if first is None:
+        raise UserError(f"{folder} holds {listed(places.values())}, but nothing to train or test on.")
+    class_names = _several(folder / first, _folders(folder / first))
+    return class_names, {name: _labelled(folder, place, class_names) for name, place in places.items()}
+
+
 def is_picture(name: str) -> bool:
     """Whether a file is one by its name."""
     return name.lower().endswith(EXTENSIONS)
 
 
-def _classes(folder: Path, names: Sequence[str] | None = None) -> tuple[str, ...]:
-    found = tuple(_folders(folder) if names is None else names)
+def _several(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
+    if len(names) < 2:
+        _refuse_loose(folder)
+        held = f"only {names[0]}" if names else "none"
+        raise UserError(f"{folder} has to hold a folder of pictures for each class, two or more: it holds {held}.")
+    return tuple(names)
+
+
+def _refuse_loose(folder: Path) -> None:
     loose = next((entry.name for entry in _entries(folder) if is_picture(entry.name)), None)
     if loose is not None:
         raise UserError(
             f"{folder / loose} lies in no class's folder: give each class a folder in {folder}, or list the pictures "
             "in a metadata.csv with the columns file and label."
         )
-    if len(found) < 2:
-        held = f"only {found[0]}" if found else "none"
-        raise UserError(f"{folder} has to hold a folder of pictures for each class, two or more: it holds {held}.")
-    return found
 
 
 def _labelled(folder: Path, place: str, class_names: Sequence[str], inside: Sequence[str] | None = None) -> Part:
     """The pictures in the class folders of a split."""
+    _refuse_loose(folder / place)
     files: list[str] = []
     label: list[int] = []
     for name in _folders(folder / place) if inside is None else inside:

@@ -1,0 +1,17 @@
+"""Photographs of ten things."""
+
+from typing import ClassVar
+
+from poise.data.torchvision_source import TorchvisionSource
+
+
+class Cifar10(TorchvisionSource):
+    """CIFAR-10, 50000 photographs for training and 10000 for testing, of ten classes; x is [N, 3, 32, 32] in uint8.
+
+    A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. torchvision reads it, which unpickles
+    nothing but files with the published checksums.
+    """
+
+    augment: ClassVar[tuple[str, ...]] = ("pad_crop", "flip")
+    dataset: ClassVar[str] = "CIFAR10"
+    archives: ClassVar[tuple[str, ...]] = ("cifar-10-python.tar.gz",)
