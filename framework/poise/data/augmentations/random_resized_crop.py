@@ -34,7 +34,7 @@ class RandomResizedCrop(Augmentation):
         UserError: a smallest share above the largest.
     """
 
-    draws: ClassVar[int] = 2 * ATTEMPTS + 2
+    draws: ClassVar[int] = 2 * 10 + 2  # area and ratio of each attempt, and a place
 
     def __init__(
         self,
