@@ -1,4 +1,4 @@
-"""torchrun starts the ranks of a config, on this machine or on several; each of them runs this once.
+"""torchrun starts the ranks of a config, on this machine or on several; on each this is run once.
 
 Run as a program, this file is what launch/torchrun.sh calls: `python -m poise.torchrun recipe=trades …`.
 """
@@ -78,8 +78,7 @@ def command(config: Config, arguments: Sequence[str], these: Machines) -> list[s
     return [
         *(sys.executable, "-m", "torch.distributed.run", f"--nnodes={these.count}", *meeting),
         f"--nproc-per-node={config.trainer.devices}",
-        *(f"--log-dir={RunDirectory(Path(run_dir)).ranks}", "--redirects=3", "--tee=0:3"),
-        *("-m", "poise", "train", *arguments, *chosen),
+        *("-m", "poise.torchrun_rank", str(RunDirectory(Path(run_dir)).ranks), "train", *arguments, *chosen),
     ]
 
 
