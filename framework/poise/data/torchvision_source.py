@@ -151,9 +151,7 @@ class TorchvisionSource(DataSource):
             return
         reason = why_unreachable(self.addresses(kind))
         if reason:
-            raise UserError(
-                f"{self.dataset} is not in {self.root} and cannot be fetched ({reason}): {self._way_out()}."
-            )
+            raise UserError(f"{self.dataset} is not in {self.root} and not to be had ({reason}): {self._way_out()}.")
 
     def _way_out(self) -> str:
         archives = ", ".join(self.archives)

@@ -141,20 +141,22 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def answers() -> Iterator[str]:
-    """The address of a server of this machine, which has nothing at all."""
+    """The address of a server that has other files than those it is asked for."""
 
-    class Nothing(BaseHTTPRequestHandler):
+    class Others(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self.send_error(404)
 
         def do_GET(self) -> None:
-            self.send_error(404)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"another file")
 
         def log_message(self, *_: object) -> None:
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Nothing)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = HTTPServer(("127.0.0.1", 0), Others)
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
     server.server_close()
@@ -202,7 +204,7 @@ def test_where_nothing_can_be_fetched_the_way_out_is_said(
     with pytest.raises(UserError, match=f"MNIST is not in {tmp_path}/poise/data .*Connection refused.*{way_out}"):
         Mnist().load(0)
     monkeypatch.setattr(datasets.MNIST, "mirrors", [answers])
-    with pytest.raises(UserError, match=f"MNIST cannot be fetched into .*404.*{way_out}"):
+    with pytest.raises(UserError, match=f"MNIST cannot be fetched into .*corrupted.*{way_out}"):
         Mnist().load(0)
     with pytest.raises(UserError, match=rf"MNIST is not in .*{way_out}, or set data.download=true"):
         Mnist(download=False).load(0)

@@ -69,9 +69,7 @@ class Imagenet(DataSource):
             UserError: no such folder or layout, a square larger than what it is cut out of, unreadable pictures.
         """
         if self.resize < self.size:
-            raise UserError(
-                f"data.resize={self.resize} leaves no square of data.size={self.size}: give as much or more."
-            )
+            raise UserError(f"data.resize={self.resize} leaves no square of data.size={self.size}: give as much.")
         given = folder_at(self.path)
         folder = given / INSIDE if (given / INSIDE).is_dir() else given
         places = {split: place for split, place in (("train", "train"), ("test", "val")) if (folder / place).is_dir()}
