@@ -1,0 +1,103 @@
+"""What stays in float32 or better where the model's passes are in bfloat16: inputs, attacks, the threat and losses."""
+
+import warnings
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from contracts import kit
+from poise.attacks.threat import Threat
+from poise.batch import Batch, Outcome
+from poise.distributed import strategy
+from poise.losses import kl_divergence, soft_cross_entropy
+from poise.module import TrainingModule
+from poise.optimizers.sgd import sgd
+from poise.recipe import Recipe
+from poise.step import Step
+from poise_recipes import PGD, Trades
+from ranks import Pair
+
+EPS = 3 / 256  # a float32 as it stands, so that a distance can be compared with it exactly
+
+
+class Looks(Recipe):
+    """Keeps the batch and the outcome of the latest step."""
+
+    def penalty(self, outcome: Outcome, batch: Batch, step: Step) -> Tensor:
+        self.outcome, self.batch = outcome, batch
+        return outcome.loss.new_zeros(())
+
+
+def step_in(name: str, devices: int, precision: str = "bf16-mixed") -> dict[str, Any]:
+    """Facts of a step of TRADES under a strategy; in each rank process where there are several."""
+    looks = Looks()
+    made = TrainingModule(
+        kit.model(),
+        [PGD(steps=3), Trades(), looks],
+        threat=Threat("linf", EPS),
+        optimizer=partial(sgd, lr=0.1),
+        splits=kit.splits(),
+        block=kit.BLOCK,
+    )
+    made.prepare(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # DeepSpeed's
+        chosen = strategy(name, world_size=devices, accelerator="cpu", precision=precision)
+        settings = {"devices": devices, "strategy": chosen, "precision": precision, "limit_val_batches": 0}
+        kit.fit(made, steps=2, settings=settings)
+    return facts(looks.batch, looks.outcome)
+
+
+def facts(batch: Batch, outcome: Outcome) -> dict[str, Any]:
+    """What is looked at, in plain values."""
+    clean, adv = outcome.clean, outcome.adv
+    assert clean is not None
+    assert adv is not None
+    assert clean.features is not None
+    assert batch.index is not None
+    given = kit.splits().train.fetch(batch.index)["x"]
+    change = (batch.attacked.double() - batch.x.double()).abs().max()
+    kl = kl_divergence(clean.logits.double(), adv.logits.double())
+    label_loss = soft_cross_entropy(clean.logits.double(), batch.target.double())
+    return {
+        "inputs": (batch.x.dtype, bool(torch.equal(batch.x, given.to(batch.x.dtype)))),
+        "attacked": (batch.attacked.dtype, bool((batch.attacked == batch.attacked.bfloat16()).all())),
+        "change": float(change),
+        "range": (float(batch.attacked.min()), float(batch.attacked.max())),
+        "passes": clean.features.dtype,
+        "losses": {clean.logits.dtype, adv.logits.dtype, outcome.loss.dtype, outcome.terms["kl"].dtype},
+        "kl": float((outcome.terms["kl"].detach() - kl).abs().max()),
+        "label_loss": float((outcome.terms["label_loss"].detach() - label_loss).abs().max()),
+    }
+
+
+def check(seen: dict[str, Any]) -> None:
+    assert seen["inputs"] == (torch.float32, True)
+    assert seen["attacked"] == (torch.float32, False), "not rounded to what bfloat16 holds"
+    assert 0.9 * EPS < seen["change"] <= EPS
+    assert 0 <= seen["range"][0] < seen["range"][1] <= 1
+    assert seen["passes"] == torch.bfloat16, "else there is nothing to see here"
+    assert seen["losses"] == {torch.float32}
+    assert seen["kl"] < 1e-6, "a logarithm in bfloat16 is off by a thousandth and more"
+    assert seen["label_loss"] < 1e-5
+
+
+def test_inputs_attacks_and_losses_are_in_float32_under_autocast() -> None:
+    check(step_in("auto", 1))
+
+
+@pytest.mark.parametrize("name", ["ddp", "deepspeed_zero2"])
+def test_so_they_are_on_ranks(pair: Pair, name: str) -> None:
+    for seen in pair.run(step_in, name, 2):
+        check(seen)
+
+
+def test_in_double_precision_all_of_it_is_double() -> None:
+    seen = step_in("auto", 1, "64-true")
+    assert seen["inputs"] == (torch.float64, True)
+    assert seen["attacked"][0] == seen["passes"] == torch.float64
+    assert seen["losses"] == {torch.float64}
+    assert seen["change"] <= EPS
