@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -31,10 +32,11 @@ def assembled(recipes: Any) -> dict[str, Recipe]:
         _check_member(name, member)
     named |= _brought(named)
     _check_aliases(named)
-    ordered = {name: named[name] for name in order(declarations(named))}
-    for refusal in contradictions(declarations(ordered)):
+    declared = declarations(named)
+    ordered = order(declared)
+    for refusal in contradictions({name: declared[name] for name in ordered}):
         raise refusal
-    return ordered
+    return {name: named[name] for name in ordered}
 
 
 def declarations(members: Mapping[str, Recipe]) -> dict[str, Declaration]:
@@ -43,8 +45,15 @@ def declarations(members: Mapping[str, Recipe]) -> dict[str, Declaration]:
 
 
 def _declaration(member: Recipe) -> Declaration:
-    hooks = frozenset(hook for hook in HOOKS if overrides(member, hook))
-    return Declaration(hooks, member.provides, member.needs, member.after, member.conflicts, member.brings)
+    return Declaration(
+        _hooks(type(member)), member.provides, member.needs, member.after, member.conflicts, member.brings
+    )
+
+
+@cache
+def _hooks(cls: type[Recipe]) -> frozenset[str]:
+    """The hooks that a class has of its own, looked up once."""
+    return frozenset(hook for hook in HOOKS if getattr(cls, hook) is not getattr(Recipe, hook))
 
 
 def _check_aliases(named: Iterable[str]) -> None:
@@ -93,7 +102,7 @@ def _check_numbers(name: str, member: Recipe) -> None:
 
 def overrides(member: Recipe, hook: str) -> bool:
     """Whether a recipe has a hook of its own."""
-    return getattr(type(member), hook) is not getattr(Recipe, hook)
+    return hook in _hooks(type(member))
 
 
 def _refuse_others(recipes: Iterable[Any]) -> None:

@@ -118,8 +118,18 @@ def user_of_the_attack(names: Iterable[str]) -> str | None:
     return next(name for name, record in known.items() if record.needs & found and "objective" in record.hooks)
 
 
-def module(names: Iterable[str] = (), kind: str = "image", epochs: int = 1) -> TrainingModule:
-    """A module with its buffers made; nobody has looked yet whether its stack can train."""
+def module(
+    names: Iterable[str] = (),
+    kind: str = "image",
+    epochs: int = 1,
+    augment: Mapping[str, Augmentation] | None = None,
+) -> TrainingModule:
+    """A module with its buffers made, its pictures augmented in all ways or those given.
+
+    Nobody has looked yet whether its stack can train.
+    """
+    if augment is None:
+        augment = augmentations()
     data = splits(kind)
     low, high = data.valid_range or (None, None)
     made = TrainingModule(
@@ -130,7 +140,7 @@ def module(names: Iterable[str] = (), kind: str = "image", epochs: int = 1) -> T
         splits=data,
         block=BLOCK,
         tables=TABLES,
-        augment=augmentations() if kind == "image" else None,
+        augment=augment if kind == "image" else None,
     )
     made.prepare(epochs)
     return made
@@ -141,9 +151,14 @@ def augmentations() -> dict[str, Augmentation]:
     return {name: registry.build("augmentation", name) for name in registry.records("augmentation")}
 
 
-def admitted(names: Iterable[str] = (), kind: str = "image", epochs: int = 1) -> TrainingModule:
-    """A module that is ready to train; refuses what cannot."""
-    made = module(names, kind, epochs)
+def admitted(
+    names: Iterable[str] = (),
+    kind: str = "image",
+    epochs: int = 1,
+    augment: Mapping[str, Augmentation] | None = None,
+) -> TrainingModule:
+    """A module as of `module` that is ready to train; refuses what cannot."""
+    made = module(names, kind, epochs, augment)
     made.admit(made.receive(record(kind)))
     return made
 

@@ -7,7 +7,9 @@ the very words of a recipe or pair in them. After a change, write it anew and re
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
 from itertools import combinations, permutations
 from math import isfinite
 from pathlib import Path
@@ -17,6 +19,8 @@ from torch.nn.functional import cross_entropy as nll
 
 from contracts import kit
 from poise import registry
+from poise.module import TrainingModule
+from poise.recipe import Recipe
 from poise.registry.hooks import HOOKS, ONE_OWNER
 from poise.rules import REASONS, Refusal
 from poise.stack import RecipeStack
@@ -29,9 +33,26 @@ NAMED = (
     "trades,awp,group_dro,mixup",
     "pgd_at,awp,mixup",
     "projection_head,trades,mixup",
+    "fgsm_rs",
+    "fgsm_rs,trades,ema",
+    "fgsm_rs,cutmix,label_smoothing,ema",
+    "pgd_at,cutmix,ema",
+    "pgd_at,logit_adjustment,ema",
+    "trades,class_balanced,label_smoothing",
+    "gaussian_noise,label_smoothing,ema",
+    "gaussian_noise,pgd_at,awp",
+    "mixup,class_balanced,label_smoothing",
+    "cutmix,logit_adjustment,ema",
+    "group_dro,label_smoothing,ema",
+    "sup_con,mixup,class_balanced",
+    "sup_con,gaussian_noise,label_smoothing,ema",
+    "projection_head,cutmix,class_balanced_sampling,ema",
+    "projection_head,gaussian_noise,logit_adjustment,label_smoothing",
+    "projection_head,fgsm_rs,awp,mixup,group_dro,label_smoothing,ema",
 )
 RECIPES = r"\(\w+(, \w+)*\)"  # that would do: they change with every recipe added
 OUTSIDE_THE_STEP = {"setup", "passes", "on_epoch_start", "on_step_end", "on_epoch_end"}
+BY_A_TRAINER = {"lr_factor", "eval_weights", "on_epoch_start", "on_epoch_end"}  # called by nothing else
 
 Names = tuple[str, ...]
 Refusals = dict[Names, str]
@@ -42,10 +63,17 @@ def combined(*sizes: int) -> Iterator[Names]:
 
 
 def built(names: Names) -> RecipeStack:
-    """The stack, with its needs looked at."""
-    stack = kit.stack(names)
+    """The stack, with its needs looked at; of members that all stacks share, for no hook is called."""
+    stack = RecipeStack({name: member(name) for name in names})
     stack.require(kit.RUN, kit.kind_for(names, "image"))
     return stack
+
+
+@cache
+def member(name: str) -> Recipe:
+    """A recipe as it is by default."""
+    made: Recipe = registry.build("recipe", name)
+    return made
 
 
 def said(refusal: Refusal) -> str:
@@ -71,33 +99,49 @@ def at_construction() -> Refusals:
     return refusals
 
 
+@dataclass(frozen=True)
+class Walk:
+    """What became of every recipe and pair: refused before the first step, or trained, or failed, with the words."""
+
+    refused: Refusals
+    failed: dict[Names, str]
+
+
 @pytest.fixture(scope="module")
-def refused(at_construction: Refusals) -> Refusals:
-    """What is refused before the first step: this adds what only a trial step shows."""
-    refusals = dict(at_construction)
+def walk(at_construction: Refusals) -> Walk:
+    """Every recipe and pair, once; what is refused at construction, with what only a trial step shows."""
+    walked = Walk(dict(at_construction), {})
+    flip = {"flip": registry.build("augmentation", "flip")}  # the quickest; every recipe alone meets all of them
     for names in combined(1, 2):
-        if names not in refusals:
-            try:
-                kit.admitted(names, kit.kind_for(names, "image"))
-            except Refusal as refusal:
-                refusals[names] = said(refusal)
-    return refusals
-
-
-def test_every_pair_trains_or_is_refused_before_training(refused: Refusals) -> None:
-    failed = {}
-    for names in combined(1, 2):
-        if names in refused:
+        if names in walked.refused:
             continue
-        made = kit.admitted(names, kit.kind_for(names, "image"))
         try:
-            kit.fit(made, steps=3)
-        except Exception as error:
-            failed[names] = repr(error)
-        else:
-            if not kit.finite(made):
-                failed[names] = "not finite"
-    assert failed == {}
+            made = kit.admitted(names, kit.kind_for(names, "image"), augment=flip)
+        except Refusal as refusal:
+            walked.refused[names] = said(refusal)
+            continue
+        meet = all(BY_A_TRAINER.intersection(RECORDS[name].hooks) for name in names)
+        if trouble := trouble_in(by_a_trainer if meet else kit.by_hand, made):
+            walked.failed[names] = trouble
+    return walked
+
+
+def by_a_trainer(made: TrainingModule) -> list[float]:
+    kit.fit(made, steps=3)
+    return []
+
+
+def trouble_in(train: Callable[[TrainingModule], list[float]], made: TrainingModule) -> str:
+    """What goes wrong in a training that gives the losses it saw, or nothing."""
+    try:
+        losses = train(made)
+    except Exception as error:
+        return repr(error)
+    return "" if kit.finite(made) and all(map(isfinite, losses)) else "not finite"
+
+
+def test_every_pair_trains_or_is_refused_before_training(walk: Walk) -> None:
+    assert walk.failed == {}
 
 
 def test_a_triple_of_each_kind_trains_in_the_passes_it_declares(at_construction: Refusals) -> None:
@@ -110,17 +154,11 @@ def test_a_triple_of_each_kind_trains_in_the_passes_it_declares(at_construction:
         except Refusal as refusal:
             said(refusal)
             continue
-        try:
-            with kit.counted_passes(made.model) as seen:
-                kit.one_step(made, kit.record(kind, rows=kit.BATCH))
-            losses = kit.by_hand(made, 2)
-        except Exception as error:
-            failed[names] = repr(error)
-            continue
-        if not (kit.finite(made) and all(map(isfinite, losses))):
-            failed[names] = "not finite"
-        if seen.passes != made.stack.passes():
-            failed[names] = f"declares {made.stack.passes()}, makes {seen.passes}"
+        with kit.counted_passes(made.model) as seen:
+            trouble = trouble_in(partial(kit.by_hand, steps=2), made)
+        declared = made.stack.passes()
+        if trouble or seen.passes != declared + declared:
+            failed[names] = trouble or f"declares {declared} a step, makes {seen.passes} in two"
     assert len(kinds) > 100
     assert failed == {}
 
@@ -136,6 +174,19 @@ def test_these_stacks_train_and_are_calibrated(names: str) -> None:
     calibrated = registry.build("calibrator", "temperature_scaling").fit(held_out)(held_out.logits)
     assert calibrated.isfinite().all()
     assert float(nll(calibrated, held_out.label)) <= float(nll(held_out.logits, held_out.label)) + 1e-6
+
+
+def test_these_stacks_cross_the_families_of_their_members() -> None:
+    stacks = [frozenset(map(family, names.split(","))) for names in NAMED]
+    families = frozenset[str]().union(*stacks)
+    apart = [pair for pair in combinations(sorted(families), 2) if not any(stack >= set(pair) for stack in stacks)]
+    assert len(stacks) >= 20
+    assert apart == []
+
+
+def family(name: str) -> str:
+    """The folder a recipe is in."""
+    return RECORDS[name].qualified.split(".")[-2]
 
 
 def test_two_owners_of_a_hook_are_refused_and_nobody_else(at_construction: Refusals) -> None:
@@ -181,7 +232,8 @@ def test_the_order_given_changes_no_refusal(at_construction: Refusals) -> None:
                 built(turned)
 
 
-def test_the_refusals_are_the_reviewed_ones(refused: Refusals) -> None:
+def test_the_refusals_are_the_reviewed_ones(walk: Walk) -> None:
+    refused = walk.refused
     lines = sorted(f"{', '.join(names)}: {text}" for names, text in refused.items() if not follows(names, refused))
     hold(FILE, "".join(f"{line}\n" for line in lines))
 
