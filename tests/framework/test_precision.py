@@ -51,6 +51,7 @@ def step_in(name: str, devices: int, precision: str = "bf16-mixed") -> dict[str,
     return facts(looks.batch, looks.outcome)
 
 
+@torch.no_grad()
 def facts(batch: Batch, outcome: Outcome) -> dict[str, Any]:
     """What is looked at, in plain values."""
     clean, adv = outcome.clean, outcome.adv
@@ -69,8 +70,8 @@ def facts(batch: Batch, outcome: Outcome) -> dict[str, Any]:
         "range": (float(batch.attacked.min()), float(batch.attacked.max())),
         "passes": clean.features.dtype,
         "losses": {clean.logits.dtype, adv.logits.dtype, outcome.loss.dtype, outcome.terms["kl"].dtype},
-        "kl": float((outcome.terms["kl"].detach() - kl).abs().max()),
-        "label_loss": float((outcome.terms["label_loss"].detach() - label_loss).abs().max()),
+        "kl": float((outcome.terms["kl"] - kl).abs().max()),
+        "label_loss": float((outcome.terms["label_loss"] - label_loss).abs().max()),
     }
 
 
