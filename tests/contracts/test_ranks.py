@@ -41,7 +41,7 @@ NAMED_STACKS = (
     "pgd_at,awp,mixup",
     "projection_head,trades,mixup",
 )
-ZERO_STACKS = ("trades", "awp,trades", "group_dro,trades")
+ZERO_STACKS = ("ema,trades", "awp,trades", "group_dro,trades")
 
 
 class KeyedByRank(Recipe):
