@@ -1,4 +1,4 @@
-"""A learning rate that drops at milestones."""
+"""A learning rate that drops again and again."""
 
 from typing import Annotated
 
@@ -6,27 +6,22 @@ from annotated_types import Gt, Le
 
 from poise.errors import UserError
 
+ROUNDING = 1e-9  # 0.3 / 0.1 is a little less than 3
 
-def step(
-    progress: float,
-    milestones: list[Annotated[float, Gt(0), Le(1)]] | None = None,
-    gamma: Annotated[float, Gt(0)] = 0.1,
-) -> float:
-    """Factor on the learning rate: `gamma` to the number of milestones reached.
+
+def step(progress: float, every: Annotated[float, Gt(0), Le(1)] = 1 / 3, gamma: Annotated[float, Gt(0)] = 0.1) -> float:
+    """Factor on the learning rate: `gamma` to the number of times that `every` has passed.
 
     Args:
         progress: share of the run done, in [0, 1].
-        milestones: shares of the run, each in (0, 1]; None means 0.5 and 0.75.
-        gamma: factor at each milestone, above 0.
+        every: share of the run between two drops, in (0, 1]: 30/90 is every 30th of 90 epochs.
+        gamma: factor at each drop, above 0.
 
     Raises:
-        UserError: a milestone outside (0, 1] or a gamma of 0 or less.
+        UserError: a share outside (0, 1] or a gamma of 0 or less.
     """
+    if not 0.0 < every <= 1.0:
+        raise UserError(f"schedule.every={every} is a share of the run: above 0, at most 1.")
     if gamma <= 0.0:
         raise UserError(f"schedule.gamma={gamma} must be above 0.")
-    reached = 0
-    for milestone in [0.5, 0.75] if milestones is None else milestones:
-        if not 0.0 < milestone <= 1.0:
-            raise UserError(f"schedule.milestones: {milestone} is not a share of the run, above 0 and at most 1.")
-        reached += progress >= milestone
-    return gamma**reached
+    return gamma ** int(progress / every + ROUNDING)

@@ -79,7 +79,7 @@ def test_calibrators() -> None:
 
 def test_other_groups() -> None:
     said = ["data=colored_digits", "data.correlation=0.5", "model=mlp", "model.depth=3", "optimizer=adamw"]
-    said += ["schedule=step", "schedule.milestones=0.3,0.6", "threat=l2", "trainer.max_steps=7"]
+    said += ["schedule=multi_step", "schedule.milestones=0.3,0.6", "threat=l2", "trainer.max_steps=7"]
     said += ["trainer.gradient_clip=none", "strategy=deepspeed_zero2", "evaluation.strong.steps=50"]
     said += ["evaluation=adversarial@strong,adversarial", "tables.errors=a=b,c", "run_dir=runs/x"]
     config = parse([*said, "resume=never", "selection=nll"])

@@ -19,7 +19,7 @@ GOOD = [
     ["recipe=pgd_at,tiny_smoothing@a,tiny_smoothing@b", "recipe.b.smoothing=1/5", "calibration=none"],
     [f"recipe={OWN}", "recipe.TinySmoothing.smoothing=0.2", "model=mlp", "model.depth=3"],
     ["recipe=trades_cifar10,mixup", "recipe.trades.beta=3", "optimizer.lr=1e-2", "trainer.max_epochs=5"],
-    ["recipe=pgd_at_mnist", "threat.eps=4/255", "schedule=step", "schedule.milestones=0.5,0.75"],
+    ["recipe=pgd_at_mnist", "threat.eps=4/255", "schedule=multi_step", "schedule.milestones=0.5,0.75"],
     ["data=colored_digits", "data.correlation=0.9", "recipe=group_dro", "evaluation=clean,adversarial@strong"],
     ["evaluation.strong.steps=50", "evaluation=adversarial@strong", "recipe=mixup", "selection=nll"],
     ["slurm.nodes=2", "slurm.gpus=4", "slurm.time=30:00", "slurm.extra=--export=ALL,A=1", "recipe=awp,trades"],

@@ -102,8 +102,8 @@ OWN = "poise_hook_recipes.labels.tiny_smoothing:TinySmoothing"
 @pytest.mark.parametrize(
     ("said", "path", "value"),
     [
-        (["schedule=step", "schedule.milestones=0.3,0.6"], "schedule.milestones", [0.3, 0.6]),
-        (["schedule=step", "schedule.milestones="], "schedule.milestones", []),
+        (["schedule=multi_step", "schedule.milestones=0.3,0.6"], "schedule.milestones", [0.3, 0.6]),
+        (["schedule=multi_step", "schedule.milestones="], "schedule.milestones", []),
         (["recipe=pgd_at,tiny_smoothing@a,tiny_smoothing@b", "recipe.b.smoothing=0.3"], "recipe.b.smoothing", 0.3),
         (["recipe=pgd_at,tiny_smoothing@a,tiny_smoothing@b"], "recipe.a.smoothing", 0.1),
         ([f"recipe={OWN}", "recipe.TinySmoothing.smoothing=1/5"], "recipe.TinySmoothing.smoothing", 0.2),

@@ -72,7 +72,7 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
         (["recipe=trades", "recipe.trades.beta=-1"], "recipe.trades.beta=-1 has to be 0 or more."),
         (["recipe=trades", "recipe.pgd.step_size=0"], "recipe.pgd.step_size=0 has to be above 0."),
         (
-            ["schedule=step", "schedule.milestones=0.5,1.5"],
+            ["schedule=multi_step", "schedule.milestones=0.5,1.5"],
             "schedule.milestones=0.5,1.5 has to be above 0 and at most 1.",
         ),
         (["data.val=1"], "data.val=1 has to be above 0 and below 1."),

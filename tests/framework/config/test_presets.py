@@ -59,12 +59,14 @@ def test_the_published_settings() -> None:
     assert (trades.threat.name, trades.threat.eps) == ("linf", 0.031)
     assert (trades.optimizer.params["lr"], trades.optimizer.params["weight_decay"]) == (0.1, 2e-4)
     assert (trades.trainer.max_epochs, trades.trainer.batch_size) == (76, 128)
+    assert (trades.model.name, trades.model.params) == ("wrn_34_10", {"dropout": 0.0, "mean": [0.0], "std": [1.0]})
 
     awp = parse(["recipe=trades_awp_cifar10"])
     assert list(awp.recipe) == ["trades", "pgd", "awp"]
     assert awp.recipe["awp"].params == {"gamma": 0.005, "warmup": 9 / 200}
     assert (awp.threat.eps, awp.recipe["pgd"].params["step_size"]) == (8 / 255, 2 / 255)
     assert (awp.optimizer.params["weight_decay"], awp.trainer.max_epochs) == (5e-4, 200)
+    assert awp.model == trades.model
 
     mnist = parse(["recipe=pgd_at_mnist"])
     assert mnist.recipe["pgd"].params == {"steps": 40, "step_size": 0.01, "start": "uniform", "mode": "eval"}
@@ -77,7 +79,7 @@ def test_the_published_settings() -> None:
     ("name", "epochs", "drops"), [("trades_cifar10", 76, {75: 0.1}), ("trades_awp_cifar10", 200, {100: 0.1, 150: 0.01})]
 )
 def test_the_learning_rate_drops_with_the_published_epoch(name: str, epochs: int, drops: dict[int, float]) -> None:
-    schedule = registry.load(registry.find("schedule", "step"))
+    schedule = registry.load(registry.find("schedule", "multi_step"))
     params = parse([f"recipe={name}"]).schedule.params
     steps = 390
     for epoch, factor in drops.items():  # counted from 1, as in the scripts

@@ -40,7 +40,7 @@ def test_a_file_refers_to_the_config_above_and_below_it(tmp_path: Path) -> None:
         ("run_dir: ${trainer.progress}-${trainer.block}", "run_dir", "true-none"),
         ("trainer: {block: '${trainer.max_steps}', max_epochs: '${seed}'}\nseed: 3", "trainer.max_epochs", 3),
         ("optimizer.lr: ${threat.eps}/2\nthreat.eps: 0.5", "optimizer.lr", 0.25),
-        ("schedule: {name: step, milestones: ['${data.val}', 0.5]}", "schedule.milestones", [0.1, 0.5]),
+        ("schedule: {name: multi_step, milestones: ['${data.val}', 0.5]}", "schedule.milestones", [0.1, 0.5]),
         ("tables: {a: '${tables.b}c', b: '${tables.d}b', d: d}", "tables.a", "dbc"),
         ("tables: {a: '$${seed}', b: '${tables.a}', c: '$$${x', d: $5, e: '{a}$'}", "tables.b", "${seed}"),
         ("run_dir: a${slurm.time}\nslurm.time: 30:00", "run_dir", "a30:00"),
@@ -61,7 +61,7 @@ def test_what_stands_for_what(text: str, path: str, value: Any) -> None:
 
 def test_a_list_stands_for_a_list() -> None:
     config = from_yaml(
-        "schedule: {name: step, milestones: '${tables.a}'}\ntables: {a: '0.25,0.5', b: '${schedule.milestones}'}"
+        "schedule: {name: multi_step, milestones: '${tables.a}'}\ntables: {a: '0.25,0.5', b: '${schedule.milestones}'}"
     )
     assert config.schedule.params["milestones"] == [0.25, 0.5]
     assert config.tables["b"] == "0.25,0.5"
