@@ -1,15 +1,13 @@
 """What a training step costs through poise: `python tests/benchmarks/steps.py` prints the table of README.md."""
 
 import argparse
-import ctypes
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 import torch
-from measure import HEADER, Ratio, interleave
+from measure import HEADER, Ratio, interleave, share_one_heap
 from programs import Job, bare, lightning, poise, trades_floor
 
 from poise_recipes import Trades
@@ -52,14 +50,6 @@ def _with(job: Job, turns: int | None) -> Job:
     return job if turns is None else replace(job, turns=turns)
 
 
-def _share_one_heap() -> None:
-    """All threads allocate alike: heaps of their own, growing and shrinking, made a program 7 % slower than itself."""
-    with suppress(OSError, AttributeError):  # glibc's
-        allocator = ctypes.CDLL(None)
-        for option, value in ((-8, 1), (-3, 2**25), (-1, 2**31 - 1)):  # arenas, mmap from, trim from
-            allocator.mallopt(option, value)
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -67,7 +57,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    _share_one_heap()
+    share_one_heap()
     warnings.simplefilter("ignore")  # Lightning's advice on loaders and logging
     print(f"PyTorch {torch.__version__}, {options.threads} thread(s)\n\n{HEADER}", flush=True)
     for compare in COMPARISONS:

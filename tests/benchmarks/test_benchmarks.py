@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 
-def table(program: str) -> list[list[str]]:
+def table(program: str, *options: str) -> list[list[str]]:
     """The lines of the tables that a benchmark prints."""
-    command = [sys.executable, str(Path(__file__).with_name(program)), "--turns=1"]
+    command = [sys.executable, str(Path(__file__).with_name(program)), "--turns=1", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")]
@@ -35,3 +35,15 @@ def test_the_table_of_tracking_is_printed() -> None:
     assert float(rows[2][2]) > 0
     assert [row[0] for row in rows[5:]] == ["10", "1"]
     assert all(float(row[1]) >= 0 for row in rows[5:])
+
+
+def test_the_table_of_loading_is_printed() -> None:
+    rows = table("loading.py", "--pictures=400")[2:]
+    assert [row[1] for row in rows] == ["torchvision, 2 workers", "loop on tensors"]
+    assert all(float(row[2]) > 0 for row in rows)
+
+
+def test_the_table_of_resnet_steps_is_printed() -> None:
+    rows = table("residual.py", "--side=8", "--batch-size=2", "--recipes=mixup")[2:]
+    assert [row[0].split(" ")[0] for row in rows] == ["TRADES-10", "TRADES-10", "mixup"]
+    assert all(float(row[2]) > 0 for row in rows)
