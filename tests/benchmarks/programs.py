@@ -1,7 +1,9 @@
 """The programs that are compared: each trains a fresh model on the same batches, under a meter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -18,7 +20,7 @@ from poise.data.module import DataModule
 from poise.models.small_cnn import small_cnn
 from poise.recipe import Recipe
 
-CLASSES = 10
+CLASSES, GROUPS = 10, 4
 THREAT = Threat("linf", 8 / 255)
 SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 
@@ -33,6 +35,7 @@ class Job:
         batch_size: examples of a step.
         steps: of one turn.
         turns: of each program; one more comes first, to warm up.
+        precision: of the passes.
     """
 
     side: int
@@ -40,18 +43,30 @@ class Job:
     batch_size: int
     steps: int
     turns: int
+    precision: str = "32-true"
 
     def __str__(self) -> str:
         return f"{self.side}x{self.side}, width {self.width}, batch {self.batch_size}"
 
     def splits(self) -> Splits:
-        """Random images with random labels."""
+        """Random images with random labels and groups."""
         generator = torch.Generator().manual_seed(0)
         # the last turn is over when a further batch is asked for
         n = self.batch_size * (self.steps * (self.turns + 1) + 1)
-        x = torch.rand(n, 1, self.side, self.side, generator=generator)
-        data = Arrays(x, torch.randint(CLASSES, (n,), generator=generator))
+        x = torch.rand(n, self.channels, self.side, self.side, generator=generator)
+        label, group = (torch.randint(most, (n,), generator=generator) for most in (CLASSES, GROUPS))
+        data = Arrays(x, label, group)
         return Splits(data, data, data, data, CLASSES, tuple("0123456789"))
+
+    @property
+    def channels(self) -> int:
+        """Of the images."""
+        return 1
+
+    def passes(self) -> AbstractContextManager[object]:
+        """What the passes of a program by hand are in."""
+        low = self.precision == "bf16-mixed"
+        return torch.autocast("cpu", dtype=torch.bfloat16) if low else nullcontext()
 
     def model(self) -> nn.Module:
         """The same model at every call."""
@@ -63,8 +78,8 @@ class Job:
 class Metered(DataModule):
     """poise's own data module, under a meter."""
 
-    def __init__(self, job: Job, meter: Meter) -> None:
-        super().__init__(job.splits(), job.batch_size)
+    def __init__(self, job: Job, meter: Meter, weights: Callable[[int], Tensor | None] | None = None) -> None:
+        super().__init__(job.splits(), job.batch_size, weights=weights)
         self.meter = meter
 
     def train_dataloader(self) -> Meter:  # type: ignore[override]  # a loader all the same
@@ -88,19 +103,22 @@ def trades_floor(job: Job, meter: Meter, steps: int = 10, beta: float = 6.0) -> 
     optimizer = torch.optim.SGD(model.parameters(), **SGD)
     for batch in Metered(job, meter).train_dataloader():
         x = batch["x"]
-        with torch.no_grad():
-            clean = F.log_softmax(model(x), 1)
-        low, high = (x - THREAT.eps).clamp(0, 1), (x + THREAT.eps).clamp(0, 1)
-        x_adv = (x + 0.001 * torch.randn_like(x)).clamp(low, high)
-        for _ in range(steps):
-            x_adv.requires_grad_()
-            kl = F.kl_div(F.log_softmax(model(x_adv), 1), clean, reduction="sum", log_target=True)
-            (gradient,) = torch.autograd.grad(kl, x_adv)
-            x_adv = (x_adv.detach() + 2.5 * THREAT.eps / steps * gradient.sign()).clamp(low, high)
-        logits, logits_adv = model(x), model(x_adv)
-        clean, adv = F.log_softmax(logits, 1), F.log_softmax(logits_adv, 1)
-        kl = F.kl_div(adv, clean, reduction="batchmean", log_target=True)
-        loss = F.cross_entropy(logits, batch["label"]) + beta * kl
+        with job.passes():
+            model.eval()
+            with torch.no_grad():
+                clean = F.log_softmax(model(x), 1)
+            low, high = (x - THREAT.eps).clamp(0, 1), (x + THREAT.eps).clamp(0, 1)
+            x_adv = (x + 0.001 * torch.randn_like(x)).clamp(low, high)
+            for _ in range(steps):
+                x_adv.requires_grad_()
+                kl = F.kl_div(F.log_softmax(model(x_adv), 1), clean, reduction="sum", log_target=True)
+                (gradient,) = torch.autograd.grad(kl, x_adv)
+                x_adv = (x_adv.detach() + 2.5 * THREAT.eps / steps * gradient.sign()).clamp(low, high)
+            model.train()
+            logits, logits_adv = model(x), model(x_adv)
+            clean, adv = F.log_softmax(logits, 1), F.log_softmax(logits_adv, 1)
+            kl = F.kl_div(adv, clean, reduction="batchmean", log_target=True)
+            loss = F.cross_entropy(logits, batch["label"]) + beta * kl
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -127,7 +145,7 @@ class Plain(L.LightningModule):
 
 def lightning(job: Job, meter: Meter) -> None:
     """The same loss in the smallest LightningModule."""
-    _fit(Plain(job.model()), job, meter)
+    _fit(Plain(job.model()), job, Metered(job, meter))
 
 
 def poise(job: Job, meter: Meter, recipe: Sequence[Recipe] = ()) -> None:
@@ -136,14 +154,16 @@ def poise(job: Job, meter: Meter, recipe: Sequence[Recipe] = ()) -> None:
     def optimizer(parameters: Any) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, **SGD)
 
-    _fit(TrainingModule(job.model(), recipe, CLASSES, threat=THREAT, optimizer=optimizer), job, meter)
+    module = TrainingModule(job.model(), recipe, threat=THREAT, optimizer=optimizer, splits=job.splits())
+    _fit(module, job, Metered(job, meter, partial(module.stack.sample_weights, module.task)))
 
 
-def _fit(module: L.LightningModule, job: Job, meter: Meter) -> None:
+def _fit(module: L.LightningModule, job: Job, data: Metered) -> None:
     with without_chatter():
         trainer = L.Trainer(
             max_epochs=1,
             limit_val_batches=0,
+            precision=job.precision,  # type: ignore[arg-type]  # a literal of its own
             accelerator="cpu",
             devices=1,
             logger=False,
@@ -154,4 +174,4 @@ def _fit(module: L.LightningModule, job: Job, meter: Meter) -> None:
             use_distributed_sampler=False,
             inference_mode=False,
         )
-        trainer.fit(module, Metered(job, meter))
+        trainer.fit(module, data)
