@@ -20,6 +20,7 @@ HARMLESS = (
     "trainer.accelerator",
     "trainer.checkpoint_every",
     "trainer.devices",
+    "trainer.eval_batch_size",
     "trainer.progress",
 )
 HARMLESS_GROUPS = ("calibration.", "evaluation.", "tracking.", "slurm.")  # nothing that is trained depends on them
