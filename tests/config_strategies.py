@@ -44,9 +44,13 @@ def bounded(kind: type, *bounds: Any) -> st.SearchStrategy[Any]:
 
 
 def parameters(record: Record) -> st.SearchStrategy[dict[str, Any]]:
+    values = {p.name: of_type(p.type) for p in record.parameters}
+    for name, kind in record.attributes.get("named", {}).items():
+        values[name] = st.lists(st.sampled_from([known.name for known in RECORDS[kind]]), max_size=4).map(tuple)
+    required = {p.name for p in record.parameters if p.required}
     return st.fixed_dictionaries(
-        {p.name: of_type(p.type) for p in record.parameters if p.required},
-        optional={p.name: of_type(p.type) for p in record.parameters if not p.required},
+        {name: value for name, value in values.items() if name in required},
+        optional={name: value for name, value in values.items() if name not in required},
     )
 
 

@@ -9,6 +9,7 @@ from poise import registry, strategies
 from poise.config.draft import Draft
 from poise.config.files import to_mapping
 from poise.config.layers import shown
+from poise.config.members import look_up
 from poise.config.schema import Config
 from poise.data.blocks import check_sizes
 from poise.errors import UserError
@@ -35,6 +36,14 @@ def check_trainer(config: Config, draft: Draft) -> None:
         check_sizes(*sizes)
     except UserError as error:
         draft.mistake(str(error))
+
+
+def check_named(config: Config, draft: Draft) -> None:
+    """Names of the registry that wrappers are given."""
+    for alias, entry in config.data.wrappers.items():
+        for parameter, kind in registry.find("wrapper", entry.name).attributes.get("named", {}).items():
+            for name in entry.params.get(parameter) or ():
+                look_up(draft, f"data.{alias}.{parameter}={shown(name)}", [kind], name)
 
 
 def check_strategy(config: Config, draft: Draft) -> None:

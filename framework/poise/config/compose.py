@@ -6,6 +6,7 @@ from typing import Any
 
 from poise import registry
 from poise.config.checks import (
+    check_named,
     check_no_job,
     check_secrets,
     check_slurm,
@@ -35,7 +36,7 @@ from poise.config.stacking import check_stack
 from poise.scores import UNCALIBRATED
 
 Check = Callable[[Config, Draft], None]
-ALWAYS: tuple[Check, ...] = (check_trainer, check_threat, check_slurm, check_tracking, check_secrets)
+ALWAYS: tuple[Check, ...] = (check_trainer, check_named, check_threat, check_slurm, check_tracking, check_secrets)
 CHECKS: tuple[Check, ...] = (check_stack, check_strategy)
 CHECKS_OF_A_START: tuple[Check, ...] = (*CHECKS, check_places, check_no_job)
 CHECKS_OF_A_JOB: tuple[Check, ...] = (*CHECKS, check_places)

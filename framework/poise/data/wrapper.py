@@ -1,5 +1,8 @@
 """What is done to data before a run sees them."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from poise.data.dataset import Splits
 from poise.errors import UserError
 
@@ -10,7 +13,13 @@ class Wrapper:
     """Base of everything that may follow the source in `data=source,wrapper,…`.
 
     Parameters are constructor arguments, kept under their own names.
+
+    Attributes:
+        named: parameters that list names of the registry, and of which kind: they are looked up before anything is
+            built.
     """
+
+    named: ClassVar[Mapping[str, str]] = {}
 
     def wrap(self, splits: Splits, seed: int) -> Splits:
         """Splits made of others, which stay as they are; depends on them, the parameters and the seed alone.

@@ -1,0 +1,94 @@
+"""Pictures of other things, to see whether a model knows that it does not know them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Shaped
+from torch import Tensor
+
+from poise import registry
+from poise.data.dataset import Arrays, Splits
+from poise.data.pictures import grey
+from poise.data.source import DataSource
+from poise.data.wrapper import CHANNELS, Wrapper
+from poise.errors import UserError
+
+
+class Ood(Wrapper):
+    """OOD sets: the test splits of other sources, brought to the size and the channels of the data.
+
+    Each is called like its source. Pictures are resized as a whole, bilinearly and smoothed where they get smaller;
+    grey ones are given three channels, and coloured ones their brightness where the data are grey. What is no picture
+    has to have the shape of the data. Classes of other things mean nothing here: every label is -1.
+
+    Args:
+        sources: names of data.
+        path: parameter of those sources that have one; give sources that lie in different places by `ood@a,ood@b`.
+    """
+
+    named: ClassVar[Mapping[str, str]] = {"sources": "data"}
+
+    def __init__(self, sources: tuple[str, ...], path: str | None = None) -> None:
+        self.sources = sources
+        self.path = path
+
+    def wrap(self, splits: Splits, seed: int) -> Splits:
+        """The splits with further OOD sets.
+
+        Raises:
+            UserError: a source that is not there or cannot be loaded, that is given twice, or whose inputs are of
+                another kind.
+        """
+        found = dict(splits.ood)
+        for source in self.sources:
+            name = source.rpartition(":")[2]
+            if name in found:
+                raise UserError(f"ood.sources: there is an OOD set {name!r} already: leave one of them out.")
+            found[name] = self._matched(source, splits, seed)
+        return replace(splits, ood=found)
+
+    def _matched(self, source: str, splits: Splits, seed: int) -> Arrays:
+        """The test split of another source, as the data would have it."""
+        other = self._loaded(source, seed)
+        mine, theirs = splits.input_shape, other.input_shape
+        if (other.kind, other.valid_range) != (splits.kind, splits.valid_range):
+            raise UserError(f"ood.sources={source} is {_described(other)}; the data are {_described(splits)}.")
+        x = other.test
+        if theirs != mine:
+            if splits.kind != "image" or {len(mine), len(theirs)} != {3} or not {mine[0], theirs[0]} <= {*CHANNELS}:
+                raise UserError(
+                    f"ood.sources={source} has inputs of shape {_shape(theirs)}, the data of {_shape(mine)}: only "
+                    "pictures of 1 or 3 channels can be matched."
+                )
+            x = x.changed(lambda pictures, positions: matched(pictures, mine))
+        return Arrays(x.x, torch.full_like(x.label, -1))
+
+    def _loaded(self, source: str, seed: int) -> Splits:
+        takes = registry.find("data", source).parameter("path")
+        given: dict[str, Any] = {"path": self.path} if takes and self.path is not None else {}
+        try:
+            made: DataSource = registry.build("data", source, **given)
+            return made.load(seed)
+        except UserError as error:
+            raise UserError(f"ood.sources={source}: {error}") from error
+
+
+def matched(x: Shaped[Tensor, "B channels height width"], shape: tuple[int, ...]) -> Shaped[Tensor, "B C H W"]:
+    """Pictures of 1 or 3 channels, uint8 or floating point, in another shape [C, H, W]."""
+    seen = x.float() / 255 if x.dtype == torch.uint8 else x
+    seen = grey(seen) if shape[0] == 1 else seen.expand(-1, shape[0], -1, -1)
+    if seen.shape[2:] != shape[1:]:
+        seen = F.interpolate(seen, shape[1:], mode="bilinear", antialias=True).clamp(0, 1)
+    return (255 * seen).round().to(torch.uint8) if x.dtype == torch.uint8 else seen
+
+
+def _described(splits: Splits) -> str:
+    low, high = splits.valid_range or (None, None)
+    return f"{splits.kind} {'without a valid range' if low is None else f'in {low:g} to {high:g}'}"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
