@@ -164,9 +164,12 @@ def contradictions(members: Members) -> Iterator[Refusal]:
         if len(owners) > 1:
             who = f"{' and '.join(owners)} {'both' if len(owners) == 2 else 'all'}"
             yield Refusal("two owners", f"{who} decide the {hook.replace('_', ' ')} of a step: keep one of them")
+    excluded = set[frozenset[str]]()
     for name, member in members.items():
         for other, rival in members.items():
-            if other != name and (shared := sorted(member.conflicts & rival.provides)):
+            pair = frozenset({name, other})
+            if other != name and pair not in excluded and (shared := sorted(member.conflicts & rival.provides)):
+                excluded.add(pair)  # each may exclude the other: once is enough
                 makes = f"{name} cannot train with {other}, which makes {_listed(shared)}"
                 yield Refusal("conflict", f"{makes}: keep one of them")
 
@@ -204,8 +207,8 @@ _WAYS_OUT = {
     "whole_weights": "use a strategy that keeps whole weights on each rank (ddp, deepspeed_zero1 or 2)",
     "features": "use a model whose last linear layer can be found, or a Classifier",
     "layers": "use a Classifier with layer_names",
-    "class_counts": "train through poise.fit, or give TrainingModule(class_counts=…)",
-    "group_counts": "train through poise.fit, or give TrainingModule(group_counts=…)",
+    "class_counts": "train through poise.fit, or give TrainingModule(splits=…)",
+    "group_counts": "train through poise.fit, or give TrainingModule(splits=…)",
 }
 
 

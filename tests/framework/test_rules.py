@@ -79,3 +79,8 @@ def test_a_member_that_decides_for_each_instance_is_asked_later(undecided: str) 
     members = {alias: registry.build("recipe", e.name, **e.params) for alias, e in config.recipe.items()}
     RecipeStack(members).require(RUN_PROVIDES)
     assert compose({"recipe": [undecided, "tiny_gairat"]}) == config
+
+
+def test_members_that_exclude_each_other_are_said_once() -> None:
+    (line,) = refusals("recipe=class_balanced,logit_adjustment")
+    assert "class_balanced cannot train with logit_adjustment, which makes `class_prior`: keep one of them" in line
