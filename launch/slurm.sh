@@ -18,7 +18,7 @@ Python 3.11 or newer with venv, no git and no root; PYTHON=/path/to/python3 choo
 TEXT
 }
 
-# shellcheck source=launch/common.sh
+# shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
 prepare "$@"
 exec "$bin/poise" submit "$@"

@@ -54,6 +54,12 @@ def main():
     print("poise", *sys.argv[1:])
 """
 
+TORCHRUN = """
+import os, sys
+
+print("torchrun", os.environ.get("NNODES"), *sys.argv[1:])
+"""
+
 
 @dataclass
 class Project:
@@ -111,7 +117,8 @@ def make_project(tmp_path: Path) -> Project:
     for name, text in {
         "pyproject.toml": PYPROJECT,
         "backend.py": BACKEND,
-        "src/poise.py": POISE,
+        "src/poise/__init__.py": POISE,
+        "src/poise/torchrun.py": TORCHRUN,
         "src/torch.py": "",
         "src/lightning.py": "",
     }.items():

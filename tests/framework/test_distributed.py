@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from poise.distributed import Ranks, current_ranks, full_state, load_full_state, strategy
 from poise.errors import UserError
+from poise.strategies import ZERO, zero_stage
 from ranks import Pair
-
-ZERO = ("deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3")
 
 
 class Tiny(L.LightningModule):
@@ -77,11 +76,12 @@ def train(
     save: str | None = None,
     clip: float | None = 0.05,
     accumulate: int = 2,
+    deepspeed: str | None = None,
 ) -> tuple[Tiny, L.Trainer]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice about workers and the like
-        chosen = strategy(name, world_size=devices, accelerator="cpu", precision=precision)
-        if name == "deepspeed_zero3":
+        chosen = strategy(name, world_size=devices, accelerator="cpu", precision=precision, deepspeed=deepspeed)
+        if zero_stage(name) == 3:
             chosen.config["zero_optimization"]["stage3_param_persistence_threshold"] = 0  # type: ignore[union-attr]
         module = Tiny()
         trainer = L.Trainer(
@@ -108,6 +108,21 @@ def train(
 def trained(name: str, **options: Any) -> tuple[dict[str, Tensor], set[torch.dtype], int, list[float]]:
     module, trainer = train(name, 8, **options)
     return full_state(trainer, module), module.dtypes, trainer.global_step, module.norms
+
+
+def engine(name: str, deepspeed: str) -> dict[str, Any]:
+    """What DeepSpeed says that it does."""
+    _, trainer = train(name, 2, deepspeed=deepspeed)
+    running = trainer.strategy.deepspeed_engine  # type: ignore[attr-defined]
+    optimizer, parameters = running.zero_offload_optimizer(), running.zero_offload_param()
+    return {
+        "stage": running.zero_optimization_stage(),
+        "offloads": [str(part.device) for part in (optimizer, parameters) if part is not None],
+        "clipping": running.gradient_clipping(),
+        "accumulation": running.gradient_accumulation_steps(),
+        "bucket": running.zero_reduce_bucket_size(),
+        "prefetch": running.zero_prefetch_bucket_size(),
+    }
 
 
 def refilled(name: str) -> tuple[bool, bool]:
@@ -231,6 +246,15 @@ def test_zero_equals_ddp(pair: Pair, clip: float | None) -> None:
             assert len(own_norms) == len(norms) == 8
 
 
+@pytest.mark.parametrize("name", ZERO)
+def test_deepspeed_does_what_was_asked(pair: Pair, tmp_path: Path, name: str) -> None:
+    own = tmp_path / "my.json"
+    own.write_text('{"zero_optimization": {"reduce_bucket_size": 300, "stage3_prefetch_bucket_size": 70}}')
+    offloads = (["cpu", "cpu"] if zero_stage(name) == 3 else ["cpu"]) if name.endswith("_offload") else []
+    asked = {"stage": zero_stage(name), "offloads": offloads, "clipping": 0.05, "accumulation": 2, "bucket": 300}
+    assert pair.run(engine, name, str(own)) == [asked | {"prefetch": 70}] * 2
+
+
 @pytest.mark.parametrize("name", ["ddp", *ZERO])
 def test_resume_is_bitwise_on_as_many_ranks(pair: Pair, tmp_path: Path, name: str) -> None:
     for whole, cut in pair.run(resumed, name, str(tmp_path)):
@@ -245,7 +269,7 @@ def test_whole_weights_come_out_and_go_in(pair: Pair, name: str) -> None:
 def test_mixed_precision_keeps_inputs_and_parameters_in_float32(pair: Pair) -> None:
     expected, dtypes, _, _ = pair.run(trained, "ddp", precision="bf16-mixed")[0]
     assert dtypes == {torch.float32, torch.bfloat16}
-    for name in ZERO[1:]:
+    for name in ("deepspeed_zero2", "deepspeed_zero3"):
         state, own_dtypes, _, _ = pair.run(trained, name, precision="bf16-mixed")[0]
         assert own_dtypes == dtypes
         for key, value in expected.items():
