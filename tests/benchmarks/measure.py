@@ -54,10 +54,11 @@ class Meter:
         name: of the program.
         turns: shared by the programs compared.
         steps: of one turn, 2 or more.
+        clock: gives seconds.
     """
 
-    def __init__(self, name: str, turns: Turns, steps: int) -> None:
-        self.name, self.turns, self.steps = name, turns, steps
+    def __init__(self, name: str, turns: Turns, steps: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.name, self.turns, self.steps, self.clock = name, turns, steps, clock
         self.seconds: list[float] = []
 
     def over(self, loader: Loader) -> "Meter":
@@ -73,7 +74,7 @@ class Meter:
         for number, batch in enumerate(self._asking(asked)):
             yield batch
             if (number + 1) % self.steps == 0:
-                asked.append(time.perf_counter())
+                asked.append(self.clock())
                 self.seconds.append((asked[-1] - asked[1]) / (self.steps - 1))
                 self.turns.pass_on()
                 self.turns.wait(self.name)
@@ -82,7 +83,7 @@ class Meter:
     def _asking(self, asked: list[float]) -> Iterator[Any]:
         batches = iter(self._loader)
         for _ in range(len(self._loader)):
-            asked.append(time.perf_counter())
+            asked.append(self.clock())
             yield next(batches)
 
 
@@ -120,15 +121,18 @@ class Ratio:
         return f"| {' | '.join(cells)} |"
 
 
-def interleave(programs: Mapping[str, Program], steps: int) -> dict[str, list[float]]:
+def interleave(
+    programs: Mapping[str, Program], steps: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of a step of each program, for each of its turns but the first, taken A B A B ….
 
     Args:
         programs: each trains over `meter.over(loader)`.
         steps: of one turn.
+        clock: gives seconds; `time.process_time` those of the processor, whatever else the machine does.
     """
     turns = Turns(programs)
-    meters = {name: Meter(name, turns, steps) for name in programs}
+    meters = {name: Meter(name, turns, steps, clock) for name in programs}
 
     def run(name: str) -> None:
         turns.wait(name)

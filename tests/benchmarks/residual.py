@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from time import process_time
 
 import torch
 from measure import HEADER, Ratio, interleave, share_one_heap
@@ -36,21 +37,23 @@ class Residual(Job):
 def trades_over_floor(job: Residual) -> Ratio:
     """TRADES with ten attack steps over the same passes by hand, both in the job's precision."""
     stack = partial(poise, job, recipe=[Trades()])
-    times = interleave({"poise": stack, "floor": partial(trades_floor, job)}, job.steps)
+    times = interleave({"poise": stack, "floor": partial(trades_floor, job)}, job.steps, process_time)
     return Ratio(f"TRADES-10 ({job})", "the same by hand", times["poise"], times["floor"], 1.05)
 
 
 def low_over_full(job: Residual) -> Ratio:
     """TRADES by hand in bfloat16 over the same in float32."""
     full = replace(job, precision="32-true")
-    times = interleave({"low": partial(trades_floor, job), "full": partial(trades_floor, full)}, job.steps)
+    times = interleave(
+        {"low": partial(trades_floor, job), "full": partial(trades_floor, full)}, job.steps, process_time
+    )
     return Ratio(f"TRADES-10 by hand ({job})", "32-true", times["low"], times["full"])
 
 
 def recipe_over_plain(name: str, job: Residual) -> Ratio:
     """A recipe without passes of its own over the empty stack."""
     stack = partial(poise, job, recipe=[registry.build("recipe", name)])
-    times = interleave({"recipe": stack, "plain": partial(poise, job)}, job.steps)
+    times = interleave({"recipe": stack, "plain": partial(poise, job)}, job.steps, process_time)
     return Ratio(f"{name} ({job})", "plain", times["recipe"], times["plain"], 1.03)
 
 
