@@ -1,6 +1,5 @@
 """Where a run lies: a directory on this machine, or what a tracking server keeps of the run with an id."""
 
-import os
 import re
 import shutil
 import tempfile
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from poise.data.kept import cache_home
 from poise.errors import UserError
 from poise.secrets import redact
 from poise.tracking import address
@@ -44,16 +44,12 @@ def located(run: str, uri: str | None = None) -> Path:
             f"there is no run {run}: give a run's directory, or the id that MLflow shows of it, as runs:/<id>, which "
             "is 32 of 0-9 and a-f"
         )
-    kept = _cache() / match[1]
+    kept = cache_home() / "runs" / match[1]
     if not kept.is_dir():
         where = address.resolve(uri, Path.cwd())
         _check(where, match[1])
         _fetch(match[1], where, kept)
     return kept
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "poise" / "runs"
 
 
 def _check(where: str, run_id: str) -> None:
