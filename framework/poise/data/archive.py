@@ -14,14 +14,23 @@ from poise.files.arrays import read_npz
 CHANNELS = (1, 3, 4)
 
 
-def read_archive(path: str, required: Sequence[str], optional: Sequence[str]) -> dict[str, np.ndarray]:
+def read_archive(
+    path: str, required: Sequence[str], optional: Sequence[str], prefixes: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
     """The arrays of an .npz file by name.
+
+    Args:
+        path: of the file.
+        required: names of arrays that have to be there.
+        optional: names of those that may be there.
+        prefixes: beginnings of further names, which may be there too.
 
     Raises:
         UserError: no such file, a directory, a damaged or pickled one, arrays that are missing or have unknown names.
     """
     file = read_npz(path, f"data.path={path}")
-    _check_names(path, list(file), required, optional)
+    named = [name for name in file if not name.startswith(prefixes)]
+    _check_names(path, named, required, optional)
     return file
 
 

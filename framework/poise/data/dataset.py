@@ -17,6 +17,8 @@ from poise.data.stored import Change, Inputs, Stored, changed, rows, taken
 from poise.errors import UserError
 
 MOST_GROUPS = 1000  # that are taken without names where there are fewer examples
+RESERVED = ("train", "val", "calibration", "test", "shifts")  # the last is what they have in common
+_NAME = re.compile(r"\w[\w.-]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -89,13 +91,14 @@ class Splits:
         valid_range: what inputs may be (uint8 stands for 0…1); None for data without one.
         kind: of the inputs.
         streams: further data for training, by name; not labelled where labels are -1.
-        shifts: further test sets with the same classes, by name.
+        shifts: further test sets with the same classes, by name, which is no name of another split.
         ood: test sets of other things, by name; their labels mean nothing.
 
     Raises:
         UserError: an empty split, a single class in train or test, labels outside 0…C-1, inputs that are not
             finite or outside the valid range, negative or far too large groups, shapes that differ; names the split
-            and the first such row. Names with control characters, too, which would reach terminals.
+            and the first such row. Names with control characters, too, which would reach terminals, and shifts or OOD
+            sets whose names cannot be those of files or are another split's.
     """
 
     train: Arrays
@@ -126,6 +129,8 @@ class Splits:
                 )
         if self.valid_range is not None and not -math.inf < self.valid_range[0] < self.valid_range[1] < math.inf:
             raise UserError(f"valid_range={self.valid_range} has to be a lower and a higher number, or None.")
+        for name in (*self.shifts, *self.ood):
+            _check_name(name)
         labelled = {**self.main, **{f"shifts.{name}": split for name, split in self.shifts.items()}}
         for name, split in labelled.items():
             self._check_inputs(name, split)
@@ -166,6 +171,12 @@ class Splits:
         return {"train": self.train, "val": self.val, "calibration": self.calibration, "test": self.test}
 
     @property
+    def further(self) -> dict[str, Arrays]:
+        """The named shifts, as 'shifts.NAME', and OOD sets, as 'ood.NAME'."""
+        shifts = {f"shifts.{name}": split for name, split in self.shifts.items()}
+        return shifts | {f"ood.{name}": split for name, split in self.ood.items()}
+
+    @property
     def trains(self) -> bool:
         """Whether there is something to train on."""
         return len(self.train) > 0
@@ -180,6 +191,15 @@ class Splits:
         """How many groups there are; 0 for data without them."""
         groups = [split.group for split in self.main.values() if split.group is not None and len(split)]
         return len(self.group_names) or max((int(group.max()) + 1 for group in groups), default=0)
+
+
+def _check_name(name: str) -> None:
+    """Reports and files call a further test set so."""
+    if not _NAME.fullmatch(name) or name in RESERVED:
+        raise UserError(
+            f"a shift or OOD set is called {name!r}: take letters, digits, '_', '-' and '.', and none of "
+            f"{', '.join(RESERVED)}."
+        )
 
 
 def _name(x: Inputs) -> str:

@@ -76,11 +76,7 @@ class DataModule(L.LightningDataModule):
         Raises:
             UserError: no such split.
         """
-        known = {
-            **self.splits.main,
-            **{f"shifts.{name}": data for name, data in self.splits.shifts.items()},
-            **{f"ood.{name}": data for name, data in self.splits.ood.items()},
-        }
+        known = {**self.splits.main, **self.splits.further}
         if split not in known:
             raise UserError(f"there is no split {split!r}, only {', '.join(known)}.{nearest(split, known)}")
         ranks, rank = self._ranks()

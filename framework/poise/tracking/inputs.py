@@ -14,45 +14,52 @@ if TYPE_CHECKING:
 
 CONTEXTS = {"train": "training", "test": "evaluation"}  # MLflow's words
 DIGESTED = 32 * 2**20  # bytes of a split, about, that its digest is made from
+GLANCED = 2**20  # the same of a shift or an OOD set: there may be many, of which rows take time to read
 DIGITS = 8
 COUNTED = 1000  # classes, beyond which nobody reads how many examples each has
 
 
 def inputs(config: Config, splits: "Splits", used: Sequence[str]) -> list[dict[str, str]]:
-    """Of each split that is used, as the wrappers leave it, the fields of MLflow's Dataset and its context."""
-    source = redact(json.dumps(to_mapping(config)["data"]))
+    """Of each split that is used, as the wrappers leave it, the fields of MLflow's Dataset and its context.
+
+    Named shifts and OOD sets come after test, their names after that of the data: `cifar10,ood/ood.svhn`.
+    """
+    source, name = redact(json.dumps(to_mapping(config)["data"])), facts.data_name(config)
+    found = [(CONTEXTS[split], name, splits.main[split], DIGESTED) for split in used]
+    if "test" in used:
+        found += [("evaluation", f"{name}/{also}", split, GLANCED) for also, split in splits.further.items()]
     return [
         {
-            "context": CONTEXTS[split],
-            "name": facts.data_name(config),
-            "digest": digest(splits.main[split]),
+            "context": context,
+            "name": called,
+            "digest": digest(split, most),
             "source_type": "poise",
             "source": source,
-            "schema": json.dumps(_schema(splits)),
+            "schema": json.dumps(_schema(splits, split)),
             "profile": redact(json.dumps(_profile(splits, split))),
         }
-        for split in used
+        for context, called, split, most in found
     ]
 
 
-def digest(split: "Arrays") -> str:
+def digest(split: "Arrays", most: int = DIGESTED) -> str:
     """Eight hexadecimal digits that follow from the rows, their labels and groups.
 
-    Of a split above 32 MiB they follow from its number of rows and from rows at equal distances.
+    Of a split above so many bytes they follow from its number of rows and from rows at equal distances.
     """
     import torch
 
     found = hashlib.sha256(str(len(split)).encode())
     row = sum(value.nbytes for value in split.fetch(torch.tensor([0])).values())
-    step = max(1, -(-len(split) * row // DIGESTED))
+    step = max(1, -(-len(split) * row // most))
     for name, value in sorted(split.fetch(torch.arange(0, len(split), step)).items()):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         found.update(value.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()[:DIGITS]
 
 
-def _schema(splits: "Splits") -> dict[str, Any]:
-    x = str(splits.test.x.dtype).removeprefix("torch.")
+def _schema(splits: "Splits", split: "Arrays") -> dict[str, Any]:
+    x = str(split.x.dtype).removeprefix("torch.")
     tensors = {"features": (x, splits.input_shape), "targets": ("int64", ())}
     return {
         "mlflow_tensorspec": {
@@ -62,11 +69,12 @@ def _schema(splits: "Splits") -> dict[str, Any]:
     }
 
 
-def _profile(splits: "Splits", split: str) -> dict[str, Any]:
-    rows, classes = splits.main[split], splits.num_classes
-    sizes = {name: len(data) for name, data in splits.main.items()}
+def _profile(splits: "Splits", rows: "Arrays") -> dict[str, Any]:
+    """How many examples there are, in every split and of each class; those of an OOD set have none."""
+    classes = splits.num_classes
+    sizes = {name: len(data) for name, data in {**splits.main, **splits.further}.items()}
     found = {"num_rows": len(rows), "num_classes": classes, "splits": sizes}
-    if classes > COUNTED:
+    if classes > COUNTED or bool((rows.label < 0).any()):
         return found
     return found | {
         "classes": dict(zip(splits.class_names, rows.label.bincount(minlength=classes).tolist(), strict=True))

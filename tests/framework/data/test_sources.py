@@ -188,6 +188,20 @@ def test_npz_with_every_optional_array(tmp_path: Path) -> None:
     assert splits.streams["unlabelled"].label.tolist() == [-1] * 7
 
 
+def test_npz_with_shifts_and_ood_sets(tmp_path: Path) -> None:
+    arrays = _arrays()
+    more = {
+        "x_shift_fog-3": arrays["x_test"][:5],
+        "y_shift_fog-3": arrays["y_test"][:5],
+        "x_ood_cats": arrays["x_test"],
+    }
+    splits = Npz(_file(tmp_path, **arrays, **more)).load(0)
+    assert list(splits.further) == ["shifts.fog-3", "ood.cats"]
+    assert splits.shifts["fog-3"].label.tolist() == [0, 1, 2, 0, 1]
+    assert splits.ood["cats"].label.tolist() == [-1] * 12
+    assert splits.shifts["fog-3"].x.equal(splits.test.x[:5])
+
+
 def test_groups_go_with_their_rows_when_train_is_cut(tmp_path: Path) -> None:
     arrays = _arrays()
     arrays["x_train"][:, 0, 0] = np.arange(60)
@@ -221,6 +235,15 @@ def _nan() -> np.ndarray:
         ),
         (_changed(y_train=np.arange(60) % 3 * 10), r"class 1 has no training example: .*, or give class_names\.$"),
         (_changed(x_val=np.zeros((2, 8, 8), "uint8")), "has x_val but no y_val"),
+        (_changed(x_shift_fog=np.zeros((2, 8, 8), "uint8")), "has x_shift_fog but no y_shift_fog"),
+        (_changed(y_shift_fog=np.zeros(2, int)), "has y_shift_fog but no x_shift_fog"),
+        (
+            _changed(x_shift_fog=np.zeros((2, 8, 8), "uint8"), y_shift_fog=np.full(2, 9)),
+            r"shifts\.fog: label\[0\] is 9, allowed is 0 to 2",
+        ),
+        (_changed(x_ood_fog=np.zeros((2, 8, 9), "uint8")), r"ood\.fog has inputs of shape \(1, 8, 9\)"),
+        (_changed(**{"x_ood_a/b": np.zeros((2, 8, 8), "uint8")}), "a shift or OOD set is called 'a/b': take letters"),
+        (_changed(x_ood_test=np.zeros((2, 8, 8), "uint8")), "a shift or OOD set is called 'test'"),
         (_changed(y_train=np.arange(59)), r"y_train has shape \(59,\) for 60 inputs"),
         (_changed(group_train=np.arange(59)), r"group_train has shape \(59,\) for 60 inputs"),
         (_changed(y_train=np.linspace(0, 1, 60)), "y_train holds float64: labels and groups are integers"),

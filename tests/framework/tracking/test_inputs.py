@@ -2,13 +2,13 @@
 
 import json
 
-import pytest
 import torch
 
 from poise.config import parse
 from poise.data.dataset import Arrays
 from poise.data.sources.digits import Digits
-from poise.tracking import inputs as module
+from poise.given import Objects
+from poise.parts import load_splits
 from poise.tracking.inputs import digest, inputs
 
 
@@ -30,7 +30,7 @@ def test_a_digest_follows_from_inputs_labels_and_groups() -> None:
     assert all(len(text) == 8 for text in found)
 
 
-def test_of_much_data_some_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_much_data_some_rows_are_read() -> None:
     row = sum(value.nbytes for value in arrays().fetch(torch.tensor([0])).values())
     taken: list[int] = []
 
@@ -39,8 +39,7 @@ def test_of_much_data_some_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> Non
             taken.append(len(indices))
             return super().fetch(indices)
 
-    monkeypatch.setattr(module, "DIGESTED", 5 * row)
-    digest(Counted(arrays().x, arrays().label))
+    digest(Counted(arrays().x, arrays().label), most=5 * row)
     assert taken == [1, 5]
 
 
@@ -56,3 +55,22 @@ def test_training_and_test_data_are_named_as_on_the_command_line() -> None:
     assert features == [{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 1, 8, 8]}}]
     profile = json.loads(evaluation["profile"])
     assert profile["num_rows"] == len(splits.test) == sum(profile["classes"].values())
+
+
+def test_shifts_and_ood_sets_stand_beside_test() -> None:
+    config = parse(["data=digits,corruptions,ood", "data.corruptions.kinds=fog", "data.ood.sources=colored_digits"])
+    splits = load_splits(config, Objects())
+    training, _, shift, ood = inputs(config, splits, ("train", "test"))
+    assert [found["name"].partition("/")[2] for found in (training, shift, ood)] == [
+        "",
+        "shifts.fog-3",
+        "ood.colored_digits",
+    ]
+    assert shift["digest"] == digest(splits.shifts["fog-3"])
+    assert (
+        json.loads(shift["profile"])["classes"]
+        == json.loads(inputs(config, splits, ("test",))[0]["profile"])["classes"]
+    )
+    assert "classes" not in json.loads(ood["profile"])
+    assert json.loads(training["profile"])["splits"]["ood.colored_digits"] == len(splits.ood["colored_digits"])
+    assert len(inputs(config, splits, ("train",))) == 1

@@ -17,6 +17,7 @@ from poise.data.source import DataSource
 from poise.errors import UserError
 
 SPLITS = ("train", "val", "calibration", "test")
+SHIFT, OOD = ("x_shift_", "y_shift_"), "x_ood_"  # beginnings of names
 MOST_CLASSES = 100_000  # that labels alone can speak of
 
 
@@ -25,7 +26,8 @@ class Npz(DataSource):
 
     x_val with y_val and x_calibration with y_calibration (else a share of the training rows, every class
     alike); group_train, group_val, group_calibration, group_test (integers from 0); x_unlabelled, a stream;
-    class_names. Without x_train the file is there to evaluate on. Inputs are uint8 or floats (images within
+    x_shift_<name> with y_shift_<name>, a named shift, and x_ood_<name>, a test set of other things; class_names.
+    Without x_train the file is there to evaluate on. Inputs are uint8 or floats (images within
     0…1): [N, D] is tabular, [N, H, W] becomes [N, 1, H, W], [N, H, W, C] with 1, 3 or 4 channels becomes
     [N, C, H, W]. Labels are integers from 0. Nothing is unpickled.
 
@@ -54,7 +56,8 @@ class Npz(DataSource):
         required = ["x_test", "y_test"]
         optional = [f"{kind}_{split}" for split in ("train", "val", "calibration") for kind in "xy"]
         groups = [f"group_{split}" for split in SPLITS]
-        file = read_archive(self.path, required, [*optional, *groups, "x_unlabelled", "class_names"])
+        known = [*optional, *groups, "x_unlabelled", "class_names"]
+        file = read_archive(self.path, required, known, prefixes=(*SHIFT, OOD))
 
         splits = {split: _split(file, split) for split in SPLITS if f"x_{split}" in file}
         # the training rows say what the data are, where there are any
@@ -85,6 +88,8 @@ class Npz(DataSource):
             valid_range=valid_range,
             kind="image" if image else "tabular",
             streams=_streams(file),
+            shifts={name: _split(file, f"shift_{name}") for name in _named(file, *SHIFT)},
+            ood={name: _unlabelled(file, f"{OOD}{name}") for name in _named(file, OOD)},
         )
 
     def _held_out(self, splits: dict[str, Arrays], seed: int) -> dict[str, Arrays]:
@@ -100,18 +105,26 @@ class Npz(DataSource):
 
 def _split(file: dict[str, np.ndarray], split: str) -> Arrays:
     x_name, y_name, group_name = f"x_{split}", f"y_{split}", f"group_{split}"
-    if y_name not in file:
-        raise UserError(f"the data file has {x_name} but no {y_name}.")
+    for name, other in ((x_name, y_name), (y_name, x_name)):
+        if name not in file:
+            raise UserError(f"the data file has {other} but no {name}.")
     x = as_inputs(x_name, file[x_name])
     group = as_integers(group_name, file[group_name], len(x)) if group_name in file else None
     return Arrays(x, as_integers(y_name, file[y_name], len(x)), group)
 
 
 def _streams(file: dict[str, np.ndarray]) -> dict[str, Arrays]:
-    if "x_unlabelled" not in file:
-        return {}
-    x = as_inputs("x_unlabelled", file["x_unlabelled"])
-    return {"unlabelled": Arrays(x, torch.full((len(x),), -1))}
+    return {"unlabelled": _unlabelled(file, "x_unlabelled")} if "x_unlabelled" in file else {}
+
+
+def _unlabelled(file: dict[str, np.ndarray], x_name: str) -> Arrays:
+    x = as_inputs(x_name, file[x_name])
+    return Arrays(x, torch.full((len(x),), -1))
+
+
+def _named(file: dict[str, np.ndarray], *prefixes: str) -> list[str]:
+    """What follows any of these beginnings in the names of arrays, each once."""
+    return list(dict.fromkeys(name.removeprefix(p) for name in file for p in prefixes if name.startswith(p)))
 
 
 def _count_classes(path: str, label: Int[Tensor, " N"]) -> int:
