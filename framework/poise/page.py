@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poise.figures.canvas import DPI
-from poise.scores import FEW, KINDS, Row, Sheet, Table, sheets
+from poise.scores import FEW, KINDS, SHIFTS, VALIDATION, Row, Sheet, Table, by_shift, sheets
 from poise.secrets import redact
 
 if TYPE_CHECKING:
     from poise.report import Report, Use
 
 STYLE = Path(__file__).with_name("page.css")
-VALIDATION = "val"
 PIXELS = 96  # of a page, an inch
 
 _PAGE = """\
@@ -46,11 +45,14 @@ def page(report: "Report", pictures: Mapping[str, Path]) -> str:
         pictures: PNG files by the name of the figure; they are put into the page.
     """
     found = sheets(report.findings.metrics, report.calibrators)
-    measured = [sheet for sheet in found if sheet.split != VALIDATION]
-    at = _placed(pictures, [sheet.split for sheet in measured])
+    measured = {sheet.split: sheet for sheet in found if sheet.split not in (VALIDATION, SHIFTS)}
+    at = _placed(pictures, [*measured, SHIFTS])
     body = [f"<h1>{_text(report.title)}</h1>"]
     body += [f"<p>{_text(line)}</p>" for line in report.remarks]
-    body += [_section(sheet.split, [*_tables(sheet), *_figures(at[sheet.split])]) for sheet in measured]
+    sections = [_section(split, [*_tables(sheet), *_figures(at[split])]) for split, sheet in measured.items()]
+    if (shifts := by_shift(found)) is not None:  # before each of them, after test
+        sections.insert(1, _section(SHIFTS, [_table(shifts), *_figures(at[SHIFTS])]))
+    body += sections
     chosen = [_table(_of_epoch(sheet.scores())) for sheet in found if sheet.split == VALIDATION]
     if at[None] or chosen:
         body.append(_section("Training", [*_figures(at[None]), *chosen]))

@@ -16,8 +16,8 @@ from rich.table import Table as Drawn
 
 from poise.evaluator import Drawing, Findings
 from poise.figures.canvas import save
-from poise.page import VALIDATION, page
-from poise.scores import Row, Table, sheets
+from poise.page import page
+from poise.scores import SHIFTS, VALIDATION, Row, Sheet, Table, by_shift, sheets, shifts_of
 from poise.secrets import redact
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def render(
     width: int = 100,
     colour: bool = False,
 ) -> str:
-    """The report tables of every split that was evaluated, as text. Of many classes the worst are shown.
+    """The report tables of what was evaluated, as text. Of many classes the worst are shown, of shifts one table.
 
     Args:
         metrics: flat, `<split>/<metric>` and `<split>/<calibrator>/<metric>`.
@@ -82,16 +82,23 @@ def render(
     """
     text = StringIO()
     console = Console(file=text, width=width, force_terminal=colour, no_color=not colour, highlight=False, emoji=False)
-    for sheet in sheets(metrics, calibrators):
-        if sheet.split == VALIDATION:
-            continue
-        for table in (sheet.scores(), sheet.parts("class"), sheet.parts("group")):
-            if table is not None and table.rows:
-                console.print(_drawn(table))
-                console.print(escape(_below(table)))
+    for table in _tables(sheets(metrics, calibrators)):
+        console.print(_drawn(table))
+        console.print(escape(_below(table)))
     for remark in remarks:
         console.print(escape(remark))
     return text.getvalue()
+
+
+def _tables(found: Sequence[Sheet]) -> Iterator[Table]:
+    """Those that have rows; named shifts have one together where their means were measured."""
+    shifts = by_shift(found)
+    left_out = {VALIDATION} if shifts is None else {VALIDATION, SHIFTS, *shifts_of(found)}
+    for sheet in found:
+        tables = (sheet.scores(), sheet.parts("class"), sheet.parts("group"))
+        yield from (table for table in tables if sheet.split not in left_out and table is not None and table.rows)
+    if shifts is not None:
+        yield shifts
 
 
 def used(splits: "Splits", calibrators: Sequence[str], selection: str | None = None) -> tuple[Use, ...]:
@@ -107,7 +114,8 @@ def used(splits: "Splits", calibrators: Sequence[str], selection: str | None = N
         purposes["calibration"] = f"fitted {', '.join(calibrators)}"
     measured = {"test": splits.test, **splits.shifts}
     uses = [Use(name, len(splits.main[name]), purpose) for name, purpose in purposes.items()]
-    return (*uses, *(Use(name, len(data), "measured") for name, data in measured.items()))
+    uses += [Use(name, len(data), "measured") for name, data in measured.items()]
+    return (*uses, *(Use(name, len(data), "other things, of no class") for name, data in splits.ood.items()))
 
 
 def write(report: Report, directory: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 UNCALIBRATED = "uncalibrated"
+TEST, VALIDATION, SHIFTS = "test", "val", "shifts"  # splits; the last stands for the mean over named shifts
+OF_SHIFTS = ("accuracy", "nll", "ece")  # what stands in the table of all shifts
 KINDS = {"class": "classes", "group": "groups", "radius": "radii"}  # of which there is a value each
 HEADINGS = {"radius": "radius / eps"}
 FEW = 20  # classes or groups that are all shown where there is little room
@@ -109,6 +111,44 @@ def sheets(metrics: Mapping[str, float], calibrators: Sequence[str]) -> list[She
         found.setdefault(split, {}).setdefault(column, {})[name] = value
     order = (UNCALIBRATED, *calibrators)
     return [Sheet(split, tuple((c, by[c]) for c in order if c in by)) for split, by in found.items()]
+
+
+def is_of_part(name: str) -> bool:
+    """Whether a metric is that of a class, group or radius, or of the worst."""
+    return _PART.fullmatch(name) is not None or any(map(_WORST.fullmatch, name.split("/")))
+
+
+def by_shift(found: Sequence[Sheet]) -> Table | None:
+    """A line for test, each shift and their mean: accuracy, NLL and ECE before and after each calibrator.
+
+    None where no means over shifts were measured. A calibrator that changes no value of a measure has no column of it.
+    """
+    of = {sheet.split: dict(sheet.columns) for sheet in found}
+    if SHIFTS not in of:
+        return None
+    splits = [split for split in (TEST, *shifts_of(found), SHIFTS) if split in of]
+    columns = {
+        measure if column == UNCALIBRATED else f"{measure}, {column}": (
+            measure,
+            [of[split].get(column, {}).get(measure) for split in splits],
+        )
+        for measure in OF_SHIFTS
+        for column in of[SHIFTS]
+    }
+    told = {
+        heading: (measure, values)
+        for heading, (measure, values) in columns.items()
+        if heading == measure or values != columns[measure][1]
+    }
+    cells = [[_shown(measure, value) for value in values] for measure, values in told.values()]
+    names = ["mean of shifts" if split == SHIFTS else split for split in splits]
+    rows = (Row(name, row) for name, row in zip(names, zip(*cells, strict=True), strict=True))
+    return Table(SHIFTS, ("shift", *told), tuple(rows))
+
+
+def shifts_of(found: Sequence[Sheet]) -> list[str]:
+    """The splits that are named shifts."""
+    return [sheet.split for sheet in found if sheet.split not in (TEST, VALIDATION, SHIFTS)]
 
 
 def _by_measure(kind: str, values: Mapping[str, float]) -> dict[str, dict[str, float]]:

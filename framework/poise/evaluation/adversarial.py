@@ -43,6 +43,7 @@ class Adversarial(Evaluator):
         step_size: of each step, in input units; 2.5·eps/steps if None. At other radii in proportion.
         radii: further radii to attack at, as multiples of the threat's eps; those beyond the data's range are left out.
         curve_examples: of each split, evenly spread, that are attacked at them; also the curve's 0 and 1 are of these.
+        shifts: whether named shifts are attacked as well as test, each at the same cost.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class Adversarial(Evaluator):
         step_size: Annotated[float, Gt(0)] | None = None,
         radii: tuple[Annotated[float, Ge(0)], ...] = (0.5, 1.5, 2.0),
         curve_examples: Annotated[int, Ge(1)] = 1000,
+        shifts: bool = False,
     ) -> None:
         self.steps = steps
         self.restarts = restarts
         self.step_size = step_size
         self.radii = radii
         self.curve_examples = curve_examples
+        self.shifts = shifts
 
     def evaluate(self, subject: Subject) -> Findings:
         """Robust accuracy by split, as a whole and by class, group and radius, before and after each calibrator.
@@ -65,7 +68,8 @@ class Adversarial(Evaluator):
         `<split>/accuracy`, `<split>/robust_accuracy/pgd-<steps>`, `<split>/worst_class_robust_accuracy/pgd-<steps>`, …
         and `<split>/robust_accuracy/pgd-<steps>/radius/<multiple of eps>`.
         """
-        return Findings.merged(self._split(subject, split, data) for split, data in subject.tests())
+        attacked = list(subject.tests())[: None if self.shifts else 1]
+        return Findings.merged(self._split(subject, split, data) for split, data in attacked)
 
     def _split(self, subject: Subject, split: str, data: Arrays) -> Findings:
         clean = predict(subject.model, data, subject.ranks, batch_size=subject.batch_size)

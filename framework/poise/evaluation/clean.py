@@ -11,6 +11,7 @@ from poise.figures.reliability import Column, Reliability
 from poise.metrics.summary import Summary, summarised
 from poise.predictions import predict
 from poise.scores import UNCALIBRATED
+from poise.shifts import shifted
 
 
 class Clean(Evaluator):
@@ -19,7 +20,8 @@ class Clean(Evaluator):
     `ece` has bins of equal width and `ece_equal_mass` bins of equally many examples; `classwise_ece` looks at every
     class's probability, the others at that of the predicted class. `mce` is the largest gap of a bin with ten or more
     examples, `confidence` the mean probability of the predicted class. The figures are a reliability diagram and bars
-    of the accuracy of each class and each group.
+    of the accuracy of each class and each group. Of named shifts the mean of each score is told as well, with bars of
+    the accuracy on each.
 
     Args:
         bins: confidence bins of the calibration errors.
@@ -29,8 +31,13 @@ class Clean(Evaluator):
         self.bins = bins
 
     def evaluate(self, subject: Subject) -> Findings:
-        """`<split>/<metric>` before calibration and `<split>/<calibrator>/<metric>` after each calibrator."""
-        return Findings.merged(self._split(subject, split, data) for split, data in subject.tests())
+        """`<split>/<metric>` before calibration and `<split>/<calibrator>/<metric>` after each calibrator.
+
+        `shifts/<metric>` and `shifts/<calibrator>/<metric>` are means over the named shifts.
+        """
+        found = {split: self._split(subject, split, data) for split, data in subject.tests()}
+        sizes = {name: len(data) for name, data in subject.splits.shifts.items()}
+        return Findings.merged([*found.values(), shifted({name: found[name].metrics for name in sizes}, sizes)])
 
     def _split(self, subject: Subject, split: str, data: Arrays) -> Findings:
         with subject.progress(f"evaluate {split}", len(data)) as done:

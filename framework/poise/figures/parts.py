@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MOST = 40  # parts that are all shown
 ENDS = 15  # of more, so many of the worst and so many of the best
-PLURAL = {"class": "classes", "group": "groups"}
+PLURAL = {"class": "classes", "group": "groups", "shift": "shifts"}
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Measure:
 
 @dataclass(frozen=True)
 class Parts:
-    """Accuracy of each class or group as bars, the worst on top, its name marked.
+    """Accuracy of each class, group or shift as bars, the worst on top, its name marked.
 
     Whiskers are Wilson's intervals at 95 %. Parts without examples are left out; of more than 40, the 15 worst and
     the 15 best by the last measure are shown.
 
     Args:
         split: that was measured.
-        kind: of parts: `class` or `group`.
+        kind: of parts: `class`, `group` or `shift`.
         names: of the parts.
         counts: examples of each.
         measures: one or two: on inputs as they are, then under attack.
