@@ -3,8 +3,8 @@
 import argparse
 import copy
 import logging
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -120,15 +120,16 @@ class ZeroStrategy(DeepSpeedStrategy):
         assert isinstance(self.config, dict)
         _refuse_scalars(model)
         self._fit_bucket(sum(parameter.numel() for parameter in parameters))
-        engine, wrapped, _, _ = deepspeed.initialize(
-            args=self._arguments(),
-            config=self.config,
-            model=model,
-            model_parameters=parameters,
-            optimizer=optimizer,
-            lr_scheduler=lr_scheduler,
-            dist_init_required=False,
-        )
+        with _settings_refused():
+            engine, wrapped, _, _ = deepspeed.initialize(
+                args=self._arguments(),
+                config=self.config,
+                model=model,
+                model_parameters=parameters,
+                optimizer=optimizer,
+                lr_scheduler=lr_scheduler,
+                dist_init_required=False,
+            )
         return engine, wrapped
 
     def _initialize_deepspeed_inference(self, model: nn.Module) -> None:
@@ -148,6 +149,18 @@ class ZeroStrategy(DeepSpeedStrategy):
         assert isinstance(self.config, dict)
         zero = self.config["zero_optimization"]
         zero["reduce_bucket_size"] = min(zero["reduce_bucket_size"], max(elements, 1))
+
+
+@contextmanager
+def _settings_refused() -> Iterator[None]:
+    """What DeepSpeed says of a setting that it does not take, in one line."""
+    from pydantic import ValidationError  # DeepSpeed's own dependency
+
+    try:
+        yield
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
+        raise UserError(f"DeepSpeed does not take what deepspeed= says: {said}") from None
 
 
 def _refuse_scalars(model: nn.Module) -> None:

@@ -125,6 +125,14 @@ def engine(name: str, deepspeed: str) -> dict[str, Any]:
     }
 
 
+def refused(name: str, deepspeed: str) -> str:
+    try:
+        train(name, 2, deepspeed=deepspeed)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def refilled(name: str) -> tuple[bool, bool]:
     """Whether weights put back are what full_state reads then, and what the module computes with."""
     module, trainer = train(name, 4)
@@ -253,6 +261,13 @@ def test_deepspeed_does_what_was_asked(pair: Pair, tmp_path: Path, name: str) ->
     offloads = (["cpu", "cpu"] if zero_stage(name) == 3 else ["cpu"]) if name.endswith("_offload") else []
     asked = {"stage": zero_stage(name), "offloads": offloads, "clipping": 0.05, "accumulation": 2, "bucket": 300}
     assert pair.run(engine, name, str(own)) == [asked | {"prefetch": 70}] * 2
+
+
+def test_a_setting_that_deepspeed_does_not_know(pair: Pair, tmp_path: Path) -> None:
+    own = tmp_path / "my.json"
+    own.write_text('{"zero_optimization": {"bucket_size": 300}}')
+    said = "DeepSpeed does not take what deepspeed= says: bucket_size: Extra inputs are not permitted"
+    assert pair.run(refused, "deepspeed_zero2", str(own)) == [said] * 2
 
 
 @pytest.mark.parametrize("name", ["ddp", *ZERO])
