@@ -21,6 +21,7 @@ from poise.errors import UserError, nearest
 from poise.evaluator import Evaluator
 from poise.given import Objects
 from poise.module import TrainingModule
+from poise.parameter_groups import Grouping
 from poise.parts import NO_GPU, load_model, load_splits, make, threat_of
 from poise.run_directory import RunDirectory
 from poise.stack import RecipeStack
@@ -51,6 +52,7 @@ class Built:
             self.stack,
             threat=self.threat,
             optimizer=_bound("optimizer", config.optimizer),
+            grouping=Grouping(config.optimizer.layer_decay, config.optimizer.decay_norms_and_biases),
             schedule=_bound("schedule", config.schedule),
             seed=config.seed,
             block=config.trainer.block_size,

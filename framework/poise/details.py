@@ -9,7 +9,8 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 
-from poise.config import ModelConfig, presets
+from poise.config import presets
+from poise.config.schema import ENTRIES
 from poise.config.values import bounds_in_words, expected
 from poise.errors import one
 from poise.registry import KINDS, Parameter, Record, records
@@ -21,7 +22,6 @@ CAPABILITIES = ("provides", "needs", "after", "conflicts")
 GROUP_OF = {"calibrator": "calibration", "evaluator": "evaluation", "wrapper": "data", "augmentation": "augment"}
 IN_LISTS = ("recipe", "calibrator", "evaluator", "wrapper", "augmentation")
 DATA_WITH = {"groups": "colored_digits"}
-ENTRIES = {"model": ModelConfig}  # of the kinds of which a config says more than parameters
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Note|Notes|Example|Examples):$")
 
 

@@ -25,6 +25,7 @@ from poise.intake import as_record, check_record, pinned
 from poise.metrics import Accuracy, NegativeLogLikelihood
 from poise.models.classifier import Classifier
 from poise.optimizers.sgd import sgd
+from poise.parameter_groups import ALIKE, Grouping, optimizer_over, parameter_groups
 from poise.predictions import predict
 from poise.recipe import Recipe
 from poise.schedules.cosine import cosine
@@ -46,7 +47,8 @@ class TrainingModule(L.LightningModule):
         recipe: recipes in order, by alias, or a stack.
         num_classes: C; read from the splits where they are given.
         threat: what an attacker may do; linf with eps 8/255 if None.
-        optimizer: parameters -> optimiser.
+        optimizer: parameters, or PyTorch's groups of them -> optimiser.
+        grouping: how learning rates and weight decay differ between parameters.
         schedule: progress in [0, 1] -> factor on the learning rate.
         seed: of every draw of the run.
         block: examples in a block of the global batch; 0 makes each loader batch one block.
@@ -68,7 +70,8 @@ class TrainingModule(L.LightningModule):
         num_classes: int | None = None,
         *,
         threat: Threat | None = None,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = sgd,
+        optimizer: Callable[[Iterable[Any]], Optimizer] = sgd,
+        grouping: Grouping = ALIKE,
         schedule: Callable[[float], float] = cosine,
         seed: int = 0,
         block: int = 0,
@@ -87,7 +90,7 @@ class TrainingModule(L.LightningModule):
         self.stack = recipe if isinstance(recipe, RecipeStack) else RecipeStack(recipe)
         low, high = valid_range or (None, None)
         self.threat = threat or Threat("linf", 8 / 255, low, high)
-        self.optimizer, self.schedule = optimizer, schedule
+        self.optimizer, self.grouping, self.schedule = optimizer, grouping, schedule
         self.augment = dict(augment or {})
         self.seed, self.block, self.splits, self.valid_range = seed, block, splits, valid_range
         self.task = task_of(num_classes, splits, num_groups, self.model.feature_width, tables or {})
@@ -115,6 +118,8 @@ class TrainingModule(L.LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(self.seed, "setup"))
             self.stack.setup(self.task, self.model)
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            raise UserError("no weight of the model is left to train: freeze less of it (model.freeze).")
         self._ready = True
 
     def setup(self, stage: str) -> None:
@@ -276,7 +281,8 @@ class TrainingModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser over model and recipes; the learning rate has this one owner."""
         self._total_steps = max(1, int(self.trainer.estimated_stepping_batches))
-        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = optimizer_over(self.optimizer, parameter_groups(self.model, trained, self.grouping))
         schedule = LambdaLR(optimizer, lambda done: self._lr_factor(done))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

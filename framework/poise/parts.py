@@ -43,10 +43,12 @@ def load_model(config: Config, objects: Objects, splits: Splits) -> Classifier:
     """The model, given or named, that fits the data; fresh weights are keyed by the seed."""
     source = objects.model or registry.load(registry.find("model", config.model.name))
     parameters = {} if objects.model is not None else config.model.params
-    start = config.model.checkpoint
+    model, classes, shape = config.model, splits.num_classes, splits.input_shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(config.seed, "model"))
-        return build_model(source, splits.num_classes, splits.input_shape, start, **parameters)
+        return build_model(
+            source, classes, shape, model.checkpoint, model.freeze or (), model.channels_last, **parameters
+        )
 
 
 def threat_of(config: Config, splits: Splits) -> Threat:

@@ -9,7 +9,7 @@ from poise import registry
 from poise.config import Config, Entry, parse, presets
 from poise.config.draft import Draft
 from poise.config.errors import ConfigErrors
-from poise.config.schema import GROUPS, SCALARS, SINGLE
+from poise.config.schema import ENTRIES, GROUPS, SCALARS, SINGLE
 from poise.config.values import words
 from poise.errors import UserError
 from poise.registry import Record
@@ -43,6 +43,9 @@ def settings_of(arguments: Sequence[str]) -> dict[str, Setting]:
             found[group if item.name == "name" else f"{group}.{item.name}"] = _by_type(hints[item.name])
     found["config"] = Setting(files=(".yaml", ".yml"))
     found["run_dir"] = Setting(files=(FOLDERS,))
+    for group, cls in ENTRIES.items():
+        hints = typing.get_type_hints(cls)
+        found |= {f"{group}.{name}": _by_type(hints[name]) for name in registry.KINDS[group].reserved}
     found["model.checkpoint"] = Setting(files=("",))
     found["deepspeed"] = Setting(files=(".json",))
     config = _understood(arguments)

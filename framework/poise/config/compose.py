@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from poise import registry
 from poise.config.checks import (
@@ -31,10 +31,12 @@ from poise.config.schema import (
     DataConfig,
     Entry,
     ModelConfig,
+    OptimizerConfig,
 )
 from poise.config.stacking import check_stack
 from poise.scores import UNCALIBRATED
 
+Own = TypeVar("Own", ModelConfig, OptimizerConfig)
 Check = Callable[[Config, Draft], None]
 ALWAYS: tuple[Check, ...] = (check_trainer, check_named, check_threat, check_slurm, check_tracking, check_secrets)
 CHECKS: tuple[Check, ...] = (check_stack, check_strategy)
@@ -142,7 +144,11 @@ def _tree(layers: Sequence[Layer]) -> dict[str, Any]:
 def _config(draft: Draft) -> Config:
     recipe, calibration = _recipes(draft)
     data = _data(draft)
-    model, optimizer, schedule = _model(draft), _single(draft, "optimizer"), _single(draft, "schedule")
+    model, optimizer, schedule = (
+        _with_own(draft, "model", ModelConfig),
+        _with_own(draft, "optimizer", OptimizerConfig),
+        _single(draft, "schedule"),
+    )
     augment = _list(draft, "augment", "augmentation", default_augmentations(data.name))
     evaluation = _list(draft, "evaluation", "evaluator", DEFAULT_NAMES["evaluation"])
     groups = _groups(draft)
@@ -249,11 +255,11 @@ def _list(draft: Draft, group: str, kind: str, default: Sequence[str]) -> dict[s
     return entries
 
 
-def _model(draft: Draft) -> ModelConfig:
-    """The model, its parameters at `model.parameter`, and what a config says of every model."""
-    own = draft.fields(ModelConfig, "model", only=registry.KINDS["model"].reserved)
-    entry = _single(draft, "model")
-    return ModelConfig(entry.name, entry.params, **own)
+def _with_own(draft: Draft, group: str, cls: type[Own]) -> Own:
+    """A thing, its parameters at `group.parameter`, and what a config says of every one of its kind."""
+    own = draft.fields(cls, group, only=registry.KINDS[group].reserved)
+    entry = _single(draft, group)
+    return cls(entry.name, entry.params, **own)
 
 
 def _single(draft: Draft, group: str) -> Entry:

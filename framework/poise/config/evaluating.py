@@ -17,7 +17,15 @@ from poise.errors import UserError
 GROUPS_TO_SET = ("data", "model", "calibration", "evaluation", "threat", "tracking")
 START = "model.checkpoint"  # of the training: a run's predictor has its weights
 TO_SET = ("seed", "run_dir", "config", "trainer.accelerator", "trainer.eval_batch_size", "trainer.progress")
-OF_TRAINING = ("slurm", "tables", "run_dir", "resume", "strategy", "trainer.devices")  # of a run, not of its model
+OF_TRAINING = (
+    "slurm",
+    "tables",
+    "run_dir",
+    "resume",
+    "strategy",
+    "trainer.devices",
+    "model.freeze",
+)  # of a run, not of its model
 
 Find = Callable[[str, str | None], Path]
 
@@ -116,7 +124,8 @@ def check_groups(groups: Mapping[str, Any]) -> None:
 def _refuse_training(draft: Draft, values: Mapping[str, Any]) -> None:
     for path in values:
         group = path.partition(".")[0]
-        if group in TOP and group not in GROUPS_TO_SET and path not in TO_SET:
+        trains = group not in GROUPS_TO_SET or path in OF_TRAINING
+        if group in TOP and trains and path not in TO_SET:
             draft.mistake(f"{typed(path)}: an evaluation trains nothing, so this has no effect. Leave it out.")
 
 

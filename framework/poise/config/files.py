@@ -8,7 +8,7 @@ from typing import Any
 
 from poise.config.draft import Draft
 from poise.config.references import escaped
-from poise.config.schema import GROUPS, LISTS, SCALARS, SINGLE, Config, Entry, ModelConfig
+from poise.config.schema import GROUPS, LISTS, SCALARS, SINGLE, Config, Entry
 from poise.errors import nearest
 
 
@@ -148,7 +148,8 @@ def _data(config: Config) -> dict[str, Any]:
 
 
 def _single(entry: Entry) -> dict[str, Any]:
-    own = {"checkpoint": entry.checkpoint} if isinstance(entry, ModelConfig) else {}
+    common = [item.name for item in fields(Entry)]
+    own = {item.name: getattr(entry, item.name) for item in fields(entry) if item.name not in common}
     return {"name": entry.name, **own, **entry.params}
 
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from poise.data.blocks import default_block
 
@@ -53,13 +53,31 @@ class DataConfig(Entry):
 
 @dataclass(frozen=True)
 class ModelConfig(Entry):
-    """A model, its parameters, and where its weights start.
+    """A model, its parameters, where its weights start, and which of them are trained.
 
     Args:
         checkpoint: file of weights to start from: safetensors, or a state dict of PyTorch's; None is fresh ones.
+        freeze: parts that are not trained and stay in evaluation mode, such as backbone or backbone.layer1; None is
+            none.
+        channels_last: whether pictures have their channels last in memory; None is where it is known to be faster.
     """
 
     checkpoint: str | None = None
+    freeze: list[str] | None = None
+    channels_last: bool | None = None
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Entry):
+    """An optimiser, its parameters, and how the weights differ that it trains.
+
+    Args:
+        layer_decay: factor on the learning rate from one layer of the model to the one before it, the head's being 1.
+        decay_norms_and_biases: whether weight decay shrinks tensors with one axis too.
+    """
+
+    layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
+    decay_norms_and_biases: bool = True
 
 
 @dataclass(frozen=True)
@@ -194,8 +212,8 @@ class Config:
         calibration: calibrators by alias, in order.
         data: source and wrappers.
         augment: what is done to training inputs by alias, in order.
-        model: its parameters, and the weights it starts from.
-        optimizer: and its parameters.
+        model: its parameters, the weights it starts from, and what of it is trained.
+        optimizer: its parameters, and how weights differ.
         schedule: and its parameters.
         threat: of training and evaluation.
         evaluation: evaluators by alias, in order.
@@ -217,7 +235,7 @@ class Config:
     data: DataConfig
     augment: dict[str, Entry]
     model: ModelConfig
-    optimizer: Entry
+    optimizer: OptimizerConfig
     schedule: Entry
     evaluation: dict[str, Entry]
     threat: ThreatConfig = field(default_factory=ThreatConfig)
@@ -238,6 +256,7 @@ class Config:
         return self.trainer.devices // (self.slurm.nodes or 1)
 
 
+ENTRIES: dict[str, type] = {"model": ModelConfig, "optimizer": OptimizerConfig}  # that say more than parameters
 SINGLE = ("model", "optimizer", "schedule")
 LISTS = ("recipe", "calibration", "data", "augment", "evaluation")
 NAMED = (*SINGLE, *LISTS, "threat", "tracking")

@@ -70,6 +70,7 @@ class Classifier(nn.Module):
         self._head_name = head_name
         self._unproved: tuple[nn.Module, ...] = ()
         self._compiled = False
+        self._kept: tuple[nn.Module, ...] = ()
         _check_layers(backbone, self.layer_names)
         for name, value in zip(("mean", "std"), _check_statistics(mean, std), strict=True):
             self.register_buffer(name, value)
@@ -129,6 +130,18 @@ class Classifier(nn.Module):
         if self.channels_last and x.ndim == 4:  # convolutions hand the layout on, whatever that of their weights
             x = x.clone(memory_format=torch.channels_last)  # of one channel, `contiguous` would keep either layout
         return x
+
+    def keep(self, part: nn.Module) -> None:
+        """Hold a part in evaluation mode whatever the mode of the rest, from now on."""
+        self._kept = (*self._kept, part)
+        part.eval()
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Training or evaluation mode, of all but what is kept."""
+        super().train(mode)
+        for part in self._kept:
+            part.eval()
+        return self
 
     def compile(self, *arguments: Any, **options: Any) -> None:
         """Compile the backbone in place, by what `torch.compile` takes; names and state stay, a copy is not compiled.

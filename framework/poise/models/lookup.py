@@ -8,6 +8,7 @@ from torch import nn
 
 from poise.errors import UserError, nearest
 from poise.models.classifier import Classifier
+from poise.models.freezing import freeze
 from poise.models.shapes import check_output, example_of
 from poise.models.weights import load_weights
 
@@ -17,6 +18,8 @@ def build(
     num_classes: int,
     input_shape: Sequence[int],
     checkpoint: str | None = None,
+    frozen: Sequence[str] = (),
+    channels_last: bool | None = None,
     **params: Any,
 ) -> Classifier:
     """A Classifier for C classes of inputs of one shape. Fresh weights come from torch's global generator.
@@ -27,11 +30,14 @@ def build(
         num_classes: C.
         input_shape: of one input, without the batch axis.
         checkpoint: a file of weights to load; none if None.
+        frozen: parts that are not trained.
+        channels_last: whether pictures have their channels last in memory; None is as the model says of itself.
         params: further arguments of the function.
 
     Raises:
         UserError: parameters that the function does not take or that a ready module cannot take, a result
-            that is no module, inputs it cannot take, outputs that are not [B, C], or weights that do not fit.
+            that is no module, inputs it cannot take, outputs that are not [B, C], weights that do not fit,
+            parts that it does not have, or a layout that it cannot take.
     """
     network = (
         _ready(source, params) if isinstance(source, nn.Module) else made(source, num_classes, input_shape, params)
@@ -39,6 +45,9 @@ def build(
     model = fitted(network, num_classes, input_shape)
     if checkpoint is not None:
         load_weights(checkpoint, model)
+    if channels_last is not None:
+        _lay_out(model, input_shape, num_classes, channels_last)
+    freeze(model, frozen)
     return model
 
 
@@ -51,6 +60,16 @@ def fitted(network: nn.Module, num_classes: int, input_shape: Sequence[int]) -> 
     example = example_of(network, input_shape)
     check_output(type(network).__name__, network, example, num_classes)
     return Classifier.wrap(network, num_classes, example)
+
+
+def _lay_out(model: Classifier, input_shape: Sequence[int], num_classes: int, channels_last: bool) -> None:
+    if channels_last and len(input_shape) != 3:
+        raise UserError(
+            f"model.channels_last=true is for images (channels, height, width), the data's inputs are "
+            f"{tuple(input_shape)}: leave it out."
+        )
+    model.channels_last = channels_last
+    check_output("with model.channels_last, it", model, example_of(model, input_shape), num_classes)
 
 
 def _ready(network: nn.Module, params: dict[str, Any]) -> nn.Module:

@@ -72,7 +72,7 @@ KINDS: dict[str, Kind] = {
             "poise.models",
             folder="poise.models",
             supplied=("num_classes", "input_shape"),
-            reserved=("checkpoint",),
+            reserved=("checkpoint", "freeze", "channels_last"),
             function=True,
             spaces=True,
         ),
@@ -82,6 +82,7 @@ KINDS: dict[str, Kind] = {
             "poise.optimizers",
             folder="poise.optimizers",
             supplied=("parameters",),
+            reserved=("layer_decay", "decay_norms_and_biases"),
             function=True,
         ),
         Kind(
