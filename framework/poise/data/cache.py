@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
@@ -18,6 +19,8 @@ from torch import Tensor
 from poise.data.decoding import Decoded, Gallery, Shape, decode_into
 from poise.data.kept import alone, cache_home
 from poise.data.stored import Stored
+from poise.launching import speaks
+from poise.progress import say
 
 log = logging.getLogger("poise")
 
@@ -63,7 +66,9 @@ def read_pictures(gallery: Gallery, home: Path | None, limit: float) -> Stored:
     try:
         return _cached(gallery, home or cache_home() / "pictures", limit)
     except _NoCache as reason:
-        log.warning("%s; the pictures of %s are decoded at every reading", reason, gallery.folder)
+        # once for a run, not for each of its ranks
+        tell = log.warning if speaks() else log.info
+        tell("%s; the pictures of %s are decoded at every reading", reason, gallery.folder)
         return Decoded(gallery, gallery.shape())
 
 
@@ -117,8 +122,9 @@ def _made(place: Path, gallery: Gallery, shape: Shape) -> Mapped:
     """A new cache; it is there when it is whole."""
     if place.exists():
         log.warning("the cache %s is damaged: it is made again", place)
-    log.info("%d pictures of %s are decoded into %s", shape[0], gallery.folder, place)
-    _tell_of_others(place, gallery)
+    say(f"decoding {shape[0]} pictures of {gallery.folder}, once, into {place}")
+    for other in _others(place, gallery):
+        say(f"{other} holds them as they were, or in another form: delete it if no run reads it")
     unfinished = place.with_name(f"{place.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
     unfinished.mkdir()
@@ -139,15 +145,15 @@ def _made(place: Path, gallery: Gallery, shape: Shape) -> Mapped:
     return found
 
 
-def _tell_of_others(place: Path, gallery: Gallery) -> None:
-    """Caches of the same folder stay until somebody deletes them: other runs may read them."""
+def _others(place: Path, gallery: Gallery) -> Iterator[Path]:
+    """Caches of the same folder; nobody knows whether other runs read them."""
     for manifest in sorted(place.parent.glob(f"*/{MANIFEST}")):
         try:
             folder = json.loads(manifest.read_text("utf-8"))["folder"]
         except (OSError, ValueError, LookupError, TypeError):
             continue
         if folder == str(gallery.folder) and manifest.parent != place:
-            log.info("another cache of %s is %s: delete it if no run reads it", gallery.folder, manifest.parent)
+            yield manifest.parent
 
 
 def _checksum(pictures: Mapped) -> str:

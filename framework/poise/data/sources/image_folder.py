@@ -20,9 +20,9 @@ class ImageFolder(DataSource):
     there are shares of train, every class alike; without train the pictures are there to evaluate on.
     `shifts/NAME/CLASS` are further test sets, `ood/NAME` pictures of other things, `unlabelled` a stream.
 
-    Pictures are decoded once into a cache in uint8 that the processes of a machine share, and that is made anew where
-    files or settings change; its place is in the log. They are turned as their EXIF orientation says; transparency is
-    left out.
+    Pictures are decoded once into a cache in uint8, which is said where it is made, which the processes of a machine
+    share, and which is made anew where files or settings change. They are turned as their EXIF orientation says;
+    transparency is left out.
 
     Args:
         path: of the folder.
