@@ -4,7 +4,7 @@ What else waits for a GPU is a copy between it and the host, and an index or a n
 modes below hear those.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
@@ -75,7 +75,7 @@ class Nowhere(SingleDeviceStrategy):
 
 
 class Steps(Callback):
-    """Enters a context for what a step does, from its batch on the device to its end; ends the training after some."""
+    """Enters contexts for what a step does, from its batch on the device to its end; ends the training after some."""
 
     def __init__(self, number: int, *contexts: Callable[[], AbstractContextManager[Any]]) -> None:
         self.number, self.contexts = number, contexts
@@ -98,8 +98,10 @@ class Done(Exception):
     """The steps are taken."""
 
 
-def train_nowhere(made: TrainingModule, steps: int = 2) -> None:
-    """Train so many steps under Lightning on the meta device.
+def take_steps(
+    made: TrainingModule, contexts: Sequence[Callable[[], AbstractContextManager[Any]]], **settings: Any
+) -> None:
+    """Train two steps under Lightning, inside contexts.
 
     The framework looks at values on purpose where a step is logged, every 16 steps for a loss that is not finite, at
     an epoch's end and for a checkpoint; none of these is among the steps.
@@ -107,15 +109,19 @@ def train_nowhere(made: TrainingModule, steps: int = 2) -> None:
     Raises:
         whatever the first wait was.
     """
+    try:
+        kit.fit(made, callbacks=[Steps(2, *contexts)], settings={"log_every_n_steps": 1000, **settings})
+    except Exception as error:  # to take a trainer down fails as well where nothing can be copied to the host
+        if not isinstance(first := _first(error), Done):
+            raise first from None
+
+
+def train_nowhere(made: TrainingModule) -> None:
+    """Train two steps on the meta device, which has neither generators nor autocast."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Step, "_generator", _host_generator)  # the meta device has none
-        patch.setattr(torch, "autocast", _autocast)  # nor any autocast
-        try:
-            settings = {"strategy": Nowhere(), "log_every_n_steps": 1000}
-            kit.fit(made, callbacks=[Steps(steps, Operations, Makers)], settings=settings)
-        except Exception as error:  # taking the trainer down fails as well: nothing can be copied from nowhere
-            if not isinstance(first := _first(error), Done):
-                raise first from None
+        patch.setattr(Step, "_generator", _host_generator)
+        patch.setattr(torch, "autocast", _autocast)
+        take_steps(made, [Operations, Makers], strategy=Nowhere())
 
 
 def _host_generator(step: Step, name: str, device: torch.device, *block: int) -> torch.Generator:

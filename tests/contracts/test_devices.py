@@ -1,5 +1,7 @@
 """Where a step works: on the device alone, without waiting for it; on a GPU where there is one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -8,8 +10,10 @@ from torch import Tensor
 
 from contracts import kit, nowhere
 from contracts.nowhere import Waits
+from gpus import needs_gpus
 from poise import registry
 from poise.batch import Batch, Outcome
+from poise.distributed import Ranks
 from poise.recipe import Recipe
 from poise.stack import RecipeStack
 from poise.step import Step
@@ -21,6 +25,29 @@ every_recipe = pytest.mark.parametrize("name", RECORDS)
 @every_recipe
 def test_no_step_waits_for_its_device_or_leaves_it(name: str) -> None:
     nowhere.train_nowhere(kit.admitted(kit.with_partners(name), kit.kinds_of(name)[0]))
+
+
+@needs_gpus()
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_every_recipe_trains_on_a_gpu_without_waiting(precision: str) -> None:
+    for name in RECORDS:
+        made = kit.admitted(kit.with_partners(name), kit.kinds_of(name)[0])
+        nowhere.take_steps(made, [refusing_to_wait], accelerator="cuda", precision=precision)
+        assert made._batch.x.is_cuda, name
+        assert kit.finite(made), name
+        made.cuda()
+        tables = made.stack.after_fit(made.detached_step(Ranks()))
+        assert all(torch.isfinite(table).all() for table in tables.values()), name
+
+
+@contextmanager
+def refusing_to_wait() -> Iterator[None]:
+    """CUDA's own watch over whoever waits."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 class Reads(Recipe):
