@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 UNCALIBRATED = "uncalibrated"
 TEST, VALIDATION, SHIFTS = "test", "val", "shifts"  # splits; the last stands for the mean over named shifts
-OF_SHIFTS = ("accuracy", "nll", "ece")  # what stands in the table of all shifts
 KINDS = {"class": "classes", "group": "groups", "radius": "radii"}  # of which there is a value each
 HEADINGS = {"radius": "radius / eps"}
 FEW = 20  # classes or groups that are all shown where there is little room
@@ -16,6 +15,7 @@ NOTES = {"mce": "mce is over bins of 10 or more examples"}  # or it seems wrong 
 
 _PART = re.compile(rf"(?P<measure>.+?)/(?P<kind>{'|'.join(KINDS)})/(?P<part>.+)", re.DOTALL)
 _WORST = re.compile(r"worst_(?P<kind>class|group)_(?P<measure>.+)", re.DOTALL)
+_OF_SHIFTS = re.compile(r"accuracy|nll|ece|robust_accuracy/.+")  # what stands in the table of all shifts
 _HIGHER, _LOWER = {"accuracy"}, {"nll", "brier", "ece", "error"}
 _PERCENT = {"accuracy", "confidence"}
 
@@ -119,31 +119,26 @@ def is_of_part(name: str) -> bool:
 
 
 def by_shift(found: Sequence[Sheet]) -> Table | None:
-    """A line for test, each shift and their mean: accuracy, NLL and ECE before and after each calibrator.
+    """A line for test, each shift and their mean: accuracies, NLL and ECE before and after each calibrator.
 
     None where no means over shifts were measured. A calibrator that changes no value of a measure has no column of it.
     """
     of = {sheet.split: dict(sheet.columns) for sheet in found}
-    if SHIFTS not in of:
+    means = of.get(SHIFTS, {})
+    measures = list(filter(_OF_SHIFTS.fullmatch, means.get(UNCALIBRATED, {})))
+    if not measures:
         return None
-    splits = [split for split in (TEST, *shifts_of(found), SHIFTS) if split in of]
-    columns = {
-        measure if column == UNCALIBRATED else f"{measure}, {column}": (
-            measure,
-            [of[split].get(column, {}).get(measure) for split in splits],
-        )
-        for measure in OF_SHIFTS
-        for column in of[SHIFTS]
-    }
-    told = {
-        heading: (measure, values)
-        for heading, (measure, values) in columns.items()
-        if heading == measure or values != columns[measure][1]
-    }
-    cells = [[_shown(measure, value) for value in values] for measure, values in told.values()]
-    names = ["mean of shifts" if split == SHIFTS else split for split in splits]
-    rows = (Row(name, row) for name, row in zip(names, zip(*cells, strict=True), strict=True))
-    return Table(SHIFTS, ("shift", *told), tuple(rows))
+    names = {split: split for split in (TEST, *shifts_of(found)) if split in of} | {SHIFTS: "mean of shifts"}
+    columns: dict[str, list[str]] = {}
+    for measure in measures:
+        for column in means:
+            cells = [_shown(measure, of[split].get(column, {}).get(measure)) for split in names]
+            if column == UNCALIBRATED:
+                columns[measure] = cells
+            elif cells != columns[measure]:
+                columns[f"{measure}, {column}"] = cells
+    rows = (Row(name, cells) for name, cells in zip(names.values(), zip(*columns.values(), strict=True), strict=True))
+    return Table(SHIFTS, ("split", *columns), tuple(rows))
 
 
 def shifts_of(found: Sequence[Sheet]) -> list[str]:

@@ -2,26 +2,28 @@
 
 from collections.abc import Iterator, Mapping
 
+from poise.data.dataset import Arrays
 from poise.evaluator import Findings
 from poise.figures.parts import Measure, Parts
 from poise.scores import SHIFTS, is_of_part
 
 
-def shifted(metrics: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) -> Findings:
-    """The mean over shifts of every score that all of them have, and bars of the accuracy on each.
+def with_means(found: Mapping[str, Findings], shifts: Mapping[str, Arrays]) -> Findings:
+    """All findings, and of those of named shifts the mean of every score that each has, and bars of their accuracy.
 
     Args:
-        metrics: of each shift by name, flat, `<shift>/<metric>` and `<shift>/<calibrator>/<metric>`.
-        sizes: examples of each shift.
+        found: by split, with metrics `<split>/<metric>` and `<split>/<calibrator>/<metric>`, accuracy among them.
+        shifts: the named shifts of the data, whether they were looked at or not.
     """
-    if not metrics:
-        return Findings()
-    scores = [dict(_scores(name, found)) for name, found in metrics.items()]
-    common = [name for name in scores[0] if all(name in found for found in scores)]
-    means = {f"{SHIFTS}/{name}": sum(found[name] for found in scores) / len(scores) for name in common}
-    accuracy = Measure("clean", tuple(found["accuracy"] for found in scores), means[f"{SHIFTS}/accuracy"])
-    bars = Parts(SHIFTS, "shift", tuple(metrics), tuple(sizes[name] for name in metrics), (accuracy,))
-    return Findings(means, {f"{SHIFTS}-accuracy-by-shift": bars})
+    seen = [name for name in shifts if name in found]
+    if not seen:
+        return Findings.merged(found.values())
+    scores = [dict(_scores(name, found[name].metrics)) for name in seen]
+    common = [name for name in scores[0] if all(name in others for others in scores)]
+    means = {f"{SHIFTS}/{name}": sum(others[name] for others in scores) / len(scores) for name in common}
+    accuracy = Measure("clean", tuple(others["accuracy"] for others in scores), means[f"{SHIFTS}/accuracy"])
+    bars = Parts(SHIFTS, "shift", tuple(seen), tuple(len(shifts[name]) for name in seen), (accuracy,))
+    return Findings.merged([*found.values(), Findings(means, {f"{SHIFTS}-accuracy-by-shift": bars})])
 
 
 def _scores(shift: str, metrics: Mapping[str, float]) -> Iterator[tuple[str, float]]:

@@ -207,3 +207,24 @@ def test_what_a_metric_leaves_out_is_said_where_it_is_shown() -> None:
     told = report(findings=Findings({"test/accuracy": 0.5, "test/mce": 0.1}))
     assert "mce is over bins of 10 or more examples" in told.text()
     assert "<caption>mce is over bins of 10 or more examples</caption>" in page(told, {})
+
+
+def test_shifts_have_one_table_in_the_text_and_after_test_on_the_page() -> None:
+    metrics = {**METRICS, "fog/accuracy": 0.35, "fog/accuracy/class/cat": 0.35, "shifts/accuracy": 0.3}
+    lines = [cells(line) for line in render(metrics, ["scaled"]).splitlines() if line.startswith("│")]
+    assert lines[-4:] == [
+        ["test", "81.23 %"],
+        ["snow", "25.00 %"],
+        ["fog", "35.00 %"],
+        ["mean of shifts", "30.00 %"],
+    ]
+    assert not any(line[-1] == "35.00 %" for line in lines[:-4])
+    words = Reader(page(Report("title", Findings(metrics), ("scaled",)), {})).words
+    headings = [word for word in words if word in ("test", "snow", "fog", "shifts")]
+    assert headings.index("test") < headings.index("shifts") < headings.index("snow")
+    assert words.count("35.00 %") == 3  # in the table of all shifts, in its own, and of its class
+
+
+def test_ood_sets_are_seen_among_the_data() -> None:
+    data = splits(shifts={"snow": splits().val}, ood={"others": splits().test})
+    assert used(data, [])[-2:] == (Use("snow", 24, "measured"), Use("others", 24, "other things, of no class"))

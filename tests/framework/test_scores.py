@@ -3,7 +3,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.scores import FEW, WORST, Row, sheets
+from poise.scores import FEW, WORST, Row, by_shift, sheets
 
 METRICS = {
     "test/accuracy": 0.9,
@@ -87,3 +87,22 @@ def test_best_is_the_least_loss_to_the_digits_shown_and_nothing_where_all_are_al
     best = {place for place, text in enumerate(shown) if text == min(finite)} if len(finite) > 1 else set()
     assert row.cells == tuple(shown)
     assert row.best == best
+
+
+def test_shifts_stand_in_one_table_with_test_and_their_mean() -> None:
+    metrics = {
+        f"{split}/{name}": value
+        for split, shares in {"test": (0.9, 0.1, 0.05), "fog-3": (0.5, 0.3, 0.2), "shifts": (0.5, 0.3, 0.2)}.items()
+        for name, value in zip(("accuracy", "ece", "scaled/ece"), shares, strict=True)
+    }
+    metrics |= {f"{split}/scaled/accuracy": metrics[f"{split}/accuracy"] for split in ("test", "fog-3", "shifts")}
+    table = by_shift(sheets({"val/accuracy": 0.4, **metrics, "shifts/brier": 0.5}, ["scaled"]))
+    assert table is not None
+    assert table.headings == ("split", "accuracy", "ece", "ece, scaled")
+    assert table.rows == (
+        Row("test", ("90.00 %", "0.1000", "0.0500")),
+        Row("fog-3", ("50.00 %", "0.3000", "0.2000")),
+        Row("mean of shifts", ("50.00 %", "0.3000", "0.2000")),
+    )
+    assert by_shift([TEST]) is None
+    assert by_shift(sheets({"shifts/brier": 0.5, "shifts/scaled/accuracy": 1.0}, ["scaled"])) is None

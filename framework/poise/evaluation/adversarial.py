@@ -21,6 +21,7 @@ from poise.figures.radius import Radius
 from poise.models.classifier import Classifier
 from poise.predictions import predict
 from poise.scores import UNCALIBRATED
+from poise.shifts import with_means
 
 Rows = Int[Tensor, " M"]
 
@@ -69,7 +70,8 @@ class Adversarial(Evaluator):
         and `<split>/robust_accuracy/pgd-<steps>/radius/<multiple of eps>`.
         """
         attacked = list(subject.tests())[: None if self.shifts else 1]
-        return Findings.merged(self._split(subject, split, data) for split, data in attacked)
+        found = {split: self._split(subject, split, data) for split, data in attacked}
+        return with_means(found, subject.splits.shifts)
 
     def _split(self, subject: Subject, split: str, data: Arrays) -> Findings:
         clean = predict(subject.model, data, subject.ranks, batch_size=subject.batch_size)

@@ -11,7 +11,7 @@ from poise.figures.reliability import Column, Reliability
 from poise.metrics.summary import Summary, summarised
 from poise.predictions import predict
 from poise.scores import UNCALIBRATED
-from poise.shifts import shifted
+from poise.shifts import with_means
 
 
 class Clean(Evaluator):
@@ -36,8 +36,7 @@ class Clean(Evaluator):
         `shifts/<metric>` and `shifts/<calibrator>/<metric>` are means over the named shifts.
         """
         found = {split: self._split(subject, split, data) for split, data in subject.tests()}
-        sizes = {name: len(data) for name, data in subject.splits.shifts.items()}
-        return Findings.merged([*found.values(), shifted({name: found[name].metrics for name in sizes}, sizes)])
+        return with_means(found, subject.splits.shifts)
 
     def _split(self, subject: Subject, split: str, data: Arrays) -> Findings:
         with subject.progress(f"evaluate {split}", len(data)) as done:

@@ -164,3 +164,12 @@ def test_two_ranks_find_what_one_finds(pair: Pair) -> None:
         assert list(own) == list(metrics)
         for name in metrics.keys() - of_examples:
             assert own[name] == pytest.approx(metrics[name], abs=1e-5), name
+
+
+def test_shifts_are_attacked_where_that_is_asked() -> None:
+    data = replace(subject().splits, shifts={"snow": subject().splits.val, "rain": subject().splits.calibration})
+    shifted = replace(subject(), splits=data)
+    found = Adversarial(STEPS, radii=(), shifts=True).evaluate(shifted).metrics
+    name = "robust_accuracy/pgd-3"
+    assert found[f"shifts/{name}"] == pytest.approx((found[f"snow/{name}"] + found[f"rain/{name}"]) / 2)
+    assert set(Adversarial(STEPS, radii=()).evaluate(shifted).metrics) == {m for m in found if m.startswith("test/")}

@@ -89,3 +89,18 @@ def test_a_shift_has_metrics_and_figures_of_its_own() -> None:
         float(predict(subject().model, data.val, Ranks()).right.double().mean())
     )
     assert "snow-reliability" in found.figures
+
+
+def test_of_shifts_the_mean_of_every_score_is_told() -> None:
+    data = replace(subject().splits, shifts={"snow": subject().splits.val, "rain": subject().splits.calibration})
+    found = Clean().evaluate(replace(subject(), splits=data))
+    for name in ("accuracy", "scaled/nll", "scaled/ece", "confidence"):
+        mean = (found.metrics[f"snow/{name}"] + found.metrics[f"rain/{name}"]) / 2
+        assert found.metrics[f"shifts/{name}"] == pytest.approx(mean)
+    told = {name.rpartition("/")[2] for name in found.metrics if name.startswith("shifts/")}
+    assert told == SCORES
+    bars = found.figures["shifts-accuracy-by-shift"]
+    assert isinstance(bars, Parts)
+    assert (bars.names, bars.counts) == (("snow", "rain"), (24, 24))
+    assert bars.measures[0].of_parts == (found.metrics["snow/accuracy"], found.metrics["rain/accuracy"])
+    assert not any(name.startswith("shifts") for name in Clean().evaluate(subject()).metrics)
