@@ -133,7 +133,7 @@ def test_refusals_name_both_sides_and_the_way_out(members: Mapping[str, Recipe],
         ("layers", "a Classifier with layer_names"),
         ("class_counts", "train through poise.fit"),
         ("table:errors", "give tables.errors=<file or run>"),
-        ("views", r"add a recipe \(tiny_views\) that provides `views`"),
+        ("views", r"add a recipe \(sup_con, tiny_views\) that provides `views`"),
     ],
 )
 def test_an_unmet_need_says_how_to_meet_it(need: str, way_out: str) -> None:

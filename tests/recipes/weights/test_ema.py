@@ -78,10 +78,18 @@ def test_the_warm_up_forgets_the_start() -> None:
     assert shares[9.0] < 1e-9
 
 
-def test_averages_of_batch_statistics_are_each_ranks_own() -> None:
-    _, stack = setting()
-    counted = {f"backbone/1/{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
-    assert {name.removeprefix("ema.") for name in stack.rank_state()} == counted
+def test_averages_of_batch_statistics_are_each_ranks_own_and_come_back() -> None:
+    model, stack = setting()
+    shake(model, 0)
+    stack.on_step_end(BATCH, Step(model, stack))
+    own = stack.rank_state()
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    assert set(own) == {f"ema.backbone/1/{name}" for name in statistics}
+    _, resumed = setting()
+    resumed.load_rank_state(own)
+    resumed.on_step_end(BATCH, Step(model, resumed, global_step=1))
+    stack.on_step_end(BATCH, Step(model, stack, global_step=1))
+    assert all(torch.equal(value, stack.rank_state()[name]) for name, value in resumed.rank_state().items())
 
 
 def test_the_average_is_what_ships_and_training_goes_on_with_the_weights() -> None:
