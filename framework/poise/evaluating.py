@@ -37,7 +37,10 @@ from poise.tracking.tracker import NoTracker, run_id, send_rest, tracked
 
 OWN = "The calibrator is the one that the run shipped."
 NONE = "The run shipped no calibrator."
-OF_TRAINING = ("recipe", "optimizer", "schedule", "trainer", "slurm", "tables", "strategy", "selection", "resume")
+OF_TRAINING = (
+    *("recipe", "optimizer", "schedule", "trainer", "slurm", "tables"),
+    *("strategy", "deepspeed", "selection", "resume"),
+)
 
 log = logging.getLogger("poise")
 

@@ -379,6 +379,22 @@ def test_several_devices_train_in_processes_of_their_own(tmp_path: Path) -> None
     assert Predictor.load(result.path)(torch.rand(3, 1, 8, 8)).shape == (3, 10)
 
 
+def test_a_machine_of_a_slurm_job_is_any_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning would look for the job's other tasks, and requeue the job from a signal's handler."""
+    job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "mine", "SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    before = signal.getsignal(signal.SIGUSR1)
+    seen: list[Any] = []
+
+    class Looks(Recipe):
+        def on_step_end(self, batch: Batch, step: Step) -> None:
+            seen.append((step.ranks.size, signal.getsignal(signal.SIGUSR1)))
+
+    small_fit(tmp_path / "run", {"looks": Looks()}, trainer={"max_steps": 1})
+    assert seen == [(1, before)]
+
+
 class Impatient(Recipe):
     """Somebody presses Ctrl-C in the second epoch."""
 

@@ -23,6 +23,7 @@ OF_TRAINING = (
     "run_dir",
     "resume",
     "strategy",
+    "deepspeed",
     "trainer.devices",
     "model.freeze",
 )  # of a run, not of its model
