@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from hypothesis import strategies as st
 
 from poise import registry
-from poise.config.schema import SlurmConfig, TrackingConfig, TrainerConfig
+from poise.config.schema import ENTRIES, SlurmConfig, TrackingConfig, TrainerConfig
 from poise.registry import Record
 
 TEXTS = st.one_of(st.text(max_size=8), st.text("${}\\'\"#:,.@ =-~a0", max_size=8)).filter(
     lambda text: text not in ("", "none")
 )
 LINES = TEXTS.filter(str.isprintable)
+PARTS = st.from_regex(r"[a-z]{4}\.[a-z0-9]{1,3}", fullmatch=True)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 RECORDS = {kind: list(registry.records(kind).values()) for kind in registry.KINDS}
 
@@ -67,7 +68,11 @@ def members(draw: st.DrawFn, group: str, kind: str) -> dict[str, Any]:
 @st.composite
 def single(draw: st.DrawFn, group: str) -> dict[str, Any]:
     record = draw(st.sampled_from(RECORDS[group]))
-    own = {"checkpoint": draw(st.none() | TEXTS)} if group == "model" else {}
+    hints = get_type_hints(ENTRIES[group], include_extras=True) if group in ENTRIES else {}
+    drawn = {name: of_type(hints[name]) for name in registry.KINDS[group].reserved}
+    if group == "model":
+        drawn["freeze"] = st.none() | st.lists(PARTS, min_size=1, max_size=3)
+    own = {name: draw(values) for name, values in drawn.items()}
     return {group: {"name": record.name} | own | draw(parameters(record))}
 
 

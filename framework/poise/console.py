@@ -24,6 +24,7 @@ MEANT = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"The `srun` command is available on your system but is not used",  # a run on this machine, where Slurm is as well
 )
+EVALUATING = r"Found \d+ module\(s\) in eval mode at the start of training"  # meant so of frozen parts
 
 
 class Telling(Callback):
@@ -69,15 +70,19 @@ class Telling(Callback):
 
 
 @contextmanager
-def without_chatter() -> Iterator[None]:
-    """Keep back what Lightning says of every run, and what it warns of that is meant so here."""
+def without_chatter(*further: str) -> Iterator[None]:
+    """Keep back what Lightning says of every run, and what it warns of that is meant so here.
+
+    Args:
+        further: how warnings begin that are meant so in this run alone.
+    """
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            for meant in MEANT:
+            for meant in (*MEANT, *further):
                 warnings.filterwarnings("ignore", message=meant)
             yield
     finally:

@@ -23,7 +23,7 @@ from poise.calibration import Calibration
 from poise.calibrator import Calibrator
 from poise.card import Card
 from poise.config import Config, Entry, to_yaml, written
-from poise.console import Telling, without_chatter
+from poise.console import EVALUATING, Telling, without_chatter
 from poise.data.dataset import Splits
 from poise.data.source import DataSource
 from poise.distributed import Ranks, current_ranks, strategy
@@ -189,7 +189,7 @@ def _fit(built: Built, directory: RunDirectory, tracker: NoTracker) -> TrainingM
     if built.config.trainer.compile:
         built.module.model.compile()
     try:
-        with without_chatter():
+        with without_chatter(*([EVALUATING] if built.config.model.freeze else [])):
             trainer.fit(built.module, built.data, ckpt_path=path, weights_only=None if _sharded(built) else True)
     except SystemExit:  # what Lightning makes of Ctrl-C
         if not trainer.interrupted:

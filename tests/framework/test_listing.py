@@ -76,7 +76,8 @@ def test_allowed_values_and_types() -> None:
     assert "data.path=…\n      a string; has to be given: of the file." in show(["npz"])
     assert "Given      num_classes and input_shape, by poise" in show(["small_cnn"])
     assert "Of every model\n  model.checkpoint=none\n      a string or none: file of weights" in show(["small_cnn"])
-    assert "Of every" not in show(["sgd"])
+    assert "optimizer.layer_decay=1.0\n      a number, above 0 and at most 1: factor" in show(["sgd"])
+    assert "Of every" not in show(["cosine"])
 
 
 @pytest.mark.parametrize(("kind", "name"), EXISTING)

@@ -29,12 +29,12 @@ def freeze(model: Classifier, names: Sequence[str]) -> None:
             inner = f"backbone.{name}"
             hint = f" Did you mean {inner!r}?" if inner in known else nearest(name, known)
             raise UserError(f"model.freeze={name}: the model has no such part.{hint or _parts(model)}")
-        elif not any(True for _ in modules[name].parameters()):
+        elif not list(modules[name].parameters()):
             raise UserError(f"model.freeze={name}: this part has no weights. Leave it out.")
         else:
             model.keep(modules[name].requires_grad_(False))
 
 
 def _parts(model: Classifier) -> str:
-    inner = [f"backbone.{name}" for name, child in model.backbone.named_children() if any(child.parameters())]
+    inner = [f"backbone.{name}" for name, child in model.backbone.named_children() if list(child.parameters())]
     return f" It has {', '.join(['backbone', *inner, 'head'])}."

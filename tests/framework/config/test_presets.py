@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from poise import registry
-from poise.config import ConfigErrors, Entry, compose, from_yaml, parse, presets, to_yaml
+from poise.config import ConfigErrors, compose, from_yaml, parse, presets, to_yaml
+from poise.config.schema import OptimizerConfig
 
 SOURCE = re.compile(r".*\S  # (repository|paper): \S.*")
 
@@ -105,7 +106,7 @@ def test_what_is_above_overrides_a_preset(tmp_path: Path) -> None:
     assert config.recipe["trades"].params == {"beta": 3.0}
     assert config.recipe["pgd"].params["steps"] == 20
     assert (config.optimizer.params["lr"], config.optimizer.params["weight_decay"]) == (0.5, 2e-4)
-    assert parse(["recipe=trades_cifar10", "optimizer=adamw"]).optimizer == Entry("adamw", adamw_defaults())
+    assert parse(["recipe=trades_cifar10", "optimizer=adamw"]).optimizer == OptimizerConfig("adamw", adamw_defaults())
 
     file = tmp_path / "run.yaml"
     file.write_text("trainer: {max_epochs: 5}\nrecipe: {trades: {beta: 2}}\n")

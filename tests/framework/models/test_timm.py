@@ -43,7 +43,9 @@ def test_it_is_timms_network_of_inputs_normalised_as_timms_weights_want_them(
     expected = network((x - mean.view(-1, 1, 1)) / std.view(-1, 1, 1))
     torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-6)
     assert model.feature_width == model.head.in_features > 0
-    assert {"layer1", "blocks", "stages"} & set(model.layer_names)
+    assert {"layer1", "blocks.0", "stages.0"} & set(model.layer_names)
+    assert tuple(model.run(x, keep=True).layers) == model.layer_names
+    assert model.channels_last is (architecture != "test_vit")
 
 
 def test_a_run_trains_it_and_its_predictor_needs_no_download(tmp_path: Path) -> None:
