@@ -26,6 +26,7 @@ from poise.metrics import Accuracy, NegativeLogLikelihood
 from poise.models.classifier import Classifier
 from poise.optimizers.sgd import sgd
 from poise.parameter_groups import ALIKE, Grouping, optimizer_over, parameter_groups
+from poise.precision import keep_casts
 from poise.predictions import predict
 from poise.recipe import Recipe
 from poise.schedules.cosine import cosine
@@ -147,6 +148,7 @@ class TrainingModule(L.LightningModule):
 
     def training_step(self, record: Mapping[str, Any], batch_idx: int) -> Float[Tensor, ""]:
         """The loss of one micro-batch: augment → mix → attack → perturb weights → objective, weigh, penalty."""
+        keep_casts()
         batch, step = self.receive(record), self.step_at(batch_idx, len(record["x"]))
         first = self._first_replay(step)
         # the model's own draws, such as dropout's, come from the global generator: keyed, they resume exactly
@@ -334,6 +336,7 @@ class TrainingModule(L.LightningModule):
 
     def validation_step(self, record: Mapping[str, Any], batch_idx: int) -> None:
         """Clean metrics, and accuracy under a short PGD where the stack attacks."""
+        keep_casts()
         x, label = self.receive(record).x, record["label"].long()
         with torch.no_grad():
             logits = self.model(x)

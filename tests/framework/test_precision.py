@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from contracts import kit
 from poise.attacks.threat import Threat
@@ -102,3 +104,42 @@ def test_in_double_precision_all_of_it_is_double() -> None:
     assert seen["attacked"][0] == seen["passes"] == torch.float64
     assert seen["losses"] == {torch.float64}
     assert seen["change"] <= EPS
+
+
+class Casts(TorchDispatchMode):
+    """Counts how often a weight is cast, and whether gradients go through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[bool] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if str(func) == "aten._to_copy.default" and isinstance(args[0], nn.Parameter):
+            self.seen.append(torch.is_grad_enabled())
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_weight_is_cast_once_a_step_and_gets_its_gradient() -> None:
+    made = TrainingModule(kit.model(), [PGD(steps=3), Trades()], splits=kit.splits(), block=kit.BLOCK)
+    made.prepare(1)
+    made.admit(made.receive(kit.record()))
+    casts = Casts()
+    gradients: list[bool] = []
+
+    class Look(Callback):
+        def on_train_batch_start(self, *_: object) -> None:
+            casts.__enter__()
+
+        def on_train_batch_end(self, *_: object) -> None:
+            casts.__exit__(None, None, None)
+
+        def on_after_backward(self, *_: object) -> None:
+            gradients.extend(bool(p.grad is not None and p.grad.abs().sum() > 0) for p in made.model.parameters())
+
+    settings = {"precision": "bf16-mixed", "limit_train_batches": 1, "limit_val_batches": 0}
+    kit.fit(made, steps=1, callbacks=[Look()], settings=settings)
+    weights = len(list(made.model.parameters()))
+    assert casts.seen.count(True) <= weights, "in three passes of the attack and two of the loss"
+    assert casts.seen.count(False) <= weights, "in the pass for clean probabilities"
+    assert casts.seen
+    assert gradients == [True] * weights
