@@ -50,8 +50,8 @@ def page(report: "Report", pictures: Mapping[str, Path]) -> str:
     body = [f"<h1>{_text(report.title)}</h1>"]
     body += [f"<p>{_text(line)}</p>" for line in report.remarks]
     sections = [_section(split, [*_tables(sheet), *_figures(at[split])]) for split, sheet in measured.items()]
-    if (shifts := by_shift(found)) is not None:  # before each of them, after test
-        sections.insert(1, _section(SHIFTS, [_table(shifts), *_figures(at[SHIFTS])]))
+    if shifts := by_shift(found):  # before each of them, after test
+        sections.insert(1, _section(SHIFTS, [*map(_table, shifts), *_figures(at[SHIFTS])]))
     body += sections
     chosen = [_table(_of_epoch(sheet.scores())) for sheet in found if sheet.split == VALIDATION]
     if at[None] or chosen:

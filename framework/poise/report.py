@@ -71,7 +71,9 @@ def render(
     width: int = 100,
     colour: bool = False,
 ) -> str:
-    """The report tables of what was evaluated, as text. Of many classes the worst are shown, of shifts one table.
+    """The report tables of what was evaluated, as text.
+
+    Of many classes the worst are shown; named shifts have their tables together.
 
     Args:
         metrics: flat, `<split>/<metric>` and `<split>/<calibrator>/<metric>`.
@@ -91,14 +93,13 @@ def render(
 
 
 def _tables(found: Sequence[Sheet]) -> Iterator[Table]:
-    """Those that have rows; named shifts have one together where their means were measured."""
+    """Those that have rows; named shifts have theirs together where their means were measured."""
     shifts = by_shift(found)
-    left_out = {VALIDATION} if shifts is None else {VALIDATION, SHIFTS, *shifts_of(found)}
+    left_out = {VALIDATION, SHIFTS, *shifts_of(found)} if shifts else {VALIDATION}
     for sheet in found:
         tables = (sheet.scores(), sheet.parts("class"), sheet.parts("group"))
         yield from (table for table in tables if sheet.split not in left_out and table is not None and table.rows)
-    if shifts is not None:
-        yield shifts
+    yield from shifts
 
 
 def used(splits: "Splits", calibrators: Sequence[str], selection: str | None = None) -> tuple[Use, ...]:

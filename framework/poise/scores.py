@@ -15,7 +15,7 @@ NOTES = {"mce": "mce is over bins of 10 or more examples"}  # or it seems wrong 
 
 _PART = re.compile(rf"(?P<measure>.+?)/(?P<kind>{'|'.join(KINDS)})/(?P<part>.+)", re.DOTALL)
 _WORST = re.compile(r"worst_(?P<kind>class|group)_(?P<measure>.+)", re.DOTALL)
-_OF_SHIFTS = re.compile(r"accuracy|nll|ece|robust_accuracy/.+")  # what stands in the table of all shifts
+_OF_SHIFTS = re.compile(r"accuracy|nll|ece|robust_accuracy/.+")  # what all shifts have a table of
 _HIGHER, _LOWER = {"accuracy"}, {"nll", "brier", "ece", "error"}
 _PERCENT = {"accuracy", "confidence"}
 
@@ -118,27 +118,24 @@ def is_of_part(name: str) -> bool:
     return _PART.fullmatch(name) is not None or any(map(_WORST.fullmatch, name.split("/")))
 
 
-def by_shift(found: Sequence[Sheet]) -> Table | None:
-    """A line for test, each shift and their mean: accuracies, NLL and ECE before and after each calibrator.
+def by_shift(found: Sequence[Sheet]) -> list[Table]:
+    """For accuracies, NLL and ECE a table each: a line for test, each shift and their mean, a column a calibrator.
 
-    None where no means over shifts were measured. A calibrator that changes no value of a measure has no column of it.
+    None where no means over shifts were measured. A calibrator that changes no value of a measure has no column.
     """
     of = {sheet.split: dict(sheet.columns) for sheet in found}
     means = of.get(SHIFTS, {})
-    measures = list(filter(_OF_SHIFTS.fullmatch, means.get(UNCALIBRATED, {})))
-    if not measures:
-        return None
     names = {split: split for split in (TEST, *shifts_of(found)) if split in of} | {SHIFTS: "mean of shifts"}
-    columns: dict[str, list[str]] = {}
-    for measure in measures:
-        for column in means:
-            cells = [_shown(measure, of[split].get(column, {}).get(measure)) for split in names]
-            if column == UNCALIBRATED:
-                columns[measure] = cells
-            elif cells != columns[measure]:
-                columns[f"{measure}, {column}"] = cells
-    rows = (Row(name, cells) for name, cells in zip(names.values(), zip(*columns.values(), strict=True), strict=True))
-    return Table(SHIFTS, ("split", *columns), tuple(rows))
+    tables = []
+    for measure in filter(_OF_SHIFTS.fullmatch, means.get(UNCALIBRATED, {})):
+        columns = {column: [of[split].get(column, {}).get(measure) for split in names] for column in means}
+        told = {c: values for c, values in columns.items() if c == UNCALIBRATED or values != columns[UNCALIBRATED]}
+        rows = (
+            Row(name, tuple(_shown(measure, value) for value in values), _best(measure, values))
+            for name, values in zip(names.values(), zip(*told.values(), strict=True), strict=True)
+        )
+        tables.append(Table(f"{SHIFTS}, {measure}", (measure, *told), tuple(rows)))
+    return tables
 
 
 def shifts_of(found: Sequence[Sheet]) -> list[str]:

@@ -209,7 +209,7 @@ def test_what_a_metric_leaves_out_is_said_where_it_is_shown() -> None:
     assert "<caption>mce is over bins of 10 or more examples</caption>" in page(told, {})
 
 
-def test_shifts_have_one_table_in_the_text_and_after_test_on_the_page() -> None:
+def test_shifts_stand_together_in_the_text_and_after_test_on_the_page() -> None:
     metrics = {**METRICS, "fog/accuracy": 0.35, "fog/accuracy/class/cat": 0.35, "shifts/accuracy": 0.3}
     lines = [cells(line) for line in render(metrics, ["scaled"]).splitlines() if line.startswith("│")]
     assert lines[-4:] == [

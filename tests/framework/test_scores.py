@@ -89,20 +89,21 @@ def test_best_is_the_least_loss_to_the_digits_shown_and_nothing_where_all_are_al
     assert row.best == best
 
 
-def test_shifts_stand_in_one_table_with_test_and_their_mean() -> None:
+def test_shifts_stand_together_with_test_and_their_mean() -> None:
     metrics = {
         f"{split}/{name}": value
         for split, shares in {"test": (0.9, 0.1, 0.05), "fog-3": (0.5, 0.3, 0.2), "shifts": (0.5, 0.3, 0.2)}.items()
         for name, value in zip(("accuracy", "ece", "scaled/ece"), shares, strict=True)
     }
     metrics |= {f"{split}/scaled/accuracy": metrics[f"{split}/accuracy"] for split in ("test", "fog-3", "shifts")}
-    table = by_shift(sheets({"val/accuracy": 0.4, **metrics, "shifts/brier": 0.5}, ["scaled"]))
-    assert table is not None
-    assert table.headings == ("split", "accuracy", "ece", "ece, scaled")
-    assert table.rows == (
-        Row("test", ("90.00 %", "0.1000", "0.0500")),
-        Row("fog-3", ("50.00 %", "0.3000", "0.2000")),
-        Row("mean of shifts", ("50.00 %", "0.3000", "0.2000")),
+    accuracy, ece = by_shift(sheets({"val/accuracy": 0.4, **metrics, "shifts/brier": 0.5}, ["scaled"]))
+    assert (accuracy.title, accuracy.headings) == ("shifts, accuracy", ("accuracy", "uncalibrated"))
+    assert [row.cells for row in accuracy.rows] == [("90.00 %",), ("50.00 %",), ("50.00 %",)]
+    assert ece.headings == ("ece", "uncalibrated", "scaled")
+    assert ece.rows == (
+        Row("test", ("0.1000", "0.0500"), frozenset({1})),
+        Row("fog-3", ("0.3000", "0.2000"), frozenset({1})),
+        Row("mean of shifts", ("0.3000", "0.2000"), frozenset({1})),
     )
-    assert by_shift([TEST]) is None
-    assert by_shift(sheets({"shifts/brier": 0.5, "shifts/scaled/accuracy": 1.0}, ["scaled"])) is None
+    assert not by_shift([TEST])
+    assert not by_shift(sheets({"shifts/brier": 0.5, "shifts/scaled/accuracy": 1.0}, ["scaled"]))
