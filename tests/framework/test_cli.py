@@ -1,5 +1,6 @@
 import os
 import re
+import shlex
 import subprocess
 import sys
 import types
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 import poise
-from poise import ui
+from poise import submitting, ui
 from poise.cli import COMMANDS, main
 from poise.config import Config
 from poise.errors import UserError
@@ -157,10 +158,11 @@ def test_the_examples_of_the_help_are_right(
     seen = train(lambda: 0)
     served: list[list[str]] = []
     monkeypatch.setattr(ui, "main", lambda arguments: served.append(arguments) or 0)
+    monkeypatch.setattr(submitting, "submit", lambda config, dry: "")
     for command in ("", *COMMANDS):
         main([*filter(None, [command]), "--help"])
         for line in capsys.readouterr().out.partition("Examples")[2].splitlines():
-            words = line.split()
+            words = shlex.split(line)
             if words[:1] == ["poise"] and not any(word.startswith(FILES) for word in words):
                 assert main(words[1:]) == 0, line
                 capsys.readouterr()
@@ -189,6 +191,7 @@ sys.exit(code != int(sys.argv[1]))
         (0, "list trades_cifar10"),
         (0, "train --print-config recipe=trades,mixup"),
         (0, "train --print-config recipe=trades_cifar10"),
+        (0, "submit recipe=trades slurm.nodes=2 slurm.gpus=4 --dry-run"),
         (2, "train recipe=trade seed=x threat.eps=8 traner.seed=3"),
         (2, "train data=npz data.path=missing.npz tables.errors=nowhere run_dir=/proc/none"),
         (2, "calibrate logits=missing.npz calibration=nonsense recipe=trades out=found.txt"),
