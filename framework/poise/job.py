@@ -98,7 +98,7 @@ def _srun(config: Config, places: Places) -> str:
 
 def _word(word: str) -> str:
     """One word of an #SBATCH line, which knows quotes and backslashes much as a shell, and a # that ends it."""
-    if shlex.quote(word) == word or not set(word) & set(" \"'\\#"):
+    if word and not set(word) & set(" \"'\\#"):
         return word
     escaped = word.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
