@@ -3,9 +3,10 @@
 import argparse
 import os
 import tempfile
+import time
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from poise.distributed import Ranks
 from poise.models.small_cnn import small_cnn
 
 BATCH, BLOCK, CLASSES, SIDE = 128, 16, 10, 32
+Clock = Callable[[], float]
 SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 ARCHIVE = "cifar10-images.zip"
 
@@ -153,16 +155,26 @@ def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, l
     optimizer.step()
 
 
-def comparisons(folder: Path, cache: Path, turns: int, workers: int) -> Iterator[Ratio]:
-    """Batches alone over torchvision's, then steps over those on tensors."""
-    job = Job(folder, cache, steps=20, turns=turns)
-    alone = {"poise": partial(poise, job), "torchvision": partial(torchvision, job, workers=workers)}
-    times = interleave(alone, job.steps)
-    yield Ratio("batch of 128", f"torchvision, {workers} workers", times["poise"], times["torchvision"], 1 / 3)
-    job = Job(folder, cache, steps=5, turns=turns)
-    steps = {"poise": partial(poise_step, job), "bare": partial(bare_step, job)}
-    times = interleave(steps, job.steps)
-    yield Ratio("step (32x32, width 16, batch 128)", "loop on tensors", times["poise"], times["bare"], 1.05)
+def batches_over_torchvision(job: Job, workers: int, clock: Clock, target: float) -> Ratio:
+    """Batches with which nothing is done."""
+    programs = {"poise": partial(poise, job), "torchvision": partial(torchvision, job, workers=workers)}
+    times = interleave(programs, job.steps, clock)
+    return Ratio(f"batch of {BATCH}", f"torchvision, {workers} workers", times["poise"], times["torchvision"], target)
+
+
+def steps_over_tensors(job: Job, clock: Clock) -> Ratio:
+    """Steps of a small model."""
+    times = interleave({"poise": partial(poise_step, job), "bare": partial(bare_step, job)}, job.steps, clock)
+    return Ratio("step (32x32, width 16, batch 128)", "a loop on tensors", times["poise"], times["bare"], 1.05)
+
+
+def comparisons(folder: Path, cache: Path, turns: int) -> Iterator[Ratio]:
+    """By the clock, then by the processor's time, for machines that do other work: workers' would not be counted."""
+    alone, steps = Job(folder, cache, 20, turns), Job(folder, cache, 5, turns)
+    yield batches_over_torchvision(alone, 2, time.perf_counter, 1 / 3)
+    yield steps_over_tensors(steps, time.perf_counter)
+    yield batches_over_torchvision(alone, 0, time.process_time, 1 / 6)
+    yield steps_over_tensors(steps, time.process_time)
 
 
 def unpack(folder: Path, count: int) -> None:
@@ -191,21 +203,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=30, help="of each program")
     parser.add_argument("--pictures", type=int, default=10000, help="in the folder")
-    parser.add_argument("--workers", type=int, default=2, help="processes of torchvision's loader")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     share_one_heap()
     warnings.simplefilter("ignore")
-    print(
-        f"PyTorch {torch.__version__}, {options.threads} thread(s), load {os.getloadavg()[0]:.1f}\n\n{HEADER}",
-        flush=True,
-    )
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "pictures"
         folder.mkdir()
         unpack(folder, options.pictures)
-        for ratio in comparisons(folder, Path(place), options.turns, options.workers):
+        Job(folder, Path(place), 1, 1).loader()  # says that it decodes, and is not measured
+        load = os.getloadavg()[0]
+        print(f"PyTorch {torch.__version__}, {options.threads} thread(s), load {load:.1f}\n\n{HEADER}", flush=True)
+        for ratio in comparisons(folder, Path(place), options.turns):
             print(ratio.row(), flush=True)
 
 

@@ -39,7 +39,12 @@ def test_the_table_of_tracking_is_printed() -> None:
 
 def test_the_table_of_loading_is_printed() -> None:
     rows = table("loading.py", "--pictures=400")[2:]
-    assert [row[1] for row in rows] == ["torchvision, 2 workers", "loop on tensors"]
+    assert [row[1] for row in rows] == [
+        "torchvision, 2 workers",
+        "a loop on tensors",
+        "torchvision, 0 workers",
+        "a loop on tensors",
+    ]
     assert all(float(row[2]) > 0 for row in rows)
 
 
