@@ -31,8 +31,8 @@ class Corruptions(Wrapper):
     `elastic_transform` are not here.
 
     Args:
-        kinds: of corruption.
-        severity: 1 to 5, one or several.
+        kinds: which corruptions.
+        severity: from the mildest, 1, to the worst, 5; of several each kind gives as many shifts.
     """
 
     def __init__(
