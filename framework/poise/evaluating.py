@@ -25,6 +25,7 @@ from poise.evaluator import Findings, Subject
 from poise.given import Objects, config_of
 from poise.last_words import last_words
 from poise.located import located
+from poise.memory import memory_told, smaller_evaluation
 from poise.parts import described, device_of, load_model, load_splits, make, threat_of
 from poise.predictions import predict
 from poise.predictor import Predictor
@@ -123,7 +124,8 @@ def _evaluated(asked: Evaluation, objects: Objects) -> Result:
                 ship(predictor, calibration, config, directory)
             else:
                 calibration = _own(predictor, config)
-            findings = evaluate_subject(subject, calibration, evaluators)
+            with memory_told(lambda: f"set {smaller_evaluation(config.trainer)}"):
+                findings = evaluate_subject(subject, calibration, evaluators)
             told = _remarks(asked, subject, calibration, findings)
             return conclude(_report(asked, config, splits, calibration, findings, told), directory, tracker)
 

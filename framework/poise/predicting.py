@@ -16,6 +16,7 @@ from poise.data.archive import as_inputs
 from poise.errors import UserError
 from poise.files.scores import PREFIXES
 from poise.files.writing import write_csv, write_npz
+from poise.memory import memory_told
 from poise.predictor import Predictor
 from poise.progress import progress_bar, say
 
@@ -59,7 +60,7 @@ def predict(predictor: Predictor, inputs: np.ndarray, said: str) -> Float[np.nda
     x = _finite(said, inputs)
     predictor.to("cuda" if torch.cuda.is_available() else "cpu")
     found: list[Tensor] = []
-    with progress_bar(shown=len(x) > BATCH)("predict", len(x)) as done:
+    with progress_bar(shown=len(x) > BATCH)("predict", len(x)) as done, memory_told(_on_the_cpu):
         for part in x.split(BATCH):
             try:
                 found.append(predictor(part).cpu())
@@ -68,6 +69,10 @@ def predict(predictor: Predictor, inputs: np.ndarray, said: str) -> Float[np.nda
                 raise UserError(f"{said}{rows if len(x) > BATCH else ''}: {error}") from error
             done(len(part))
     return torch.cat(found).numpy()
+
+
+def _on_the_cpu() -> str:
+    return "CUDA_VISIBLE_DEVICES= before the command has it predict on the CPU"
 
 
 def _finite(said: str, inputs: np.ndarray) -> Shaped[Tensor, "N *input"]:

@@ -2,16 +2,22 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
+from poise import evaluate
 from poise.batch import Batch, Outcome
+from poise.card import Card
 from poise.config.schema import TrainerConfig
 from poise.memory import OutOfMemory, memory_told, smaller_evaluation, smaller_training
+from poise.models.classifier import Classifier
+from poise.predicting import predict
 from poise.predictor import Predictor
 from poise.recipe import Recipe
 from poise.step import Step
-from small_runs import network, small_fit
+from small_runs import network, small_fit, splits
 
 CUDA = (
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.21 GiB is "
@@ -111,3 +117,25 @@ def test_an_evaluation_goes_on_with_fewer_examples_at_a_time(tmp_path: Path, mon
     result = small_fit(run, evaluation=evaluation, trainer={"max_epochs": 1, "eval_batch_size": 64})
     assert result.metrics["test/fitted_in"] == 64
     assert Predictor.load(run, model=network()).class_names == ("a", "b", "c")
+
+
+def test_an_evaluation_of_a_model_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "too_large.py").write_text(EVALUATOR)
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = {"evaluation": "too_large:Large", "calibration": "none", "tracking": "none"}
+    with pytest.raises(OutOfMemory, match=r"too small: set trainer\.eval_batch_size=128 \(CUDA out of memory"):
+        evaluate(network(), splits(), run_dir=str(tmp_path / "run"), **asked)
+
+
+class Hungry(nn.Module):
+    """More than the memory holds."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError(CUDA)
+
+
+def test_predictions_say_where_there_is_more_memory() -> None:
+    card = Card(input_shape=(1, 8, 8), class_names=("a", "b"), valid_range=(0.0, 1.0), model=None)
+    predictor = Predictor(Classifier(Hungry(), nn.Identity()), card)
+    with pytest.raises(OutOfMemory, match="CUDA_VISIBLE_DEVICES= before the command has it predict on the CPU"):
+        predict(predictor, np.zeros((2, 1, 8, 8), dtype=np.float32), "input=x.npy")
