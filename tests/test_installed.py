@@ -100,8 +100,8 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts and path.name != "README.md":
             assert path.relative_to(ROOT).as_posix().partition("/")[2] in names
     for folder in ("configs", "launch"):
-        for path in (ROOT / folder).iterdir():
-            assert f"poise/data_files/{folder}/{path.name}" in names
+        for path in (ROOT / folder).rglob("*"):
+            assert path.is_dir() or f"poise/data_files/{path.relative_to(ROOT).as_posix()}" in names
     assert {"poise/data_files/launch/local.sh", "poise/data_files/launch/setup.sh"} <= executable
     assert not [name for name in names if "test" in name.lower() or name.endswith((".pyc", ".db"))]
 
@@ -148,7 +148,8 @@ def test_the_launch_scripts_that_come_with_it(installed: Path, elsewhere: Path) 
             words, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=60, check=False
         )
 
-    done = call(str(launch / "local.sh"), "recipe=tradse")
-    assert (done.returncode, "Did you mean 'trades'?" in done.stderr) == (2, True)
+    for name in ("local.sh", "slurm.sh", "torchrun.sh"):
+        done = call(str(launch / name), "recipe=tradse")
+        assert (done.returncode, "Did you mean 'trades'?" in done.stderr) == (2, True)
     done = call(str(launch / "setup.sh"))
     assert (done.returncode, "is no checkout of poise" in done.stderr) == (1, True)
