@@ -122,7 +122,7 @@ def check_no_job(config: Config, draft: Draft) -> None:
     if asked:
         draft.mistake(
             f"slurm.{asked[0]} asks a cluster for a job, and this run starts here: leave slurm.* out (trainer.devices "
-            "sets the ranks of this machine)."
+            "sets the ranks of this machine), or submit it (poise submit)."
         )
 
 
