@@ -15,6 +15,7 @@ from poise.data.dataset import Arrays, Splits
 from poise.data.loader import EvaluationLoader, TrainLoader
 from poise.data.module import DataModule
 from poise.data.sampler import EpochSampler
+from poise.data.stored import Stored
 from poise.errors import UserError
 
 # Lightning's data loops call what newer releases of torch deprecate
@@ -25,6 +26,21 @@ N = 26
 
 def _arrays(n: int) -> Arrays:
     return Arrays(torch.arange(n, dtype=torch.float32)[:, None] / 100, torch.arange(n) % 2, torch.arange(n) % 3)
+
+
+class _Stored(Stored):
+    """A tensor's rows."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__(values.shape, values.dtype)
+        self.values = values
+
+    def read(self, positions: Tensor) -> Tensor:
+        return self.values[positions]
+
+
+def _stored(n: int) -> Arrays:
+    return Arrays(_Stored(_arrays(n).x[:]), _arrays(n).label)
 
 
 def _splits(**changes: Any) -> Splits:
@@ -139,7 +155,7 @@ class Recorder(L.LightningModule):
 
 
 def _fit(model: Recorder, folder: Path, resume: Path | None = None, **settings: Any) -> Recorder:
-    accumulate = settings.pop("accumulate", 1)
+    accumulate, read_ahead = settings.pop("accumulate", 1), settings.pop("read_ahead", False)
     trainer = L.Trainer(
         max_epochs=3,
         accelerator="cpu",
@@ -154,7 +170,7 @@ def _fit(model: Recorder, folder: Path, resume: Path | None = None, **settings: 
         num_sanity_val_steps=0,
         **settings.pop("trainer", {}),
     )
-    splits = _splits(streams={"u": _arrays(7)})
+    splits = _splits(streams={"u": _stored(7) if read_ahead else _arrays(7)})
     data = DataModule(splits, batch_size=8, accumulate=accumulate, block=4, **settings)
     trainer.fit(model, datamodule=data, ckpt_path=resume)
     return model
@@ -190,6 +206,13 @@ def test_saved_by_a_validation_in_mid_epoch(tmp_path: Path) -> None:
         assert first.seen_at_save == point
         resumed = _fit(Recorder(), tmp_path, resume=path, trainer=trainer, **settings)
         assert resumed.seen == undisturbed[point:]
+
+
+def test_reading_ahead_changes_no_resumed_run(tmp_path: Path) -> None:
+    undisturbed = _fit(Recorder(), tmp_path).seen
+    path = tmp_path / "4.ckpt"
+    assert _fit(Recorder(4, path), tmp_path, read_ahead=True).seen == undisturbed
+    assert _fit(Recorder(), tmp_path, resume=path, read_ahead=True).seen == undisturbed[4:]
 
 
 def test_epochs_of_a_run_differ_and_streams_go_round(tmp_path: Path) -> None:
