@@ -10,9 +10,9 @@ from poise.config import Config, Entry, parse, presets
 from poise.config.draft import Draft
 from poise.config.errors import ConfigErrors
 from poise.config.schema import ENTRIES, GROUPS, SCALARS, SINGLE
-from poise.config.values import words
+from poise.config.values import is_list, words
 from poise.errors import UserError
-from poise.registry import Record
+from poise.registry import Parameter, Record
 
 KIND_OF = {"calibration": "calibrator", "evaluation": "evaluator", "augment": "augmentation"}
 FOLDERS = "/"  # no file's ending, so directories alone
@@ -97,10 +97,17 @@ def of_members(group: str, kind: str, members: Mapping[str, Entry]) -> Iterator[
 def _of(prefix: str, kind: str, entry: Entry) -> Iterator[tuple[str, Setting]]:
     record = _record(kind, entry.name)
     if record is not None:
-        names_files = record.attributes.get("files") or ()
         for parameter in record.parameters:
-            setting = Setting(files=("",)) if parameter.name in names_files else _by_type(parameter.type)
-            yield f"{prefix}.{parameter.name}", setting
+            yield f"{prefix}.{parameter.name}", _of_parameter(record, parameter)
+
+
+def _of_parameter(record: Record, parameter: Parameter) -> Setting:
+    if parameter.name in (record.attributes.get("files") or ()):
+        return Setting(files=("",))
+    kind = record.attributes.get("named", {}).get(parameter.name)
+    if kind is not None:
+        return Setting(names := list(registry.records(kind)), names)
+    return _by_type(parameter.type)
 
 
 def _record(kind: str, name: str) -> Record | None:
@@ -113,4 +120,4 @@ def _record(kind: str, name: str) -> Record | None:
 def _by_type(hint: Any) -> Setting:
     """A lone `none` is left out: it would stand as if it were all that a number may be."""
     found = list(words(hint))
-    return Setting(found if found != ["none"] else [])
+    return Setting(found if found != ["none"] else [], found if is_list(hint) else ())

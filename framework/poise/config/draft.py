@@ -9,7 +9,7 @@ from poise.config.layers import Layer, by_alias, items, shown, typed
 from poise.config.schema import DEFAULT_NAMES, LISTS, NAMED, TOP
 from poise.config.values import convert, expected, words
 from poise.errors import nearest, nearest_path
-from poise.registry import UNWRITABLE, Record
+from poise.registry import REQUIRED, UNWRITABLE, Record
 
 
 class _Broken:
@@ -152,7 +152,9 @@ class Draft:
                         "Annotate it as int, float, str, bool, Literal or a list of those."
                     )
             elif path in self._given:
-                found[parameter.name] = self.value(path, parameter.type, default)
+                value = self.value(path, parameter.type, default)
+                if value is not REQUIRED and value is not UNWRITABLE:  # as they are where what is given is a mistake
+                    found[parameter.name] = value
             elif parameter.required and parameter.name not in brought_with:
                 way_out = f" Write {prefix}={record.name}/<{parameter.name}>." if parameter is record.space else ""
                 self.mistake(f"{path} is missing: {record.address} needs it ({expected(parameter.type)}).{way_out}")
@@ -214,4 +216,6 @@ def _own(default: Any, hint: Any) -> Any:
 def _nearest_choice(value: Any, hint: Any) -> str:
     if not isinstance(value, str):
         return ""
-    return nearest("none" if value.lower() in NOTHING else value, words(hint))
+    choices = list(words(hint))
+    wrong = next((item for item in value.split(",") if item not in choices), value)
+    return nearest("none" if wrong.lower() in NOTHING else wrong, choices)

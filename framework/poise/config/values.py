@@ -41,7 +41,7 @@ def expected(hint: Any) -> str:
     hint, _ = unbound(hint)
     if typing.get_origin(hint) is Literal:
         return " or ".join(str(choice) for choice in typing.get_args(hint))
-    if _is_list(hint):
+    if is_list(hint):
         return f"a list, each {expected(typing.get_args(hint)[0])}"
     alternatives = _alternatives(hint)
     if len(alternatives) > 1:
@@ -50,8 +50,10 @@ def expected(hint: Any) -> str:
 
 
 def words(hint: Any) -> Iterator[str]:
-    """The words of a type that has a list of them: Literal, booleans, None."""
+    """The words of a type that has a list of them: Literal, booleans, None; of a list, those of its items."""
     for kind in _alternatives(unbound(hint)[0]):
+        if is_list(kind):
+            yield from words(typing.get_args(kind)[0])
         if typing.get_origin(kind) is Literal:
             yield from map(str, typing.get_args(kind))
         elif kind is bool:
@@ -76,7 +78,8 @@ def _alternatives(hint: Any) -> list[Any]:
     return [hint]
 
 
-def _is_list(hint: Any) -> bool:
+def is_list(hint: Any) -> bool:
+    """Whether values of a type are several of one kind."""
     return typing.get_origin(hint) in (list, tuple)
 
 
@@ -111,7 +114,7 @@ def _one_from_text(text: str, kind: Any) -> Any:
         return _number(text)
     if typing.get_origin(kind) is Literal:
         return next((choice for choice in typing.get_args(kind) if str(choice) == text), _MISMATCH)
-    if _is_list(kind):
+    if is_list(kind):
         return _items(kind, text.split(",") if text else [])
     return _MISMATCH
 
@@ -147,7 +150,7 @@ def _one_from_python(raw: Any, kind: Any) -> Any:
     if typing.get_origin(kind) is Literal:
         same = (choice for choice in typing.get_args(kind) if choice == raw and type(choice) is type(raw))
         return next(same, _MISMATCH)
-    if _is_list(kind):
+    if is_list(kind):
         return _items(kind, raw) if isinstance(raw, list | tuple) else _MISMATCH
     if isinstance(raw, bool) or not isinstance(raw, int | float):
         return _MISMATCH

@@ -107,6 +107,13 @@ def test_a_name_is_not_offered_twice() -> None:
     assert "recipe=trades,pgd" in after("train recipe=trades,")
 
 
+def test_items_of_a_list_follow_each_other() -> None:
+    line = "train data=digits,corruptions,ood data."
+    assert {f"data.corruptions.kinds={kind}" for kind in ("fog", "contrast")} <= after(f"{line}corruptions.kinds=")
+    assert after(f"{line}corruptions.kinds=fog,con") == {"data.corruptions.kinds=fog,contrast"}
+    assert after(f"{line}ood.sources=digits,colo") == {"data.ood.sources=digits,colored_digits"}
+
+
 def test_every_path_of_a_config_can_be_completed() -> None:
     words = ["recipe=trades,mixup", "data=digits,subset", "data.subset.fraction=0.5"]
     paths = set(settings_of(words))

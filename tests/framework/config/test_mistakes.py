@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from poise.config import ConfigErrors, compose, from_yaml, parse
+from poise.config.compose import CHECKS_OF_A_START
 
 
 def mistakes(*arguments: str) -> tuple[str, ...]:
@@ -78,6 +79,9 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
         (["data.val=1"], "data.val=1 has to be above 0 and below 1."),
         (["evaluation.adversarial.steps=0"], "evaluation.adversarial.steps=0 has to be 1 or more."),
         (["seed=-1"], "seed=-1 has to be 0 or more."),
+        (["data=digits,corruptions", "data.corruptions.kinds=fog,fogg"], "contrast or saturate or fog or pixelate"),
+        (["data=digits,corruptions", "data.corruptions.kinds=fog,contrats"], ". Did you mean 'contrast'?"),
+        (["data=digits,ood", "data.ood.sources=digit"], "data.ood.sources=digit: there is no data called 'digit'."),
         (["seed=1", "seed=2"], "seed is given twice: 1 and 2."),
         (["recipe=mixup", "recipe.name=mixup"], "recipe.name is given twice: mixup and mixup."),
         (["strategy=dpp"], "strategy=dpp is not auto or ddp or deepspeed_zero1 or deepspeed_zero2 or deepspeed_zero3 or"),
@@ -250,3 +254,14 @@ def test_python_gets_the_same_errors(values: dict[str, Any], line: str) -> None:
 
 def test_of_a_stack_with_a_member_that_is_not_there_no_more_is_said() -> None:
     assert len(mistakes("recipe=pgd,mart")) == 1
+
+
+def test_a_required_value_that_is_wrong_is_said_with_what_is_wrong_of_places(tmp_path: Path) -> None:
+    """A config that lacks it cannot be held against an earlier run's, and need not be."""
+    file = tmp_path / "file"
+    file.touch()
+    arguments = ["data=digits,subset", "data.subset.fraction=2", f"run_dir={file}/run"]
+    with pytest.raises(ConfigErrors) as found:
+        parse(arguments, CHECKS_OF_A_START)
+    assert "data.subset.fraction=2 has to be above 0 and below 1." in str(found.value)
+    assert f"{file} is a file." in str(found.value)
