@@ -1,17 +1,24 @@
 """Groups of parameters: each parameter in one, factors as the formula says, steps as PyTorch makes them."""
 
+from functools import partial
+
+import lightning as L
+import pytest
 import timm as library
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning.pytorch.callbacks import Callback
 from torch import nn
 
+from poise.console import without_chatter
 from poise.models.classifier import Classifier
 from poise.models.depth import layers
 from poise.models.mlp import mlp
 from poise.models.resnet18 import resnet18
 from poise.models.small_bn_cnn import small_bn_cnn
 from poise.models.wide_resnet import wide_resnet
+from poise.module import TrainingModule
 from poise.optimizers.adamw import adamw
 from poise.optimizers.sgd import sgd
 from poise.parameter_groups import ALIKE, Grouping, optimizer_over, parameter_groups
@@ -124,6 +131,36 @@ def test_steps_are_those_of_pytorch_with_groups_made_by_hand() -> None:
             optimizer.step()
         ends.append(nn.utils.parameters_to_vector(model.parameters()).detach())
     torch.testing.assert_close(*ends, rtol=1e-12, atol=0)
+
+
+class Rates(Callback):
+    """Notes the learning rate of each group at each step."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[float]] = []
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, *_: object) -> None:
+        self.seen.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+
+def test_every_group_follows_the_schedule_from_epoch_to_epoch() -> None:
+    module = TrainingModule(
+        mlp(3, (5,), width=4, depth=2),
+        num_classes=3,
+        optimizer=partial(sgd, lr=0.4),
+        grouping=Grouping(layer_decay=0.5, decay_norms_and_biases=False),
+        schedule=lambda progress: 1.0 - progress,
+        valid_range=None,
+    )
+    rates = Rates()
+    batches = [(torch.rand(6, 5), torch.arange(6) % 3) for _ in range(2)]
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    with without_chatter():
+        L.Trainer(
+            max_epochs=2, accelerator="cpu", limit_val_batches=0, callbacks=[rates], gradient_clip_val=0.1, **quiet
+        ).fit(module, batches)
+    expected = [[0.4 * 0.5 ** (n // 2) * (1 - done / 4) for n in range(6)] for done in range(4)]
+    assert rates.seen == [pytest.approx(step) for step in expected]
 
 
 def test_adamw_takes_groups_too() -> None:

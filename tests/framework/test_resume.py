@@ -123,8 +123,11 @@ def recipe(replays: int = 1) -> list[Recipe]:
     return [Remembers(replays), Mixup(), GroupDRO(eta=0.5), Stops()]
 
 
+GROUPS = {"name": "sgd", "layer_decay": 0.7, "decay_norms_and_biases": False}
+
+
 def finished(run_dir: Path, **options: Any) -> Path:
-    small_fit(run_dir, recipe(options.pop("replays", 1)), **options)
+    small_fit(run_dir, recipe(options.pop("replays", 1)), **{"optimizer": GROUPS, **options})
     return run_dir
 
 
