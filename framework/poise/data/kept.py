@@ -22,7 +22,7 @@ def alone(lock: Path) -> Iterator[None]:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info("waiting for the process that holds %s", lock)
+            log.warning("waiting for another process, which makes what both need (it holds %s)", lock)
             fcntl.lockf(file, fcntl.LOCK_EX)
         except OSError as error:  # a file system without locks
             log.info("going on without a lock: %s", error)

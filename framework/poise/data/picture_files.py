@@ -40,7 +40,7 @@ def decode(file: Path, form: Form) -> UInt8[np.ndarray, "C H W"]:
     """
     try:
         with Image.open(file) as picture:
-            upright = ImageOps.exif_transpose(_eight_bits(picture)).convert(MODES[form.channels])
+            upright = _upright(_eight_bits(picture)).convert(MODES[form.channels])
             pixels = np.asarray(upright if form.size is None else _cut(upright, form.size, form.resize or form.size))
     except Exception as error:  # decoders of bytes that anybody wrote raise whatever comes up
         raise BrokenPictureError(_reason(error)) from error
@@ -56,6 +56,13 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     if picture.mode in ("I", "F"):
         raise ValueError("it holds numbers of 32 bits, not 8 or 16")
     return picture
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # what a camera wrote beside a picture may be broken, and the picture whole
+        return picture
 
 
 def _cut(picture: Image.Image, size: int, shorter: int) -> Image.Image:

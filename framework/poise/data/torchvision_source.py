@@ -34,7 +34,7 @@ class TorchvisionSource(DataSource):
         path: torchvision's root directory; None is poise/data in the user's cache directory.
         val: share of the training examples that choose the model.
         calibration: share of the training examples that fits calibrators.
-        download: whether what is not there is fetched.
+        download: whether torchvision fetches what is not there.
 
     Attributes:
         dataset: torchvision's name of it.

@@ -64,6 +64,11 @@ def test_a_camera_held_upright_gives_an_upright_picture(tmp_path: Path) -> None:
     assert np.array_equal(decode(file, Form()), np.rot90(NOISE[:4, :8], -1).transpose(2, 0, 1))
 
 
+def test_a_broken_note_of_a_camera_breaks_no_picture(tmp_path: Path) -> None:
+    file = _saved(tmp_path / "a.png", Image.fromarray(NOISE[:4, :8]), exif=b"Exif\x00\x00no TIFF at all")
+    assert np.array_equal(decode(file, Form()), NOISE[:4, :8].transpose(2, 0, 1))
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

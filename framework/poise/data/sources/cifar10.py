@@ -10,6 +10,12 @@ class Cifar10(TorchvisionSource):
 
     A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. torchvision reads it, which unpickles
     nothing but files with the published checksums.
+
+    Args:
+        path: torchvision's root directory; None is poise/data in the user's cache directory.
+        val: share of the training examples that choose the model.
+        calibration: share of the training examples that fits calibrators.
+        download: whether torchvision fetches what is not there.
     """
 
     augment: ClassVar[tuple[str, ...]] = ("pad_crop", "flip")

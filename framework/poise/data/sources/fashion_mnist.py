@@ -10,6 +10,12 @@ class FashionMnist(TorchvisionSource):
 
     H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms,
     2017, arXiv 1708.07747.
+
+    Args:
+        path: torchvision's root directory; None is poise/data in the user's cache directory.
+        val: share of the training examples that choose the model.
+        calibration: share of the training examples that fits calibrators.
+        download: whether torchvision fetches what is not there.
     """
 
     dataset: ClassVar[str] = "FashionMNIST"

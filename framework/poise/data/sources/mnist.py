@@ -9,6 +9,12 @@ class Mnist(TorchvisionSource):
     """MNIST, 60000 handwritten digits for training and 10000 for testing; x is [N, 1, 28, 28] in uint8.
 
     Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based Learning Applied to Document Recognition, 1998.
+
+    Args:
+        path: torchvision's root directory; None is poise/data in the user's cache directory.
+        val: share of the training examples that choose the model.
+        calibration: share of the training examples that fits calibrators.
+        download: whether torchvision fetches what is not there.
     """
 
     dataset: ClassVar[str] = "MNIST"

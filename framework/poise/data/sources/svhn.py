@@ -14,6 +14,12 @@ class Svhn(TorchvisionSource):
 
     Y. Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, 2011. Its further 531131
     easier digits are left out. Not augmented by default: a digit's mirror image is another thing.
+
+    Args:
+        path: torchvision's root directory; None is poise/data in the user's cache directory.
+        val: share of the training examples that choose the model.
+        calibration: share of the training examples that fits calibrators.
+        download: whether torchvision fetches what is not there.
     """
 
     dataset: ClassVar[str] = "SVHN"
