@@ -43,6 +43,7 @@ def test_each_value_says_where_it_comes_from(tmp_path: Path) -> None:
         "optimizer.lr": str(file),
         **{f"schedule.{name}": "preset trades_cifar10" for name in ("name", "milestones", "gamma")},
         **{f"model.{name}": "preset trades_cifar10" for name in ("name", "mean", "std")},
+        "data.name": "preset trades_cifar10",
         "threat.name": "preset trades_cifar10",
         "threat.eps": "preset trades_cifar10",
         "trainer.max_epochs": str(file),
