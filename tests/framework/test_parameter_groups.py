@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import Callback
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from poise.console import without_chatter
 from poise.models.classifier import Classifier
@@ -153,12 +154,12 @@ def test_every_group_follows_the_schedule_from_epoch_to_epoch() -> None:
         valid_range=None,
     )
     rates = Rates()
-    batches = [(torch.rand(6, 5), torch.arange(6) % 3) for _ in range(2)]
+    loader = DataLoader(TensorDataset(torch.rand(12, 5), torch.arange(12) % 3), batch_size=6)
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     with without_chatter():
-        L.Trainer(
-            max_epochs=2, accelerator="cpu", limit_val_batches=0, callbacks=[rates], gradient_clip_val=0.1, **quiet
-        ).fit(module, batches)
+        L.Trainer(max_epochs=2, accelerator="cpu", callbacks=[rates], gradient_clip_val=0.1, **quiet).fit(
+            module, loader, loader
+        )
     expected = [[0.4 * 0.5 ** (n // 2) * (1 - done / 4) for n in range(6)] for done in range(4)]
     assert rates.seen == [pytest.approx(step) for step in expected]
 
