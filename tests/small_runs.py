@@ -53,7 +53,7 @@ def network() -> Network:
 
 
 def small_fit(run_dir: Path | str, recipe: Any = (), trainer: Any = None, **groups: Any) -> Result:
-    """`poise.fit` on the small data, four steps of 16 examples an epoch, three epochs; not tracked."""
-    sizes = {"max_epochs": 3, "batch_size": 16, "progress": False, **(trainer or {})}
+    """`poise.fit` on the small data, four steps of 16 examples an epoch, three epochs, on the CPU; not tracked."""
+    sizes = {"max_epochs": 3, "batch_size": 16, "progress": False, "accelerator": "cpu", **(trainer or {})}
     settings = {"data": splits(), "model": network(), "evaluation": "clean", "tracking": "none", **groups}
     return fit(recipe, trainer=sizes, run_dir=str(run_dir), **settings)
