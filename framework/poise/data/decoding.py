@@ -1,5 +1,6 @@
 """Many pictures at once, by threads: Pillow leaves Python's lock alone while it decodes."""
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -105,7 +106,7 @@ def decode_into(place: Path, gallery: Gallery, shape: Shape) -> None:
     broken: list[str] = []
     shown = progress_bar(True)(f"decode {gallery.folder.name}", shape[0])
     with open(place, "xb") as file, shown as done, _threads() as pool:
-        os.posix_fallocate(file.fileno(), 0, prod(shape))  # says now whether there is room, not at the last picture
+        _reserve(file.fileno(), prod(shape))
         starts = range(0, shape[0], CHUNK)
         for start, wrong in zip(starts, pool.map(partial(_write, file.fileno(), gallery, shape), starts), strict=True):
             broken += wrong
@@ -113,6 +114,16 @@ def decode_into(place: Path, gallery: Gallery, shape: Shape) -> None:
         os.fsync(file.fileno())
     if broken:
         raise UserError(f"{len(broken)} of {shape[0]} pictures cannot be read: {broken[0]}.")
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Room for a file; says now whether there is any, not at the last picture."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        os.ftruncate(descriptor, size)  # a file system that cannot say
 
 
 def _write(descriptor: int, gallery: Gallery, shape: Shape, start: int) -> list[str]:

@@ -85,6 +85,13 @@ def test_without_a_cache_the_bytes_are_the_same(
     assert not (tmp_path / "cache").exists()
 
 
+def test_what_has_no_room_is_not_begun(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pictures = read_pictures(_gallery(folder, size=10**6), tmp_path / "cache", 1e9)
+    assert isinstance(pictures, Decoded)
+    assert f"a cache of 4.5e+05 GB has no room in {tmp_path / 'cache'}, where " in caplog.text
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize("damage", ["byte", "cut", "manifest", "no manifest", "no pictures"])
 def test_a_damaged_cache_is_made_again(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str

@@ -1,5 +1,6 @@
 """Loaders: whole batches, every evaluation example once, and resuming under a trainer."""
 
+import threading
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,9 @@ def test_reading_ahead_changes_no_resumed_run(tmp_path: Path) -> None:
     path = tmp_path / "4.ckpt"
     assert _fit(Recorder(4, path), tmp_path, read_ahead=True).seen == undisturbed
     assert _fit(Recorder(), tmp_path, resume=path, read_ahead=True).seen == undisturbed[4:]
+    stopped = _fit(Recorder(), tmp_path, read_ahead=True, trainer={"max_steps": 1})
+    assert stopped.seen == undisturbed[:1]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("poise-data")]
 
 
 def test_epochs_of_a_run_differ_and_streams_go_round(tmp_path: Path) -> None:
