@@ -80,7 +80,7 @@ def after(line: str) -> set[str]:
         ("evaluate run=a evaluation=adv", {"evaluation=adversarial"}),
         ("evaluate run=a evaluation=clean evaluation.c", {"evaluation.clean.bins="}),
         ("evaluate trust=", {"trust=true_", "trust=false_"}),
-        ("evaluate trainer.", {"trainer.accelerator=", "trainer.progress="}),
+        ("evaluate trainer.", {"trainer.accelerator=", "trainer.eval_batch_size=", "trainer.progress="}),
         ("evaluate opt", set()),
         ("predict ", {"run=", "input=", "out=", "trust=", "tracking."}),
         ("predict trust=", {"trust=true_", "trust=false_"}),
