@@ -1,5 +1,6 @@
 """The residual block that normalises first, of pre-activation and wide residual networks."""
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
@@ -27,8 +28,8 @@ class PreactivationBlock(nn.Module):
         same = before == after and stride == 1
         self.convShortcut = None if same else nn.Conv2d(before, after, 1, stride, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, after, H / stride, W / stride]."""
+    def forward(self, x: Float[Tensor, "B before H W"]) -> Float[Tensor, "B after h w"]:
+        """With a stride of 2, h and w are half of H and W, rounded up."""
         h = relu(self.bn1(x))
         around: Tensor = x if self.convShortcut is None else self.convShortcut(h)
         h = relu(self.bn2(self.conv1(h)))
