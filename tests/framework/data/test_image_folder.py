@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from poise import Predictor, fit
 from poise.data.dataset import Arrays, Splits
 from poise.data.listing import list_folders
 from poise.data.sources.image_folder import ImageFolder
@@ -240,3 +241,20 @@ def test_paths_that_are_no_folders(tmp_path: Path) -> None:
     os.symlink("nowhere.png", tmp_path / "cat" / "x.png")
     with pytest.raises(UserError, match=r"cat/x.png is no file: a link to nothing"):
         _load(tmp_path)
+
+
+def test_a_run_on_a_folder_calls_its_classes_by_their_names(tmp_path: Path) -> None:
+    _classes(tmp_path / "pictures", 20)
+    result = fit(
+        data={"name": "image_folder", "path": str(tmp_path / "pictures")},
+        model="mlp",
+        augment="flip",
+        evaluation="clean",
+        calibration="temperature_scaling",
+        trainer={"max_epochs": 8, "batch_size": 12},
+        tracking="none",
+        run_dir=str(tmp_path / "run"),
+    )
+    assert {f"test/accuracy/class/{name}" for name in SHADE} <= set(result.metrics)
+    assert result.metrics["test/accuracy"] == 1.0
+    assert Predictor.load(result.path).class_names == ("cat", "dog", "Émile")
