@@ -19,7 +19,7 @@ from poise.module import TrainingModule
 from poise.optimizers.sgd import sgd
 from poise.recipe import Recipe
 from poise.step import Step
-from poise_recipes import PGD, Trades
+from poise_recipes import AWP, PGD, Trades
 from ranks import Pair
 
 EPS = 3 / 256  # a float32 as it stands, so that a distance can be compared with it exactly
@@ -143,3 +143,28 @@ def test_a_weight_is_cast_once_a_step_and_gets_its_gradient() -> None:
     assert casts.seen.count(False) <= weights, "in the pass for clean probabilities"
     assert casts.seen
     assert gradients == [True] * weights
+
+
+def test_kept_casts_are_not_those_of_weights_before_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = step_of_awp()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "clear_autocast_cache", lambda: None)
+        stale = step_of_awp()
+    monkeypatch.setattr("poise.module.keep_casts", lambda: None)  # as Lightning has it: a cast for each pass
+    expected = step_of_awp()
+    assert (kept - expected).norm() < 0.02 * expected.norm(), "two passes' gradients are added in bfloat16, or apart"
+    assert (stale - expected).norm() > 0.1 * expected.norm()
+
+
+def step_of_awp() -> Tensor:
+    """How far the weights go in a step on large changes of them."""
+    made = TrainingModule(
+        kit.model(),
+        [PGD(steps=2), Trades(), AWP(gamma=0.5)],
+        optimizer=partial(sgd, lr=0.1),
+        splits=kit.splits(),
+        block=kit.BLOCK,
+    )
+    before = torch.cat([p.detach().flatten() for p in made.model.parameters()])
+    kit.fit(made, steps=1, settings={"precision": "bf16-mixed", "limit_val_batches": 0})
+    return torch.cat([p.detach().flatten() for p in made.model.parameters()]) - before
