@@ -76,8 +76,12 @@ def config_of(recipe: Any, data: Any, model: Any, groups: Mapping[str, Any]) -> 
 def _check_kinds(recipe: Any, data: Any, model: Any) -> None:
     """Refuse what is none of the kinds of things that can be given."""
     forms = {
-        "data": (data, (str, Mapping, DataSource, Splits), "a name, a mapping, a DataSource object or Splits"),
-        "model": (model, (str, Mapping, nn.Module), "a name, a mapping or a module"),
+        "data": (
+            data,
+            (str, Mapping, DataSource, Splits, type(None)),
+            "a name, a mapping, a DataSource object or Splits",
+        ),
+        "model": (model, (str, Mapping, nn.Module, type(None)), "a name, a mapping or a module"),
         "recipe": (recipe, (str, Mapping, Sequence), "names, a list of names and recipe objects, or a mapping"),
     }
     for name, (value, kinds, allowed) in forms.items():

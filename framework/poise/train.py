@@ -57,16 +57,18 @@ log = logging.getLogger("poise")
 
 def fit(
     recipe: str | Recipe | Sequence[str | Recipe | Calibrator] | Mapping[str, Any] = (),
-    data: str | Mapping[str, Any] | Splits | DataSource = "digits",
-    model: str | Mapping[str, Any] | nn.Module = "small_cnn",
+    data: str | Mapping[str, Any] | Splits | DataSource | None = None,
+    model: str | Mapping[str, Any] | nn.Module | None = None,
     **groups: Any,
 ) -> Result:
     """Train, calibrate, evaluate and ship.
 
     Args:
         recipe: names ("trades,mixup"), one recipe or a list of them, or a mapping by alias.
-        data: a name, a mapping with a name and parameters, a source, or splits.
-        model: a name, a mapping with a name and parameters, or any module from inputs to logits.
+        data: a name, a mapping with a name and parameters, a source, or splits; None is what a preset names, else
+            digits.
+        model: a name, a mapping with a name and parameters, or any module from inputs to logits; None is what a preset
+            names, else small_cnn.
         groups: the config's other groups: trainer={"max_epochs": 10}, optimizer={"name": "adamw", "lr": 1e-3},
             threat, calibration, evaluation, strategy, selection, seed, run_dir, resume ….
 

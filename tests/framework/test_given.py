@@ -35,7 +35,7 @@ class Keeps(Recipe):
 """
 
 
-def given(recipe: Any = (), data: Any = "digits", model: Any = "small_cnn", **groups: Any) -> Any:
+def given(recipe: Any = (), data: Any = None, model: Any = None, **groups: Any) -> Any:
     return config_of(recipe, data, model, groups)
 
 
