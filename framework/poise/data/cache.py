@@ -28,6 +28,7 @@ VERSION = 1  # of the files; another one makes caches anew
 PICTURES, MANIFEST = "pictures.bin", "manifest.json"
 LEFT_FREE = 1.0  # GB of a disk that caches leave to others
 GB = 10**9
+LONGEST = 40  # characters of a folder's name in its cache's
 SAMPLED = 64  # pictures that a checksum is made of
 
 
@@ -73,7 +74,7 @@ def read_pictures(gallery: Gallery, home: Path | None, limit: float) -> Stored:
 
 
 def _cached(gallery: Gallery, home: Path, limit: float) -> Stored:
-    place = home / f"{gallery.folder.name}-{_key(gallery)}"
+    place = home / f"{gallery.folder.name[:LONGEST]}-{_key(gallery)}"
     found = _opened(place)
     if found is None:
         shape = gallery.shape()
