@@ -112,7 +112,7 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
     trainer = draw(group(TrainerConfig, **sizes))
     values["trainer"] = {name: value for name, value in trainer.items() if name not in sizes} | draw(SIZES)
     values["tracking"] = draw(group(TrackingConfig, uri=URIS))
-    of_a_job = {name: none | LINES for name in ("account", "partition", "qos", "constraint", "prefix", "python")}
+    of_a_job = dict.fromkeys(("account", "partition", "qos", "constraint", "prefix", "python"), none | LINES)
     nodes, extra = st.sampled_from([None, 1]), st.sampled_from([None, "--export=ALL,A=1 -w 'node 1'"])
     values["slurm"] = draw(group(SlurmConfig, time=TIMES, gpus=none, nodes=nodes, extra=extra, **of_a_job))
     values["threat"] = {"name": "l2", "eps": draw(st.none() | st.floats(0, 100))}

@@ -51,7 +51,7 @@ def _declaration(member: Recipe) -> Declaration:
 
 
 @cache
-def _hooks(cls: type[Recipe]) -> frozenset[str]:
+def _hooks(cls: type) -> frozenset[str]:
     """The hooks that a class has of its own, looked up once."""
     return frozenset(hook for hook in HOOKS if getattr(cls, hook) is not getattr(Recipe, hook))
 

@@ -84,7 +84,10 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
         (["data=digits,ood", "data.ood.sources=digit"], "data.ood.sources=digit: there is no data called 'digit'."),
         (["seed=1", "seed=2"], "seed is given twice: 1 and 2."),
         (["recipe=mixup", "recipe.name=mixup"], "recipe.name is given twice: mixup and mixup."),
-        (["strategy=dpp"], "strategy=dpp is not auto or ddp or deepspeed_zero1 or deepspeed_zero2 or deepspeed_zero3 or"),
+        (
+            ["strategy=dpp"],
+            "strategy=dpp is not auto or ddp or deepspeed_zero1 or deepspeed_zero2 or deepspeed_zero3 or",
+        ),
         (["threat=linff"], "threat=linff is not linf or l2. Did you mean 'linf'?"),
         (["threat.eps=8"], "threat.eps=8 is larger than the whole range 0…1 of the data: eps is in input units."),
         (["threat.eps=-1/255"], "threat.eps=-1/255 has to be 0 or more."),
