@@ -45,9 +45,12 @@ def declarations(members: Mapping[str, Recipe]) -> dict[str, Declaration]:
 
 
 def _declaration(member: Recipe) -> Declaration:
-    return Declaration(
-        _hooks(type(member)), member.provides, member.needs, member.after, member.conflicts, member.brings
-    )
+    return Declaration(_hooks_of(member), member.provides, member.needs, member.after, member.conflicts, member.brings)
+
+
+def _hooks_of(member: Recipe) -> frozenset[str]:
+    cls: type = type(member)
+    return _hooks(cls)
 
 
 @cache
@@ -102,7 +105,7 @@ def _check_numbers(name: str, member: Recipe) -> None:
 
 def overrides(member: Recipe, hook: str) -> bool:
     """Whether a recipe has a hook of its own."""
-    return hook in _hooks(type(member))
+    return hook in _hooks_of(member)
 
 
 def _refuse_others(recipes: Iterable[Any]) -> None:
