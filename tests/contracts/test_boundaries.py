@@ -15,7 +15,7 @@ FRAMEWORK = Path(poise.__file__).parent
 RECIPES = Path(poise_recipes.__file__).parent
 FILES = sorted([*FRAMEWORK.rglob("*.py"), *RECIPES.rglob("*.py")])
 NAMESAKES = {"corruptions.py": {"gaussian_noise"}}  # what CIFAR-10-C calls so, by the file that has to name it
-SHAPED = {"Float", "Int", "Shaped", "Num", "Bool"}
+SHAPED = {"Float", "Int", "Shaped", "UInt8", "Num", "Bool"}
 
 
 def built_in() -> set[str]:
