@@ -9,7 +9,7 @@ from poise import registry
 from poise.config.compose import composed
 from poise.config.draft import Draft
 from poise.config.files import read_file
-from poise.config.layers import Layer, from_arguments, from_file, from_values, items, shown, typed
+from poise.config.layers import Layer, by_alias, from_arguments, from_file, from_values, items, shown, typed
 from poise.config.places import check_places
 from poise.config.schema import OBJECT, TOP, Config
 from poise.errors import UserError
@@ -159,10 +159,11 @@ def _run(draft: Draft, values: dict[str, Any], directory: Path, trust: bool) -> 
             )
     config = directory / "config.yaml"
     layer = _without_objects(_read(draft, str(config) if config.is_file() else ""))
-    if _same_data(values, layer.values):
+    if _same_data(values, layer.values) and not _only_adds(values, layer.values):
+        own = ",".join(items(layer.values["data.name"]))
         draft.mistake(
             f"data={shown(values['data.name'])}: the run was trained on these, and its splits stay as they were. "
-            "Leave data out."
+            f"Leave data out, or add to it: data={own},<wrapper> with one of {', '.join(_adders())}."
         )
     if not trust:
         _refuse_code(layer, directory)
@@ -175,7 +176,22 @@ def _same_data(values: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     if not source or source != before or source not in registry.records("data"):
         return False
     files: Iterable[str] = registry.find("data", source).attributes.get("files") or ()
-    return all(_resolved(values.get(f"data.{name}")) == _resolved(own.get(f"data.{name}")) for name in files)
+    both = ((own.get(f"data.{name}"), values.get(f"data.{name}", own.get(f"data.{name}"))) for name in files)
+    return all(_resolved(theirs) == _resolved(named) for theirs, named in both)
+
+
+def _only_adds(values: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    """Whether a run's own data are named, with nothing changed but wrappers behind them that add test sets."""
+    named, before = items(values["data.name"]), items(own["data.name"])
+    further = by_alias(named[len(before) :])
+    settings = {path.split(".")[1] for path in values if path.startswith("data.") and path != "data.name"}
+    adders = set(further.values()) <= set(_adders())
+    return named[: len(before)] == before and bool(further) and adders and settings <= set(further)
+
+
+def _adders() -> list[str]:
+    """Wrappers that leave the four splits as they are."""
+    return [record.name for record in registry.records("wrapper").values() if record.attributes.get("adds") is True]
 
 
 def _resolved(path: Any) -> Path | None:

@@ -17,9 +17,11 @@ class Wrapper:
     Attributes:
         named: parameters that list names of the registry, and of which kind: they are looked up before anything is
             built.
+        adds: it adds shifts and OOD sets and leaves all else as it is, so that a finished run may be evaluated on them.
     """
 
     named: ClassVar[Mapping[str, str]] = {}
+    adds: ClassVar[bool] = False
 
     def wrap(self, splits: Splits, seed: int) -> Splits:
         """Splits made of others, which stay as they are; depends on them, the parameters and the seed alone.

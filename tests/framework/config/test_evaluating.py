@@ -1,5 +1,6 @@
 """What `poise evaluate` takes: a run with what is given on top, or a model and data; and what it refuses."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,32 @@ def test_other_data_replace_the_runs_whole(run: Path) -> None:
     data = _parsed(f"run={run}", "data=colored_digits").config.data
     assert data.name == "colored_digits"
     assert data.params == compose({"data": "colored_digits"}, checks=[]).data.params
+
+
+def test_test_sets_may_be_added_to_a_runs_own_data(run: Path) -> None:
+    data = _parsed(f"run={run}", "data=digits,corruptions", "data.corruptions.severity=5").config.data
+    own = _parsed(f"run={run}").config.data
+    assert (data.name, data.params) == (own.name, own.params)
+    assert data.wrappers["corruptions"].params["severity"] == (5,)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["data=digits", "data=digits,corruptions data.val=0.5", "data=digits,subset,corruptions data.subset.fraction=0.5"],
+)
+def test_nothing_else_of_a_runs_data_is_changed(run: Path, words: str) -> None:
+    assert _mistakes(f"run={run}", *words.split()) == [
+        f"data={words.split()[0].removeprefix('data=')}: the run was trained on these, and its splits stay as they "
+        "were. Leave data out, or add to it: data=digits,<wrapper> with one of corruptions, ood."
+    ]
+
+
+def test_a_file_that_is_not_named_again_is_the_runs_own(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.npz").touch()
+    config = (run / "config.yaml").read_text()
+    own = f"data:\n  name:\n  - npz\n  path: {tmp_path / 'mine.npz'}\naugment:"
+    (run / "config.yaml").write_text(re.sub(r"data:\n.*?augment:", lambda found: own, config, flags=re.DOTALL))
+    assert "the run was trained on these" in _mistakes(f"run={run}", "data=npz", "data.val=0.5")[0]
 
 
 def test_a_model_needs_data_and_weights(tmp_path: Path) -> None:
@@ -132,6 +159,6 @@ def test_the_examples_of_the_help_are_right(run: Path, tmp_path: Path, monkeypat
     for name in ("weights.pt", "my.npz", "shifted.npz"):
         Path(name).touch()
     examples = [line.split()[2:] for line in HELP.partition("Examples")[2].splitlines() if line.strip()]
-    assert len(examples) == 3
+    assert len(examples) == 4
     for words in examples:
         assert _parsed(*(word.replace("runs/mine", str(run)) for word in words)).config.evaluation

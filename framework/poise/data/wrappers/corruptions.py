@@ -1,7 +1,7 @@
 """The test split in noise, blur, fog and bad files."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Le
@@ -34,6 +34,8 @@ class Corruptions(Wrapper):
         kinds: which corruptions.
         severity: from the mildest, 1, to the worst, 5; of several each kind gives as many shifts.
     """
+
+    adds: ClassVar[bool] = True
 
     def __init__(
         self,

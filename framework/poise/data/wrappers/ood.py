@@ -29,6 +29,7 @@ class Ood(Wrapper):
         path: parameter of those sources that have one; give sources that lie in different places by `ood@a,ood@b`.
     """
 
+    adds: ClassVar[bool] = True
     named: ClassVar[Mapping[str, str]] = {"sources": "data"}
 
     def __init__(self, sources: tuple[str, ...], path: str | None = None) -> None:
