@@ -1,6 +1,5 @@
 """TrainingModule: one training step, told top to bottom, under any Lightning trainer."""
 
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,6 +23,7 @@ from poise.ground import Ground, task_of
 from poise.intake import as_record, check_record, pinned
 from poise.metrics import Accuracy, NegativeLogLikelihood
 from poise.models.classifier import Classifier
+from poise.notes import Notes
 from poise.optimizers.sgd import sgd
 from poise.parameter_groups import ALIKE, Grouping, optimizer_over, parameter_groups
 from poise.precision import keep_casts
@@ -103,7 +103,7 @@ class TrainingModule(L.LightningModule):
         self._restore: Callable[[], None] = lambda: None
         self._raw_state: dict[str, Shaped[Tensor, "..."]] | None = None
         self._own_state: Callable[[Ranks], Mapping[str, Shaped[Tensor, "..."]]] = lambda ranks: {}
-        self._noted: dict[str, Tensor | float] = {}
+        self._notes = Notes()
         self.val_accuracy, self.val_nll = Accuracy(), NegativeLogLikelihood()
         self.val_robust_accuracy = Accuracy()
 
@@ -243,16 +243,13 @@ class TrainingModule(L.LightningModule):
     ) -> None:
         values = {name: value.detach().mean() for name, value in {**terms, **penalties}.items()}
         self.watch.note(step.global_step, loss, values)
-        self._noted = {**self._noted, **values}
+        self._notes.keep(values)
         if not self._is_logged(step):  # a millisecond a name, and a collective: not where nobody reads it
             self.log("train/loss", loss.detach(), prog_bar=self._barred, batch_size=1)
             return
-        self._noted["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
-        shares = {name: torch.as_tensor(value, device=loss.device) for name, value in self._noted.items()}
-        whole = _mean_over_ranks({"loss": loss.detach(), **shares}, step.ranks)
-        for name, value in whole.items():
+        self._notes.keep({"lr": self.trainer.optimizers[0].param_groups[0]["lr"]})
+        for name, value in self._notes.read(loss, step.ranks).items():
             self.log(f"train/{name}", value, prog_bar=self._barred and name == "loss", batch_size=1)
-        self._noted = {}
 
     def _is_logged(self, step: Step) -> bool:
         """Whether loggers get this step's values, or it is the last of its epoch, which reports them."""
@@ -266,7 +263,7 @@ class TrainingModule(L.LightningModule):
         return self.trainer.progress_bar_callback is not None
 
     def _log(self, name: str, value: Any) -> None:
-        self._noted[name] = value.detach().mean() if isinstance(value, Tensor) else float(value)
+        self._notes.keep({name: value})
 
     def _stop(self, reason: str) -> None:
         self.stop_reason = reason
@@ -380,24 +377,6 @@ class TrainingModule(L.LightningModule):
     def resume_rank_state(self, own_state: Callable[[Ranks], Mapping[str, Shaped[Tensor, "..."]]]) -> None:
         """Keep what gives a checkpoint's state of this rank, until ranks have met and the common state is loaded."""
         self._own_state = own_state
-
-
-@torch.no_grad()
-def _mean_over_ranks(values: Mapping[str, Tensor], ranks: Ranks) -> Mapping[str, Shaped[Tensor, ""]]:
-    """Values of each rank's share of the batch as those of the whole batch.
-
-    Where ranks have noted different values, as a recipe may that looks at its share, each keeps its own: a log is
-    nothing to wait for forever.
-    """
-    if ranks.size == 1:
-        return values
-    key = zlib.crc32(",".join(values).encode()) % 2**20
-    device = next(iter(values.values())).device
-    mean, square = ranks.mean(torch.tensor([key, key**2], dtype=torch.float64, device=device)).tolist()
-    if mean**2 != square:
-        return values
-    flat = torch.stack([value.double() for value in values.values()])
-    return dict(zip(values, ranks.mean(flat).unbind(), strict=True))
 
 
 def validation_metrics(trainer: L.Trainer) -> dict[str, float]:

@@ -1,0 +1,45 @@
+"""What a step notes for the log, on its way there: on the device, until somebody reads it."""
+
+import zlib
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from poise.distributed import Ranks
+
+
+class Notes:
+    """The latest value of each name since values were last read."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor | float] = {}
+
+    def keep(self, values: Mapping[str, Shaped[Tensor, "..."] | float]) -> None:
+        """Note values, a tensor of any shape as its mean."""
+        self._kept |= {name: v.detach().mean() if isinstance(v, Tensor) else float(v) for name, v in values.items()}
+
+    def read(self, loss: Float[Tensor, ""], ranks: Ranks) -> Mapping[str, Shaped[Tensor, ""]]:
+        """What was noted, and the loss, as values of the whole batch; forgets them."""
+        shares = {name: torch.as_tensor(value, device=loss.device) for name, value in self._kept.items()}
+        self._kept = {}
+        return _mean_over_ranks({"loss": loss.detach(), **shares}, ranks)
+
+
+@torch.no_grad()
+def _mean_over_ranks(values: Mapping[str, Tensor], ranks: Ranks) -> Mapping[str, Shaped[Tensor, ""]]:
+    """Values of each rank's share of the batch as those of the whole batch.
+
+    Where ranks have noted different values, as a recipe may that looks at its share, each keeps its own: a log is
+    nothing to wait for forever.
+    """
+    if ranks.size == 1:
+        return values
+    key = zlib.crc32(",".join(values).encode()) % 2**20
+    device = next(iter(values.values())).device
+    mean, square = ranks.mean(torch.tensor([key, key**2], dtype=torch.float64, device=device)).tolist()
+    if mean**2 != square:
+        return values
+    flat = torch.stack([value.double() for value in values.values()])
+    return dict(zip(values, ranks.mean(flat).unbind(), strict=True))
