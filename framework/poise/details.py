@@ -14,7 +14,7 @@ from poise.config.schema import ENTRIES
 from poise.config.values import bounds_in_words, expected
 from poise.errors import one
 from poise.registry import KINDS, Parameter, Record, records
-from poise.registry.bounds import unbound
+from poise.registry.bounds import holds, unbound
 from poise.written import as_text, assignment
 
 WIDEST = 100
@@ -68,15 +68,19 @@ def _one_changed(record: Record) -> Iterator[str]:
     """The parameters that have to be given, else the first one, as they are by default."""
     required = [p for p in record.parameters if p.required]
     for parameter in required or record.parameters[:1]:
-        value = _stand_in(parameter) if parameter.required else as_text(parameter.default)
+        value = _stand_in(record, parameter) if parameter.required else as_text(parameter.default)
         yield f"{address(record)}{parameter.name}={value}"
 
 
-def _stand_in(parameter: Parameter) -> str:
+def _stand_in(record: Record, parameter: Parameter) -> str:
     """A value for one that has no default; … where only the user can know it."""
+    if kind := record.attributes.get("named", {}).get(parameter.name):
+        return next(other.name for other in records(kind).values() if not any(p.required for p in other.parameters))
     if typing.get_origin(parameter.type) is typing.Literal:
         return as_text(typing.get_args(parameter.type)[0])
-    return {int: "1", float: "0.5", bool: "true"}.get(unbound(parameter.type)[0], "…")
+    plain, bounds = unbound(parameter.type)
+    values = {int: (1, 10), float: (0.5, 10.0), bool: (True,)}.get(plain, ())
+    return next((as_text(value) for value in values if holds(value, bounds)), "…")
 
 
 def address(record: Record) -> str:
@@ -152,7 +156,10 @@ def _settings(record: Record) -> Iterator[str]:
     if not reserved:
         return
     schema = ENTRIES[record.kind]
-    hints, defaults = typing.get_type_hints(schema), {item.name: item.default for item in fields(schema)}
+    hints, defaults = (
+        typing.get_type_hints(schema, include_extras=True),
+        {item.name: item.default for item in fields(schema)},
+    )
     yield f"Of every {record.kind}"
     settings = [Parameter(name, hints[name], defaults[name]) for name in reserved]
     yield from _in_turn(record, settings, _docstring(inspect.cleandoc(schema.__doc__ or ""))[1])

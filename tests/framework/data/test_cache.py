@@ -146,7 +146,7 @@ def test_a_cache_that_is_interrupted_leaves_nothing(folder: Path, tmp_path: Path
     gallery = _gallery(folder)
     threading.Thread(target=_interrupt_when_begun, args=[tmp_path], daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        read_pictures(gallery._replace(files=[*gallery.files] * 100, form=Form(size=64)), tmp_path, 1.0)
+        read_pictures(gallery._replace(files=[*gallery.files] * 2000, form=Form(size=64)), tmp_path, 1.0)
     assert [place.suffix for place in tmp_path.iterdir()] == [".lock"]
     assert torch.equal(read_pictures(gallery, tmp_path, 1.0)[:], _pixels())
 
