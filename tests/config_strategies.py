@@ -71,6 +71,7 @@ def single(draw: st.DrawFn, group: str) -> dict[str, Any]:
     hints = get_type_hints(ENTRIES[group], include_extras=True) if group in ENTRIES else {}
     drawn = {name: of_type(hints[name]) for name in registry.KINDS[group].reserved}
     if group == "model":
+        drawn["new_head"] = st.just(False)  # true needs a checkpoint
         drawn["freeze"] = st.none() | st.lists(PARTS, min_size=1, max_size=3)
     own = {name: draw(values) for name, values in drawn.items()}
     return {group: {"name": record.name} | own | draw(parameters(record))}

@@ -80,7 +80,7 @@ def test_every_evaluation_composes(monkeypatch: pytest.MonkeyPatch) -> None:
     run.mkdir()
     (run / "config.yaml").write_text(to_yaml(compose()), encoding="utf-8")
     found = commands("evaluate")
-    assert len(found) == 4
+    assert len(found) == 5
     for words in found:
         assert parse_evaluation(words, lambda name, uri: run).config.evaluation
 

@@ -43,11 +43,18 @@ def load_model(config: Config, objects: Objects, splits: Splits) -> Classifier:
     """The model, given or named, that fits the data; fresh weights are keyed by the seed."""
     source = objects.model or registry.load(registry.find("model", config.model.name))
     parameters = {} if objects.model is not None else config.model.params
-    model, classes, shape = config.model, splits.num_classes, splits.input_shape
+    model = config.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(config.seed, "model"))
         return build_model(
-            source, classes, shape, model.checkpoint, model.freeze or (), model.channels_last, **parameters
+            source,
+            splits.num_classes,
+            splits.input_shape,
+            checkpoint=model.checkpoint,
+            new_head=model.new_head,
+            frozen=model.freeze or (),
+            channels_last=model.channels_last,
+            **parameters,
         )
 
 

@@ -1,6 +1,6 @@
 """Calibrated probabilities for new data, from what a run ships."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,11 @@ from torch import Tensor
 from poise.config.commands import Predict
 from poise.data.archive import as_inputs
 from poise.errors import UserError
+from poise.files.pictures import PictureFiles
 from poise.files.scores import PREFIXES
 from poise.files.writing import write_csv, write_npz
 from poise.memory import memory_told
+from poise.picture_inputs import picture_inputs
 from poise.predictor import Predictor
 from poise.progress import progress_bar, say
 
@@ -25,7 +27,7 @@ FIRST = 10  # rows that are shown
 MOST = 20  # predicted classes that are counted one by one
 
 
-def main(asked: Predict, run: Path, inputs: np.ndarray) -> int:
+def main(asked: Predict, run: Path, inputs: np.ndarray | PictureFiles) -> int:
     """Predict for the command line; returns the exit code.
 
     Raises:
@@ -34,11 +36,12 @@ def main(asked: Predict, run: Path, inputs: np.ndarray) -> int:
     predictor = Predictor.load(run, trust=asked.trust)
     probabilities = predict(predictor, inputs, f"input={asked.input}")
     names = list(predictor.card.class_names)
+    files = [_writable(file) for file in inputs.files] if isinstance(inputs, PictureFiles) else []
     if asked.out is not None:
-        _write(asked.out, probabilities, names)
+        _write(asked.out, probabilities, names, files)
     console = Console(highlight=False)
     with console.capture() as shown:  # printed by `say`: rich ends the process where nobody reads on
-        console.print(_first(probabilities, names))
+        console.print(_first(probabilities, names, files))
         console.print(_counts(probabilities, names))
     say(shown.get().rstrip())
     if asked.out is not None:
@@ -46,29 +49,35 @@ def main(asked: Predict, run: Path, inputs: np.ndarray) -> int:
     return 0
 
 
-def predict(predictor: Predictor, inputs: np.ndarray, said: str) -> Float[np.ndarray, "N C"]:
-    """Probabilities of inputs [N, …], batch by batch, on a GPU where there is one.
+def predict(predictor: Predictor, inputs: np.ndarray | PictureFiles, said: str) -> Float[np.ndarray, "N C"]:
+    """Probabilities of N inputs, batch by batch, on a GPU where there is one.
 
     Args:
         predictor: for inputs of that shape.
-        inputs: as a file has them.
+        inputs: [N, …], as a file has them; or pictures, which are brought to the predictor's form.
         said: how the user gave them, for messages.
 
     Raises:
-        UserError: inputs that the predictor does not take.
+        UserError: inputs that the predictor does not take, or pictures that cannot be read.
     """
-    x = _finite(said, inputs)
+    parts = _parts(predictor, inputs, said)
     predictor.to("cuda" if torch.cuda.is_available() else "cpu")
     found: list[Tensor] = []
-    with progress_bar(shown=len(x) > BATCH)("predict", len(x)) as done, memory_told(_on_the_cpu):
-        for part in x.split(BATCH):
+    with progress_bar(shown=len(inputs) > BATCH)("predict", len(inputs)) as done, memory_told(_on_the_cpu):
+        for part in parts:
             try:
                 found.append(predictor(part).cpu())
             except UserError as error:
                 rows = f", rows {BATCH * len(found)} to {BATCH * len(found) + len(part) - 1}"
-                raise UserError(f"{said}{rows if len(x) > BATCH else ''}: {error}") from error
+                raise UserError(f"{said}{rows if len(inputs) > BATCH else ''}: {error}") from error
             done(len(part))
     return torch.cat(found).numpy()
+
+
+def _parts(predictor: Predictor, inputs: np.ndarray | PictureFiles, said: str) -> Iterable[Shaped[Tensor, "B *input"]]:
+    if isinstance(inputs, PictureFiles):
+        return picture_inputs(predictor.card, inputs, said, BATCH)
+    return _finite(said, inputs).split(BATCH)
 
 
 def _on_the_cpu() -> str:
@@ -86,7 +95,7 @@ def _finite(said: str, inputs: np.ndarray) -> Shaped[Tensor, "N *input"]:
     return x
 
 
-def _first(probabilities: np.ndarray, names: list[str]) -> Table:
+def _first(probabilities: np.ndarray, names: list[str], files: Sequence[str]) -> Table:
     """The first inputs, each with the most probable class and the one after it."""
     rows = min(FIRST, len(probabilities))
     table = _table(f"the first {rows} of {len(probabilities)}" if rows < len(probabilities) else "all inputs")
@@ -95,7 +104,7 @@ def _first(probabilities: np.ndarray, names: list[str]) -> Table:
     for row, own in enumerate(probabilities[:rows]):
         first, second = np.argsort(-own, kind="stable")[:2]
         one, other = Text(names[first]), Text(names[second])
-        table.add_row(str(row), one, _percent(own[first]), other, _percent(own[second]))
+        table.add_row(Text(files[row]) if files else str(row), one, _percent(own[first]), other, _percent(own[second]))
     return table
 
 
@@ -125,15 +134,26 @@ def _percent(share: float | np.floating) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _write(out: str, probabilities: np.ndarray, names: list[str]) -> None:
+def _write(out: str, probabilities: np.ndarray, names: list[str], files: Sequence[str]) -> None:
+    """Write a row for each input; with its file where it has one."""
     predictions = probabilities.argmax(1)
     if out.lower().endswith(".csv"):
         columns = ["prediction", *(f"{PREFIXES['probabilities']}{name}" for name in names)]
-        write_csv(out, columns, _lines(probabilities, [names[place] for place in predictions]))
+        lines = _lines(probabilities, [names[place] for place in predictions])
+        if files:
+            columns = ["file", *columns]
+            lines = ([file, *line] for file, line in zip(files, lines, strict=True))
+        write_csv(out, columns, lines)
     else:
-        write_npz(out, {"probabilities": probabilities, "predictions": predictions})
+        own = {"files": np.array(files)} if files else {}
+        write_npz(out, {**own, "probabilities": probabilities, "predictions": predictions})
 
 
 def _lines(probabilities: np.ndarray, predictions: list[str]) -> Iterator[list[object]]:
     for name, own in zip(predictions, probabilities.tolist(), strict=True):
         yield [name, *own]
+
+
+def _writable(file: str) -> str:
+    """A file's name as text: bytes that are none stand as \\udc.. does."""
+    return file.encode("utf-8", "backslashreplace").decode()

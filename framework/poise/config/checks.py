@@ -38,6 +38,12 @@ def check_trainer(config: Config, draft: Draft) -> None:
         draft.mistake(str(error))
 
 
+def check_head(config: Config, draft: Draft) -> None:
+    """A fresh head in place of a file's needs the file."""
+    if config.model.new_head and config.model.checkpoint is None:
+        draft.mistake("model.new_head=true has no effect without model.checkpoint: fresh weights have a fresh head.")
+
+
 def check_named(config: Config, draft: Draft) -> None:
     """Names of the registry that wrappers are given."""
     for alias, entry in config.data.wrappers.items():

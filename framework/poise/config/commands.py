@@ -16,10 +16,11 @@ from poise.config.members import read_names, read_parameters, refuse_strangers
 from poise.config.places import nearest_file, no_file
 from poise.config.schema import Entry, TrackingConfig
 from poise.errors import nearest
+from poise.files.pictures import EXTENSIONS
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 SCORES = (".npz", ".csv")
-INPUTS = (".npz", ".npy", ".csv")
+INPUTS = (".npz", ".npy", ".csv", *EXTENSIONS)
 RESULTS = (".npz", ".csv")
 
 
@@ -44,7 +45,7 @@ class Predict:
 
     Args:
         run: directory of a run, or what else `Predictor.load` takes.
-        input: file of the inputs.
+        input: file of the inputs, or folder of pictures.
         out: file for the probabilities.
         trust: whether code that the predictor names but poise does not know may be imported.
         uri: of the tracking server that knows the run's id; None as for runs.
@@ -64,6 +65,7 @@ def parse_calibrate(arguments: Sequence[str]) -> Calibrate:
         ConfigErrors: all mistakes, one line each.
     """
     asked, draft = draft_of_calibrate(arguments)
+    _check_given(draft, "logits", asked.logits, "a file, .npz or .csv")
     _check_input(draft, "logits", asked.logits, SCORES, 'numpy.savez("scores.npz", logits=…, labels=…)')
     _check_out(draft, asked.out, asked.logits)
     draft.finish()
@@ -93,9 +95,10 @@ def parse_predict(arguments: Sequence[str]) -> Predict:
     draft.add(_known(draft, from_arguments(arguments, draft.mistake), "predict", paths))
     tracking = draft.fields(TrackingConfig, "tracking", only=("uri",))
     asked = Predict(**draft.fields(Predict, only=paths), **tracking)
-    if not asked.run and "run" not in draft.origins:
-        draft.mistake("run= is missing: give the directory of a finished run.")
-    _check_input(draft, "input", asked.input, INPUTS, 'numpy.savez("inputs.npz", x=…)')
+    _check_given(draft, "run", asked.run, "the directory of a finished run")
+    _check_given(draft, "input", asked.input, "a file, .npz, .npy or .csv, a picture, or a folder of pictures")
+    if not os.path.isdir(asked.input):
+        _check_input(draft, "input", asked.input, INPUTS, 'numpy.savez("inputs.npz", x=…)')
     _check_out(draft, asked.out, asked.input)
     draft.finish()
     return asked
@@ -139,15 +142,19 @@ def _without_recipes(draft: Draft, given: str, value: str | None) -> str | None:
     return value if not trained else ",".join(left or default_calibrators())
 
 
+def _check_given(draft: Draft, path: str, value: str, wanted: str) -> None:
+    if not value and path not in draft.origins:
+        draft.mistake(f"{path}= is missing: give {wanted}.")
+
+
 def _check_input(draft: Draft, path: str, value: str, suffixes: Sequence[str], written: str) -> None:
     """A file that is there, and of a kind that can be read."""
     said = f"{path}={shown(value)}"
     kinds = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
     suffix = Path(value).suffix.lower()
     if not value:
-        if path not in draft.origins:
-            draft.mistake(f"{path}= is missing: give a file, {kinds}.")
-    elif os.path.isdir(value):
+        return
+    if os.path.isdir(value):
         draft.mistake(f"{said} is a directory: give a file, {kinds}.")
     elif not os.path.isfile(value):
         draft.mistake(f"{said}: {no_file(Path(value))}")

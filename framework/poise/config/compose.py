@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from poise import registry
 from poise.config.checks import (
+    check_head,
     check_named,
     check_no_job,
     check_secrets,
@@ -38,7 +39,15 @@ from poise.scores import UNCALIBRATED
 
 Own = TypeVar("Own", ModelConfig, OptimizerConfig)
 Check = Callable[[Config, Draft], None]
-ALWAYS: tuple[Check, ...] = (check_trainer, check_named, check_threat, check_slurm, check_tracking, check_secrets)
+ALWAYS: tuple[Check, ...] = (
+    check_trainer,
+    check_head,
+    check_named,
+    check_threat,
+    check_slurm,
+    check_tracking,
+    check_secrets,
+)
 CHECKS: tuple[Check, ...] = (check_stack, check_strategy)
 CHECKS_OF_A_START: tuple[Check, ...] = (*CHECKS, check_places, check_no_job)
 CHECKS_OF_A_JOB: tuple[Check, ...] = (*CHECKS, check_places)

@@ -25,6 +25,7 @@ OF_TRAINING = (
     "strategy",
     "deepspeed",
     "trainer.devices",
+    "model.new_head",
     "model.freeze",
 )  # of a run, not of its model
 

@@ -57,12 +57,14 @@ class ModelConfig(Entry):
 
     Args:
         checkpoint: file of weights to start from: safetensors, or a state dict of PyTorch's; None is fresh ones.
+        new_head: whether the head is a fresh one and the file's, which may have other classes, left out.
         freeze: parts that are not trained and stay in evaluation mode, such as backbone or backbone.layer1; None is
             none.
         channels_last: whether pictures have their channels last in memory; None is where it is known to be faster.
     """
 
     checkpoint: str | None = None
+    new_head: bool = False
     freeze: list[str] | None = None
     channels_last: bool | None = None
 

@@ -84,7 +84,7 @@ class Decoded(Stored):
         self.gallery = gallery
 
     def read(self, positions: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
-        with _threads() as pool:
+        with threads() as pool:
             pixels = list(pool.map(self._picture, positions.tolist()))
         return torch.from_numpy(np.array(pixels, np.uint8).reshape(-1, *self.shape[1:]))
 
@@ -105,7 +105,7 @@ def decode_into(place: Path, gallery: Gallery, shape: Shape) -> None:
     """
     broken: list[str] = []
     shown = progress_bar(True)(f"decode {gallery.folder.name}", shape[0])
-    with open(place, "xb") as file, shown as done, _threads() as pool:
+    with open(place, "xb") as file, shown as done, threads() as pool:
         _reserve(file.fileno(), prod(shape))
         starts = range(0, shape[0], CHUNK)
         for start, wrong in zip(starts, pool.map(partial(_write, file.fileno(), gallery, shape), starts), strict=True):
@@ -113,7 +113,22 @@ def decode_into(place: Path, gallery: Gallery, shape: Shape) -> None:
             done(min(CHUNK, shape[0] - start))
         os.fsync(file.fileno())
     if broken:
-        raise UserError(f"{len(broken)} of {shape[0]} pictures cannot be read: {broken[0]}.")
+        raise UserError(unreadable(broken, shape[0]))
+
+
+def unreadable(broken: Sequence[str], count: int) -> str:
+    """What is said of pictures that cannot be read, of so many: each with its reason, of which the first is told."""
+    return f"{len(broken)} of {count} pictures cannot be read: {broken[0]}."
+
+
+@contextmanager
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """One for each processor that is ours; what none has begun when the block is left, as by Ctrl-C, is not done."""
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _reserve(descriptor: int, size: int) -> None:
@@ -137,13 +152,3 @@ def _write(descriptor: int, gallery: Gallery, shape: Shape, start: int) -> list[
         else:
             os.pwrite(descriptor, pixels.tobytes(), place * size)
     return wrong
-
-
-@contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
-    """One for each processor that is ours; what none has begun when the block is left, as by Ctrl-C, is not done."""
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -1,7 +1,7 @@
 """Which pictures a folder holds, for which split and of which class: by its own folders, or by its metadata.csv."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from poise.errors import UserError, nearest
+from poise.files.pictures import EXTENSIONS, entries, is_picture, pictures_in
 from poise.files.shown import listed
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
 SPLITS = ("train", "val", "calibration", "test")
 SHIFTS, OOD, UNLABELLED = "shifts", "ood", "unlabelled"
 
@@ -93,11 +93,6 @@ def list_splits(folder: Path, places: Mapping[str, str]) -> tuple[tuple[str, ...
     return class_names, {name: _labelled(folder, place, class_names) for name, place in places.items()}
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file is one by its name."""
-    return name.lower().endswith(EXTENSIONS)
-
-
 def _several(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
     if len(names) < 2:
         _refuse_loose(folder)
@@ -107,7 +102,7 @@ def _several(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _refuse_loose(folder: Path) -> None:
-    loose = next((entry.name for entry in _entries(folder) if is_picture(entry.name)), None)
+    loose = next((entry.name for entry in entries(folder) if is_picture(entry.name)), None)
     if loose is not None:
         raise UserError(
             f"{folder / loose} lies in no class's folder: give each class a folder in {folder}, or list the pictures "
@@ -126,7 +121,7 @@ def _labelled(folder: Path, place: str, class_names: Sequence[str], inside: Sequ
                 f"{folder / place / name} is the folder of no class: training knows {listed(class_names)}."
                 + nearest(name, class_names)
             )
-        found = list(_pictures(folder, os.path.join(place, name)))
+        found = list(pictures_in(folder, os.path.join(place, name)))
         if not found:
             raise UserError(f"{folder / place / name} holds no picture ({', '.join(EXTENSIONS)}): fill or remove it.")
         files += found
@@ -135,14 +130,14 @@ def _labelled(folder: Path, place: str, class_names: Sequence[str], inside: Sequ
 
 
 def _unlabelled(folder: Path, place: str) -> Part:
-    files = list(_pictures(folder, place))
+    files = list(pictures_in(folder, place))
     return Part(files, torch.full((len(files),), -1))
 
 
 def _refuse_others(folder: Path, others: Sequence[str]) -> None:
     """A folder `valid` beside `train` would be left out, and its pictures taken from train, without a word."""
     for name in others:
-        if next(_pictures(folder, name), None) is not None:
+        if next(pictures_in(folder, name), None) is not None:
             known = ", ".join((*SPLITS, SHIFTS, OOD, UNLABELLED))
             raise UserError(
                 f"{folder / name} holds pictures, and is none of {known}: rename it (validation pictures are in val), "
@@ -150,29 +145,5 @@ def _refuse_others(folder: Path, others: Sequence[str]) -> None:
             )
 
 
-def _pictures(folder: Path, place: str, above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Names of pictures, at any depth, relative to the folder."""
-    here = os.path.realpath(folder / place)
-    if here in above:
-        return  # a link back
-    for entry in _entries(folder / place):
-        inside = os.path.join(place, entry.name)
-        if entry.is_dir():
-            yield from _pictures(folder, inside, (*above, here))
-        elif is_picture(entry.name):
-            if not entry.is_file():
-                raise UserError(f"{folder / inside} is no file: a link to nothing?")
-            yield inside
-
-
 def _folders(folder: Path) -> list[str]:
-    return [entry.name for entry in _entries(folder) if entry.is_dir()]
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder and not hidden, by name: systems list it in any order."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be listed: {error.strerror}.") from error
+    return [entry.name for entry in entries(folder) if entry.is_dir()]

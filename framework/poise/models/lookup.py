@@ -18,6 +18,7 @@ def build(
     num_classes: int,
     input_shape: Sequence[int],
     checkpoint: str | None = None,
+    new_head: bool = False,
     frozen: Sequence[str] = (),
     channels_last: bool | None = None,
     **params: Any,
@@ -30,6 +31,7 @@ def build(
         num_classes: C.
         input_shape: of one input, without the batch axis.
         checkpoint: a file of weights to load; none if None.
+        new_head: whether the file's head is left out.
         frozen: parts that are not trained.
         channels_last: whether pictures have their channels last in memory; None is as the model says of itself.
         params: further arguments of the function.
@@ -44,7 +46,7 @@ def build(
     )
     model = fitted(network, num_classes, input_shape)
     if checkpoint is not None:
-        load_weights(checkpoint, model)
+        load_weights(checkpoint, model, new_head)
     if channels_last is not None:
         _lay_out(model, input_shape, num_classes, channels_last)
     freeze(model, frozen)

@@ -77,7 +77,7 @@ def _created(said: str, architecture: str, pretrained: bool, arguments: dict[str
             raise UserError(f"{said} cannot be made for these data: {reason}") from error
         raise UserError(
             f"{said} model.pretrained=true: its weights are not to be had ({reason}): fetch a file of them where you "
-            "can, and give model.checkpoint=<file>."
+            "can, and give model.checkpoint=<file> model.new_head=true."
         ) from error
 
 

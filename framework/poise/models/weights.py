@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from poise.errors import UserError
 from poise.models.classifier import Classifier
 
 State = dict[str, Tensor]
+Names = dict[str, str]  # of a model's weights: here -> in a file
+
+HEAD, BACKBONE = "head.", "backbone."
 
 NESTED = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -24,7 +27,7 @@ BESIDE = ("calibrator.", "stack.")  # what poise writes beside `model.`
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)|class ([\w.]+)")
 
 
-def load_weights(where: str, model: Classifier) -> None:
+def load_weights(where: str, model: Classifier, new_head: bool = False) -> None:
     """Load a file's weights into a model, by its names or by those of the network that it wraps.
 
     The file is safetensors or a state dict that `torch.load(weights_only=True)` reads, also one that stands under
@@ -34,24 +37,48 @@ def load_weights(where: str, model: Classifier) -> None:
     Args:
         where: the file.
         model: whose weights they become, in its own precision.
+        new_head: whether the head stays as it is, and the file's is left out.
 
     Raises:
         UserError: no such file, one that cannot be read or would have to be unpickled, names or shapes that are not
-            the model's, or weights that are not finite.
+            the model's, or weights that are not finite; a head to be left out that the model does not have.
     """
     said = f"model.checkpoint={where}"
-    readings = list(_readings(_state(said, read(said, weights_file(where)))))
     own: State = model.state_dict()
+    if new_head and not any(name.startswith(HEAD) for name in own):
+        raise UserError("model.new_head=true: this model has no head of its own that poise knows of: leave it out.")
+    readings = list(_readings(_state(said, read(said, weights_file(where)))))
     namings = [names for names in (model.wrapped_names(), {name: name for name in own}) if names]
-    for state, names in product(readings, namings):
-        target = {there: own[here] for here, there in names.items()}
-        if not misfits(state, target):
-            check_finite(said, state, target)
-            model.load_state_dict({here: state[there] for here, there in names.items()}, strict=False)
-            return
-    state, names = min(product(readings, namings), key=lambda pair: len(set(pair[0]) ^ set(pair[1].values())))
-    target = {there: own[here] for here, there in names.items()}
-    raise UserError(f"{said} does not fit the model: {'; '.join(misfits(state, target))}.")
+    whole = list(product(readings, namings))
+    headless = [_without_head(state, names) for state, names in whole]
+    pairs = headless if new_head else whole
+    if fit := _first_fit(pairs, own):
+        state, names = fit
+        check_finite(said, state, _target(names, own))
+        model.load_state_dict({here: state[there] for here, there in names.items()}, strict=False)
+        return
+    state, names = min(pairs, key=lambda pair: len(set(pair[0]) ^ set(pair[1].values())))
+    hint = " model.new_head=true leaves the file's head out." if _first_fit(headless, own) else ""
+    raise UserError(f"{said} does not fit the model: {'; '.join(misfits(state, _target(names, own)))}.{hint}")
+
+
+def _first_fit(pairs: Sequence[tuple[State, Names]], own: State) -> tuple[State, Names] | None:
+    """The first state of a file that fits the model under the names it is read by."""
+    return next(((state, names) for state, names in pairs if names and not misfits(state, _target(names, own))), None)
+
+
+def _target(names: Names, own: State) -> State:
+    """A model's weights by their names in a file."""
+    return {there: own[here] for here, there in names.items()}
+
+
+def _without_head(state: State, names: Names) -> tuple[State, Names]:
+    """A file's weights and the model's names, without those of either's head."""
+    kept = {here: there for here, there in names.items() if not here.startswith(HEAD)}
+    head = set(names.values()) - set(kept.values())
+    ours = any(there.startswith(BACKBONE) for there in kept.values())  # a head of whatever layers stands under HEAD
+    left = {name: v for name, v in state.items() if name not in head and not (ours and name.startswith(HEAD))}
+    return left, kept
 
 
 def read(said: str, path: Path) -> Any:

@@ -72,7 +72,7 @@ KINDS: dict[str, Kind] = {
             "poise.models",
             folder="poise.models",
             supplied=("num_classes", "input_shape"),
-            reserved=("checkpoint", "freeze", "channels_last"),
+            reserved=("checkpoint", "new_head", "freeze", "channels_last"),
             function=True,
             spaces=True,
         ),

@@ -113,6 +113,7 @@ def test_a_model_needs_data_and_weights(tmp_path: Path) -> None:
         ("recipe=trades", "recipe: an evaluation trains nothing"),
         ("trainer.max_epochs=3", "trainer.max_epochs: an evaluation trains nothing"),
         ("resume=auto", "resume: an evaluation trains nothing"),
+        ("model.new_head=true", "model.new_head: an evaluation trains nothing"),
         ("model.freeze=backbone", "model.freeze: an evaluation trains nothing"),
         ("model=small_cnn", "model: the run has its own"),
         ("seed=3", "seed: the run has its own"),

@@ -88,6 +88,7 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
             ["strategy=dpp"],
             "strategy=dpp is not auto or ddp or deepspeed_zero1 or deepspeed_zero2 or deepspeed_zero3 or",
         ),
+        (["model.new_head=true"], "model.new_head=true has no effect without model.checkpoint: fresh weights"),
         (["threat=linff"], "threat=linff is not linf or l2. Did you mean 'linf'?"),
         (["threat.eps=8"], "threat.eps=8 is larger than the whole range 0…1 of the data: eps is in input units."),
         (["threat.eps=-1/255"], "threat.eps=-1/255 has to be 0 or more."),

@@ -76,6 +76,52 @@ def test_weights_of_a_predictor_go_into_the_same_model(tmp_path: Path) -> None:
     assert torch.equal(build(small_bn_cnn, CLASSES, SHAPE, str(file), width=4).eval()(x), saved(x))
 
 
+class Wider(Network):
+    """The same network for other classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classify = nn.Linear(54, CLASSES + 2)
+
+
+def test_a_model_with_other_classes_keeps_a_head_of_its_own(tmp_path: Path) -> None:
+    torch.save(trained().state_dict(), tmp_path / "weights.pt")
+    fresh = Wider()
+    own = {name: value.clone() for name, value in fresh.state_dict().items()}
+    with pytest.raises(UserError, match=r"of another shape.*\. model\.new_head=true leaves the file's head out\.$"):
+        build(fresh, CLASSES + 2, SHAPE, str(tmp_path / "weights.pt"))
+    build(fresh, CLASSES + 2, SHAPE, str(tmp_path / "weights.pt"), new_head=True)
+    for name, value in fresh.state_dict().items():
+        assert value.equal(own[name] if name.startswith("classify") else trained().state_dict()[name]), name
+
+
+def test_the_head_of_a_predictor_is_left_out_whatever_it_was(tmp_path: Path) -> None:
+    result = small_fit(tmp_path, recipe="projection_head", model="small_bn_cnn", trainer={"max_epochs": 1})
+    file = result.path / "predictor/model.safetensors"
+    with torch.random.fork_rng():
+        made = build(small_bn_cnn, 7, SHAPE, str(file), new_head=True)
+    found = load_file(file)
+    kept = {name: value for name, value in made.state_dict().items() if name.startswith("backbone.")}
+    assert kept
+    assert all(value.equal(found[f"model.{name}"]) for name, value in kept.items())
+    assert made.head.out_features == 7
+
+
+def test_a_model_without_a_head_has_none_to_keep(tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(3, 64)}, tmp_path / "weights.safetensors")
+
+    class Matrix(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(3, 64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1) @ self.weight.T
+
+    with pytest.raises(UserError, match="has no head of its own"):
+        build(Matrix(), 3, SHAPE, str(tmp_path / "weights.safetensors"), new_head=True)
+
+
 def test_a_run_starts_from_a_file_and_resumes_from_its_own_checkpoints(tmp_path: Path) -> None:
     network = trained()
     file = tmp_path / "weights.safetensors"
