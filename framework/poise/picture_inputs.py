@@ -40,8 +40,8 @@ def _form(card: Card, said: str) -> Form:
     shape = tuple(card.input_shape)
     if len(shape) != 3 or shape[0] not in MODES:
         raise UserError(
-            f"{said}: this predictor takes [N, {', '.join(map(str, shape))}], and pictures are [N, C, H, W] with 1 or 3 "
-            "channels: give a file of arrays."
+            f"{said}: this predictor takes [N, {', '.join(map(str, shape))}], and pictures are [N, C, H, W] with 1 or "
+            "3 channels: give a file of arrays."
         )
     if card.valid_range is None or tuple(card.valid_range) != PICTURES:
         taken = "numbers of any size" if card.valid_range is None else "{:g}…{:g}".format(*card.valid_range)

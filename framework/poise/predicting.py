@@ -155,5 +155,5 @@ def _lines(probabilities: np.ndarray, predictions: list[str]) -> Iterator[list[o
 
 
 def _writable(file: str) -> str:
-    """A file's name as text: bytes that are none stand as \\udc.. does."""
+    """A file's name as text, bytes that are none escaped."""
     return file.encode("utf-8", "backslashreplace").decode()

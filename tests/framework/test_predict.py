@@ -1,16 +1,21 @@
 """`poise predict`: from what a run ships and a file of inputs to a table and probabilities."""
 
+import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from poise import predicting
 from poise.card import Card
 from poise.cli import main
 from poise.config.commands import Predict
+from poise.data.listing import list_folders
+from poise.data.sources.image_folder import ImageFolder
 from poise.models.mlp import mlp
 from poise.models.small_cnn import small_cnn
 from poise.predictor import Predictor
@@ -24,9 +29,11 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `poise predict …` in a directory with the runs `pictures` and `table`; gives exit code and what was said."""
+    """Runs `poise predict …` in a directory with the runs below; gives exit code and what was said."""
     monkeypatch.chdir(tmp_path)
     pictures().save(Path("pictures/predictor"))
+    pictures(3, 9, 9).save(Path("colours/predictor"))
+    pictures(3, 9, 8).save(Path("oblong/predictor"))
     table().save(Path("table/predictor"))
 
     def act(*words: str) -> tuple[int, str, str]:
@@ -37,18 +44,20 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return act
 
 
-def pictures() -> Predictor:
+def pictures(*shape: int, valid_range: tuple[float, float] = (0.0, 1.0)) -> Predictor:
+    """For pictures [C, H, W], of 1, 8 and 8 where nothing else is said."""
+    shape = shape or (1, 8, 8)
     torch.manual_seed(0)
     calibrator = TemperatureScaling()
     calibrator.temperature.fill_(0.05)
     card = Card(
-        (1, 8, 8),
+        shape,
         NAMES,
-        (0.0, 1.0),
+        valid_range,
         model={"name": "small_cnn", "parameters": {"width": 4}},
         calibrator={"name": "temperature_scaling", "parameters": {}},
     )
-    return Predictor(small_cnn(3, (1, 8, 8), width=4), card, calibrator)
+    return Predictor(small_cnn(3, shape, width=4), card, calibrator)
 
 
 def table() -> Predictor:
@@ -143,6 +152,116 @@ def test_pictures_as_people_have_them(run: Run) -> None:
     assert "all inputs" in first
 
 
+def photos(folder: str, *names: str, size: tuple[int, int] = (9, 9)) -> np.ndarray:
+    """Pictures in colour, no two the same, written in this order; their pixels [N, 3, H, W]."""
+    width, height = size
+    x = np.random.default_rng(len(names)).integers(256, size=(len(names), height, width, 3), dtype=np.uint8)
+    for name, pixels in zip(names, x, strict=True):
+        place = Path(folder, name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place)
+    return np.moveaxis(x, -1, 1)
+
+
+@pytest.mark.parametrize("batch", [2, 1000])
+def test_a_folder_of_pictures_is_the_array_of_their_pixels(
+    run: Run, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(predicting, "BATCH", batch)
+    names = ("a/b/2.png", "a/10.png", "b.PNG", 'Z/é, "n".bmp', "[red].ppm")
+    x = dict(zip(names, photos("new", *names), strict=True))
+    photos("new", ".hidden.png", ".hidden/a.png")
+    Path("new/notes.txt").touch()
+    order = ['Z/é, "n".bmp', "[red].ppm", "a/10.png", "a/b/2.png", "b.PNG"]
+    expected = pictures(3, 9, 9)(np.stack([x[name] for name in order])).numpy()
+    code, out, err = run("run=colours", "input=new", "out=found.npz")
+    assert (code, err) == (0, "new: 5 inputs\n")
+    found = np.load("found.npz")
+    assert found["files"].tolist() == order
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-6)
+    assert [cells(line)[0] for line in out.splitlines() if line.startswith("│")][: len(order)] == order
+    assert run("run=colours", "input=new", "out=found.csv")[0] == 0
+    with open("found.csv", encoding="utf-8", newline="") as file:
+        header, *lines = csv.reader(file)
+    assert header == ["file", "prediction", *(f"probability_{name}" for name in NAMES)]
+    assert [line[:2] for line in lines] == [[n, NAMES[p.argmax()]] for n, p in zip(order, expected, strict=True)]
+    np.testing.assert_allclose(np.array([line[2:] for line in lines], dtype=float), expected, rtol=0, atol=1e-6)
+
+
+def test_pictures_are_read_as_the_run_read_its_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resized and cut, in one order, whatever their size and colours."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path.cwd() / "home"))
+    for name in ("cat", "dog"):
+        for number, size in enumerate(((9, 9), (12, 10), (8, 25))):
+            photos(f"data/test/{name}/{number}", "a.png", "b.jpg", size=size)
+        Image.new("L", (10, 11), 90).save(f"data/test/{name}/grey.png")
+    test = ImageFolder("data", size=9).load(0).test
+    assert run("run=colours", "input=data", "out=found.npz")[0] == 0
+    found = np.load("found.npz")
+    assert found["files"].tolist() == list_folders(Path("data")).parts["test"].files
+    expected = pictures(3, 9, 9)(test.x[:]).numpy()
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-6)
+
+
+def test_one_picture_in_colour_for_a_model_of_grey_ones(run: Run) -> None:
+    photos("new", "a.png", size=(8, 8))
+    grey = np.asarray(Image.open("new/a.png").convert("L"))
+    assert run("run=pictures", "input=new/a.png", "out=found.npz")[0] == 0
+    found = np.load("found.npz")
+    assert found["files"].tolist() == ["a.png"]
+    np.testing.assert_allclose(found["probabilities"], pictures()(grey[None, None]).numpy(), rtol=0, atol=1e-6)
+
+
+def test_a_name_that_is_no_text_is_written_with_escapes(run: Run) -> None:
+    photos("new", os.fsdecode(b"\xff.png"))
+    for out in ("found.npz", "found.csv"):
+        assert run("run=colours", "input=new", f"out={out}")[0] == 0
+    assert np.load("found.npz")["files"].tolist() == [r"\udcff.png"]
+    assert Path("found.csv").read_text().splitlines()[1].startswith(r"\udcff.png,")
+
+
+def test_what_is_no_square_is_taken_as_it_is(run: Run) -> None:
+    x = photos("new", "a.png", "b.png", size=(8, 9))
+    assert run("run=oblong", "input=new", "out=found.npz")[0] == 0
+    np.testing.assert_allclose(np.load("found.npz")["probabilities"], pictures(3, 9, 8)(x).numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 1000])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run=colours", "input=some"], "input=some: 2 of 4 pictures cannot be read: some/b.png: this is no picture."),
+        (["run=colours", "input=some/d.png"], "input=some/d.png: 1 of 1 pictures cannot be read: some/d.png: "),
+        (["run=colours", "input=text"], "input=text is a directory that holds no picture (.jpg, .jpeg, .png, "),
+        (["run=colours", "input=links"], "links/a.png is no file: a link to nothing?"),
+        (["run=colours", "input=no.png"], "input=no.png: there is no such file."),
+        (["run=colours", "input=photo.gif"], "the name of the file says no kind that is read here, which are .npz, "),
+        (["run=table", "input=good"], "input=good: this predictor takes [N, 4], and pictures are [N, C, H, W] with 1 "),
+        (["run=signed", "input=good"], "input=good: this predictor takes -1…1, and pictures are 0…1: give a file of"),
+        (["run=oblong", "input=good"], "1 of 1 pictures cannot be read: good/a.png: it has 9 x 9 pixels, where 8 x 9 "),
+    ],
+)
+def test_pictures_that_are_given_wrongly(
+    run: Run, monkeypatch: pytest.MonkeyPatch, batch: int, words: list[str], message: str
+) -> None:
+    monkeypatch.setattr(predicting, "BATCH", batch)
+    pictures(3, 9, 9, valid_range=(-1.0, 1.0)).save(Path("signed/predictor"))
+    photos("good", "a.png")
+    photos("some", "a.png", "b.png", "c.png", "d.png")
+    Path("some/b.png").write_text("a text")
+    Path("some/d.png").write_bytes(Path("some/d.png").read_bytes()[:60])
+    for name in ("text", "links"):
+        Path(name).mkdir()
+    Path("text/notes.txt").touch()
+    Path("links/a.png").symlink_to("nowhere.png")
+    Path("photo.gif").touch()
+    code, out, err = run(*words, "out=found.csv")
+    assert (code, out) == (2, "")
+    assert message in err.splitlines()[-1]
+    assert len(err.splitlines()) <= 2
+    assert not Path("found.csv").exists()
+
+
 def test_many_classes_are_counted_together(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     monkeypatch.setattr(predicting, "MOST", 1)
     np.save("new.npy", 4 * draw(200, FEATURES) - 2)
@@ -158,7 +277,10 @@ def test_many_classes_are_counted_together(monkeypatch: pytest.MonkeyPatch, run:
     [
         (
             [],
-            ["run= is missing: give the directory of a finished run.", "input= is missing: give a file, .npz, .npy or"],
+            [
+                "run= is missing: give the directory of a finished run.",
+                "input= is missing: give a file, .npz, .npy or .csv, a picture, or a folder of pictures.",
+            ],
         ),
         (["run=table", "input=no.npz"], ["input=no.npz: there is no such file."]),
         (["run=table", "input=good.np"], ["input=good.np: there is no such file. Did you mean 'good.npy'?"]),
@@ -245,8 +367,11 @@ def test_the_examples_of_the_help_are_right(run: Run, capsys: pytest.CaptureFixt
     pictures().save(Path("runs/mine/predictor"))
     np.savez("new.npz", x=draw(2, 8, 8))
     main(["predict", "--help"])
-    (first, second) = capsys.readouterr().out.partition("Examples")[2].split("poise predict")[1:]
-    assert run(*first.split())[0] == 0
+    (first, second, third) = capsys.readouterr().out.partition("Examples")[2].split("poise predict")[1:]
+    Path("photos").mkdir()
+    Image.new("RGB", (12, 9)).save("photos/a.jpg")
+    for example in (first, third):
+        assert run(*example.split())[0] == 0
     table().save(Path("runs/mine/predictor"))
     Path("table.csv").write_text("a,b,c,d\n1,2,3,4\n")
     assert run(*second.split())[0] == 0

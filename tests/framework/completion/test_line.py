@@ -131,7 +131,7 @@ def test_every_path_of_a_config_can_be_completed() -> None:
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name in ("mine.yaml", "mine.npz", ".hidden.yaml", "runs/a/config.yaml", "my folder/x.yaml"):
+    for name in ("mine.yaml", "mine.npz", ".hidden.yaml", "runs/a/config.yaml", "my folder/x.yaml", "photo.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     return tmp_path
@@ -150,6 +150,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("calibrate logits=", ["logits=mine.npz ", "logits=my folder/", "logits=runs/"]),
         ("predict run=", ["run=my folder/", "run=runs/"]),
         ("predict input=m", ["input=mine.npz ", "input=my folder/"]),
+        ("predict input=p", ["input=photo.jpg "]),
     ],
 )
 def test_files(files: Path, line: str, found: list[str]) -> None:
