@@ -77,7 +77,25 @@ def remarks(subject: Subject, calibration: Calibration, findings: Findings, reas
     if before is not None and after is not None and after > HARM * before:
         harm = f"{calibration.shipped} does harm on test, where it takes the NLL from {before:.4f} to {after:.4f}"
         lines.append(warning(f"{harm}; calibration=none ships the model as it is"))
+    if only := _only_class(findings.metrics):
+        lines.append(
+            warning(
+                f"every test example is predicted as {only}: nothing was learnt. A lower optimizer.lr, "
+                "trainer.gradient_clip=1, schedule.warmup=0.1 or a model with batch norm may help"
+            )
+        )
+    if subject.splits.ood:
+        unseen = ", ".join(subject.splits.ood)
+        lines.append(f"OOD sets: {unseen}, for evaluators that look at such; clean and adversarial do not.")
     return lines
+
+
+def _only_class(metrics: Mapping[str, float]) -> str | None:
+    """The class that every test example is predicted as, where there is one: right on its own, wrong on all others."""
+    prefix = "test/accuracy/class/"
+    right = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+    found = [name for name, value in right.items() if value > 0]
+    return found[0] if len(right) > 1 and len(found) == 1 and right[found[0]] == 1 else None
 
 
 def warning(text: str) -> str:

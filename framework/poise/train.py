@@ -156,8 +156,11 @@ def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker) -> Resu
     tracker.data(built.splits)
     with memory_told(partial(_less_memory, built.config, directory)):
         finished = _fit(built, directory, tracker)
-    with memory_told(partial(_less_memory_after, built.config, directory)):
-        return _finish(finished, built, directory, tracker)
+    try:
+        with memory_told(partial(_less_memory_after, built.config, directory)):
+            return _finish(finished, built, directory, tracker)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_interrupted(directory)) from None
 
 
 def _finish(finished: TrainingModule, built: Built, directory: RunDirectory, tracker: NoTracker) -> Result:
@@ -186,6 +189,8 @@ def _fit(built: Built, directory: RunDirectory, tracker: NoTracker) -> TrainingM
     path: Path | None = None
     if resumed is not None:
         log.info("resuming from %s", resumed.directory)
+        if world_of(built.config).first:
+            say(f"Going on from step {resumed.facts['step']}")
         built.module.resume_rank_state(partial(saving.rank_state, resumed))
         path = resumed.state
     if built.config.trainer.compile:

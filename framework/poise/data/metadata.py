@@ -34,6 +34,7 @@ def list_metadata(folder: Path) -> Listing:
     _check_columns(table)
     files = table.texts("file")
     _check_files(table, folder, files)
+    _check_folders(table, folder, files)
     places = _rows_by_part(table)
     labelled = [row for part, rows in places.items() if _has_labels(part) for row in rows]
     label, class_names = _numbered(table, "label", labelled)
@@ -73,6 +74,16 @@ def _check_files(table: Columns, folder: Path, files: Sequence[str]) -> None:
         line, file = missing[0]
         more = f", and {len(missing) - 1} more are not" if len(missing) > 1 else ""
         raise UserError(f"{table.said}, line {line}: {quoted(file)} is no file in {folder}{more}.")
+
+
+def _check_folders(table: Columns, folder: Path, files: Sequence[str]) -> None:
+    """Folders that would count without a table count for nothing beside one."""
+    for name, split in ((SHIFTS, "shift:NAME"), (OOD, "ood:NAME"), (UNLABELLED, UNLABELLED)):
+        if (folder / name).is_dir() and not any(file.startswith(f"{name}/") for file in files):
+            raise UserError(
+                f"{table.said} lists nothing of {folder / name}: list its pictures with split={split}, or move the "
+                "folder elsewhere."
+            )
 
 
 def _rows_by_part(table: Columns) -> dict[str, list[int]]:

@@ -69,6 +69,11 @@ class TorchvisionSource(DataSource):
         Raises:
             UserError: they are missing and cannot be fetched, or they are damaged.
         """
+        if self.root.is_file():
+            raise UserError(
+                f"data.path={self.root} is a file: give the directory that torchvision keeps {self.dataset} in; an "
+                "archive of arrays is data=npz."
+            )
         train, test = self._found()
         label = self.labels(train)
         rows = stratified(label, {"val": self.val, "calibration": self.calibration}, seed)

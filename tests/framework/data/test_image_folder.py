@@ -258,3 +258,15 @@ def test_a_run_on_a_folder_calls_its_classes_by_their_names(tmp_path: Path) -> N
     assert {f"test/accuracy/class/{name}" for name in SHADE} <= set(result.metrics)
     assert result.metrics["test/accuracy"] == 1.0
     assert Predictor.load(result.path).class_names == ("cat", "dog", "Émile")
+
+
+@pytest.mark.parametrize(("name", "split"), [("shifts/blur/cat", "shift:NAME"), ("ood/frogs", "ood:NAME")])
+def test_a_table_and_folders_beside_it_are_not_taken_for_one(tmp_path: Path, name: str, split: str) -> None:
+    _classes(tmp_path / "all", 4)
+    _draw(tmp_path / name / "0.png", 7)
+    files = sorted(place.relative_to(tmp_path).as_posix() for place in (tmp_path / "all").rglob("*.png"))
+    (tmp_path / "metadata.csv").write_text("file,label\n" + "".join(f"{file},{file.split('/')[1]}\n" for file in files))
+    with pytest.raises(
+        UserError, match=f"lists nothing of .*{name.split('/')[0]}: list its pictures with split={split}"
+    ):
+        _load(tmp_path)

@@ -223,3 +223,11 @@ def test_archives_that_are_there_need_no_network(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(datasets.MNIST, "resources", listed)
     monkeypatch.setattr(datasets.MNIST, "mirrors", [closed])
     _check(Mnist(str(tmp_path), val=0.25, calibration=0.25).load(0), train[:, None], test[:, None])
+
+
+def test_a_file_is_no_directory_of_torchvisions(tmp_path: Path) -> None:
+    (tmp_path / "mnist.npz").touch()
+    with pytest.raises(
+        UserError, match=r"mnist\.npz is a file: give the directory .* an archive of arrays is data=npz"
+    ):
+        Mnist(str(tmp_path / "mnist.npz")).load(0)

@@ -1,0 +1,39 @@
+"""What stands below the numbers of a report."""
+
+import logging
+
+import pytest
+
+from poise.assessment import remarks
+from poise.attacks.threat import Threat
+from poise.calibration import Calibration
+from poise.evaluator import Findings, Subject
+from poise.models.classifier import Classifier
+from small_runs import network, rows, splits
+
+NONE = Calibration({}, None, {}, 24, {})
+
+
+def said(accuracies: dict[str, float], **changes: object) -> list[str]:
+    data = splits(**changes)
+    subject = Subject(Classifier.wrap(network(), data.num_classes), data, Threat("linf", 0.1))
+    metrics = {f"test/accuracy/class/{name}": value for name, value in accuracies.items()}
+    return remarks(subject, NONE, Findings(metrics), "why")
+
+
+def test_a_model_that_has_learnt_nothing_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="poise"):
+        (reason, warning) = said({"a": 0.0, "b": 1.0, "c": 0.0})
+    assert reason == "why"
+    assert warning.startswith("Warning: every test example is predicted as b: nothing was learnt. A lower optimizer.lr")
+    assert "predicted as b" in caplog.text
+
+
+@pytest.mark.parametrize("accuracies", [{"a": 0.0, "b": 0.9, "c": 0.0}, {"a": 0.1, "b": 1.0}, {"a": 1.0}, {}])
+def test_one_that_has_learnt_something_is_not(accuracies: dict[str, float]) -> None:
+    assert said(accuracies) == ["why"]
+
+
+def test_sets_that_nobody_has_looked_at_are_named() -> None:
+    (_, told) = said({}, ood={"frogs": rows(4, 0), "letters": rows(4, 1)})
+    assert told.startswith("OOD sets: frogs, letters, for evaluators that look at such")
