@@ -25,6 +25,7 @@ from poise.progress import progress_bar, say
 BATCH = 512
 FIRST = 10  # rows that are shown
 MOST = 20  # predicted classes that are counted one by one
+LONGEST = 24  # characters of a file's name beside four columns in a narrow terminal
 
 
 def main(asked: Predict, run: Path, inputs: np.ndarray | PictureFiles) -> int:
@@ -104,8 +105,15 @@ def _first(probabilities: np.ndarray, names: list[str], files: Sequence[str]) ->
     for row, own in enumerate(probabilities[:rows]):
         first, second = np.argsort(-own, kind="stable")[:2]
         one, other = Text(names[first]), Text(names[second])
-        table.add_row(Text(files[row]) if files else str(row), one, _percent(own[first]), other, _percent(own[second]))
+        shown = Text(_end(files[row])) if files else str(row)
+        table.add_row(shown, one, _percent(own[first]), other, _percent(own[second]))
     return table
+
+
+def _end(file: str) -> str:
+    """The end of a file's name, which tells those of one folder apart, as a line of a table shows it."""
+    text = "".join(character if character.isprintable() else "?" for character in file)
+    return text if len(text) <= LONGEST else f"…{text[1 - LONGEST :]}"
 
 
 def _counts(probabilities: np.ndarray, names: list[str]) -> Table:

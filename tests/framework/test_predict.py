@@ -212,6 +212,16 @@ def test_one_picture_in_colour_for_a_model_of_grey_ones(run: Run) -> None:
     np.testing.assert_allclose(found["probabilities"], pictures()(grey[None, None]).numpy(), rtol=0, atol=1e-6)
 
 
+def test_of_a_name_the_end_is_shown_on_one_line(run: Run) -> None:
+    long = f"{'deep/' * 9}0123456789.png"
+    photos("new", "a\x1b[31m\n.png", long)
+    code, out, _ = run("run=colours", "input=new")
+    assert code == 0
+    first, second = (cells(line)[0] for line in out.splitlines()[4:6])
+    assert first == "a?[31m?.png"
+    assert second == f"…{long[-predicting.LONGEST + 1 :]}"
+
+
 def test_a_name_that_is_no_text_is_written_with_escapes(run: Run) -> None:
     photos("new", os.fsdecode(b"\xff.png"))
     for out in ("found.npz", "found.csv"):
