@@ -34,7 +34,7 @@ def submit(config: Config, dry: bool = False) -> str:
     _refuse_finished(places.run)
     _refuse_names(places)
     job = script(config, places)
-    _refuse_shell(job)
+    _refuse_shell(config, job)
     if dry:
         return job.rstrip("\n")
     if shutil.which("sbatch") is None:
@@ -57,15 +57,25 @@ def _refuse_names(places: Places) -> None:
             raise UserError(f"{what} {text!r} has a name that cannot stand in a job: name another without \\ in it.")
 
 
-def _refuse_shell(job: str) -> None:
-    """What is shell in a config is asked of a shell."""
+def _refuse_shell(config: Config, job: str) -> None:
+    """What is shell in a config is asked of a shell: each part by itself, for it must not swallow what follows it."""
+    setup, prefix = config.slurm.setup, config.slurm.prefix
+    if setup is not None and (said := _bash_says(setup)):
+        raise UserError(f"slurm.setup is not whole commands of bash: {said}")
+    # of the words of an array bash takes no comment, no |, no ; and no backslash at the end
+    if prefix is not None and (said := _bash_says(f"words=({prefix})")):
+        raise UserError(f"slurm.prefix={prefix} is not the first words of a command: {said}")
+    if said := _bash_says(job):
+        raise UserError(f"slurm.setup and slurm.prefix do not make a script that bash can read: {said}")
+
+
+def _bash_says(text: str) -> str:
+    """Of shell that it only reads, warnings as well: of a here-document without an end there is no more."""
     bash = shutil.which("bash")
     if bash is None:
-        return
-    done = subprocess.run([bash, "-n"], input=job, capture_output=True, text=True)
-    if done.returncode:
-        said = " ".join(done.stderr.split()).removeprefix(f"{bash}: ")
-        raise UserError(f"slurm.setup and slurm.prefix do not make a script that bash can read: {said}")
+        return ""
+    done = subprocess.run([bash, "-n"], input=text, env={"LC_ALL": "C"}, capture_output=True, encoding="utf-8")
+    return " ".join(done.stderr.split()).removeprefix(f"{bash}: ")
 
 
 def _submitted(config: Config, job: str, places: Places) -> str:
