@@ -200,8 +200,8 @@ def _listed(capabilities: Sequence[str]) -> str:
 
 
 _WAYS_OUT = {
-    "groups": "use data with groups (data=colored_digits, group_train … in the npz, a column group in an image_folder's "
-    "metadata.csv, the wrapper spurious_color); in a script of your own, batches (x, y, group) and "
+    "groups": "use data with groups (data=colored_digits, group_train … in the npz, a column group in an "
+    "image_folder's metadata.csv, the wrapper spurious_color); in a script of your own, batches (x, y, group) and "
     "TrainingModule(num_groups=…)",
     "index": "give batches as dicts with an `index` of int64 positions in the training set",
     "whole_batch": "train without accumulation (trainer.accumulate=1)",

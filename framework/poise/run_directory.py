@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from poise.errors import UserError
+from poise.files.shown import listed
 from poise.secrets import redact
 
 LOGGERS = ("poise", "lightning.pytorch", "lightning.fabric", "py.warnings")
@@ -39,6 +41,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
+        self.data = path / "data.json"
         self.report = path / "report.json"
         self.curves = path / "curves.jsonl"
         self.checkpoints = path / "checkpoints"
@@ -89,6 +92,23 @@ class RunDirectory:
                 f"run_dir={self.path} holds a run with another config ({'; '.join(changed)}): "
                 "continue it as it was, or name another run_dir"
             )
+
+    def check_data(self, now: Mapping[str, Any]) -> None:
+        """Whether the data are those that the run here began with, where one did; changes nothing.
+
+        Raises:
+            UserError: they have changed: what is trained further would be no run of either.
+        """
+        if self.data.is_file() and (changed := _difference(json.loads(self.data.read_text()), now)):
+            raise UserError(
+                f"run_dir={self.path} holds a run on other data: {changed}. Bring them back, or name another run_dir"
+            )
+
+    def keep_data(self, now: Mapping[str, Any]) -> None:
+        """Write down what the data are."""
+        partial = self.data.with_suffix(".partial")
+        partial.write_text(json.dumps(now) + "\n")
+        partial.replace(self.data)
 
     def check_new(self) -> None:
         """Whether an evaluation may begin here, also in place of one that did not come to its end; changes nothing.
@@ -211,6 +231,21 @@ class _Redacted(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """How data differ from those of before, the first difference in words; None where they are the same."""
+    if before["classes"] != now["classes"]:
+        return f"the classes were {listed(before['classes'])} and are {listed(now['classes'])}"
+    for name in {**before["splits"], **now["splits"]}:
+        then, today = before["splits"].get(name), now["splits"].get(name)
+        if then is None or today is None:
+            return f"there {'was no' if then is None else 'is no more'} {name}"
+        if then["examples"] != today["examples"]:
+            return f"{name} had {then['examples']} examples and has {today['examples']}"
+        if then != today:
+            return f"{name} holds other examples"
+    return None
 
 
 def _changes(before: str, after: str) -> list[str]:

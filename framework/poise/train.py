@@ -25,6 +25,7 @@ from poise.card import Card
 from poise.config import Config, Entry, to_yaml, written
 from poise.console import EVALUATING, Telling, without_chatter
 from poise.data.dataset import Splits
+from poise.data.identity import identity_of
 from poise.data.source import DataSource
 from poise.distributed import Ranks, current_ranks, strategy
 from poise.errors import UserError
@@ -107,12 +108,15 @@ def run(config: Config, objects: Objects | None = None) -> Result:
     _refuse_objects(config, objects)
     built = Built(config, objects)
     built.admit()
+    data = identity_of(built.splits)
+    directory.check_data(data)
     if _several(config) and not under_launcher():
         directory.claim(_continuing(config))
         return _run_on_ranks(config, directory)
     with directory.held() if first else nullcontext():
         if first:
             directory.claim(_continuing(config))
+            directory.keep_data(data)
         with (
             logged(directory.log) if first else nullcontext(),
             tracked(config, directory, first=first) as tracker,

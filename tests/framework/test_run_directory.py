@@ -1,13 +1,20 @@
 import json
 import logging
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from poise.config import compose, to_yaml
+from poise.data.dataset import Arrays
+from poise.data.identity import identity_of
 from poise.errors import UserError
 from poise.run_directory import RunDirectory, default_path, logged
+from small_runs import rows, small_fit, splits
 
 
 def written(**changes: object) -> str:
@@ -85,3 +92,43 @@ def test_the_log_takes_what_the_run_says_and_no_more(tmp_path: Path) -> None:
     assert "something is odd" in text
     assert "afterwards" not in text
     assert log.level == level
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    began = identity_of(splits())
+    directory.check_data(began)
+    directory.keep_data(began)
+    directory.check_data(identity_of(splits()))
+    fewer = splits(train=rows(60, 0))
+    others = splits(val=rows(24, 5))
+    renamed = replace(splits(), class_names=("c", "b", "a"))
+    for changed, said in (
+        (fewer, "train had 68 examples and has 60"),
+        (others, "val holds other examples"),
+        (renamed, "the classes were a, b, c and are c, b, a"),
+    ):
+        with pytest.raises(UserError, match=f"holds a run on other data: {said}"):
+            directory.check_data(identity_of(changed))
+
+
+@given(st.integers(0, 67), st.sampled_from(["label", "group"]))
+def test_any_other_label_or_group_is_another_identity(row: int, field: str) -> None:
+    changed = splits()
+    kept = getattr(changed.train, field)
+    kept[row] = 1 - kept[row].clamp(max=1)
+    assert identity_of(changed) != identity_of(splits())
+
+
+def test_inputs_of_any_kind_have_an_identity() -> None:
+    for dtype in (torch.float64, torch.bfloat16, torch.uint8):
+        train = rows(68, 0)
+        x = (255 * train.x).to(dtype) if dtype == torch.uint8 else train.x.to(dtype)
+        assert identity_of(splits(train=Arrays(x, train.label, train.group)))["splits"]["train"]["examples"] == 68
+
+
+def test_a_resumed_run_refuses_data_that_have_changed(tmp_path: Path) -> None:
+    small_fit(tmp_path / "run", trainer={"max_steps": 5, "max_epochs": 3})
+    (tmp_path / "run/report.json").unlink()
+    with pytest.raises(UserError, match="train had 68 examples and has 64"):
+        small_fit(tmp_path / "run", trainer={"max_steps": 5, "max_epochs": 3}, data=splits(train=rows(64, 0)))
