@@ -11,6 +11,7 @@ from torch import Tensor
 from poise import Predictor, fit
 from poise.data.dataset import Arrays, Splits
 from poise.data.listing import list_folders
+from poise.data.metadata import list_metadata
 from poise.data.sources.image_folder import ImageFolder
 from poise.errors import UserError
 
@@ -195,6 +196,9 @@ def test_a_table_of_numbers_without_splits(tmp_path: Path) -> None:
         (("a/3.png,cat", "a/3.png,"), "line 5 has no label"),
         (("day,val", ",val"), "1 of 2 rows of val have no group"),
         (("dog", "cat"), "every label is 'cat'; a classifier needs two"),
+        (("a/3.png", "./a//b/../2.png"), r"line 5: './a//b/../2.png' stands in line 4 already"),
+        (("a/3.png,cat", "a/3.png,cats"), "line 5: 'cats' is no class: training knows cat, dog. Did you mean 'cat'"),
+        (("a/8.png,dog", "a/8.png,cow"), "line 10: 'cow' is no class: training knows cat, dog"),
     ],
 )
 def test_a_table_that_is_wrong_says_where(tmp_path: Path, change: tuple[str, str], message: str) -> None:
@@ -205,6 +209,20 @@ def test_a_table_that_is_wrong_says_where(tmp_path: Path, change: tuple[str, str
 def test_numbers_of_classes_leave_none_out(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the column label holds 2, but not 1: number from 0 without gaps"):
         _load(_table(tmp_path, TABLE.replace("dog", "0").replace("cat", "2")))
+
+
+def test_whole_numbers_may_be_written_with_a_point(tmp_path: Path) -> None:
+    rows = "".join(f"a/{number}.png,{number}.0,{number % 2}.0,train\n" for number in range(10))
+    listed = list_metadata(_table(tmp_path, f"file,label,group,split\n{rows}b 10.png,9,,test\n"))
+    assert listed.class_names == tuple(str(number) for number in range(10))
+    assert listed.group_names == ("0", "1")
+    assert [part.label.tolist() for part in listed.parts.values()] == [list(range(10)), [9]]
+
+
+@pytest.mark.parametrize("number", ["-1", "0.5"])
+def test_numbers_that_are_no_classes_are_refused(tmp_path: Path, number: str) -> None:
+    with pytest.raises(UserError, match=f"line 2: label {number} is no number of a class: number from 0"):
+        _load(_table(tmp_path, TABLE.replace("dog", number).replace("cat", "0")))
 
 
 @pytest.mark.parametrize(
