@@ -184,10 +184,10 @@ def test_no_name_is_taken_apart(cluster: dict[str, str], name: str) -> None:
     value=st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min_size=1).filter(lambda t: t != "none")
 )
 def test_no_option_is_taken_apart(value: str) -> None:
-    lines = job(account=value, extra=shlex.join(["--comment", value, ""])).splitlines()
+    lines = job(account=value, extra=shlex.join([f"--comment={value}", "--wckey", ""])).splitlines()
     options = [shlex.split(line.removeprefix("#SBATCH"), comments=True) for line in lines if line.startswith("#SBATCH")]
     assert [f"--account={value}"] in options
-    assert options[-1] == ["--comment", value, ""]
+    assert options[-1] == [f"--comment={value}", "--wckey", ""]
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")

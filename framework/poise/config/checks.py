@@ -1,13 +1,12 @@
 """What can be said of a config as a whole before anything is built."""
 
-import re
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from poise import registry, strategies
 from poise.config.draft import Draft
 from poise.config.files import to_mapping
+from poise.config.job_options import mistakes_in_extra, mistakes_in_time
 from poise.config.layers import shown
 from poise.config.members import look_up
 from poise.config.schema import Config
@@ -15,17 +14,6 @@ from poise.data.blocks import check_sizes
 from poise.errors import UserError
 from poise.secrets import found_in
 from poise.tracking import address
-
-_TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d\d?(:\d\d){0,2}")
-_RANKS = "slurm.gpus, or trainer.devices where there are none,"
-_OWN_OPTIONS = {
-    **dict.fromkeys(("-N", "--nodes"), "slurm.nodes"),
-    **dict.fromkeys(("-n", "--ntasks", "--ntasks-per-node", "--ntasks-per-gpu"), _RANKS),
-    **dict.fromkeys(("-c", "--cpus-per-task"), "slurm.cpus"),
-    **dict.fromkeys(("-t", "--time"), "slurm.time"),
-    **dict.fromkeys(("-o", "--output", "-D", "--chdir"), "run_dir"),
-    "--gpus-per-node": "slurm.gpus",
-}  # options of sbatch by what says the same here
 
 
 def check_trainer(config: Config, draft: Draft) -> None:
@@ -64,27 +52,11 @@ def check_strategy(config: Config, draft: Draft) -> None:
 
 def check_slurm(config: Config, draft: Draft) -> None:
     """A time limit that Slurm would read as another one, and what does not fit into a job's script."""
-    time = config.slurm.time
-    if time is not None and not _TIME.fullmatch(time):
-        draft.mistake(f"slurm.time={shown(time)} is no time limit: write minutes, 30:00, 8:00:00 or 1-12:00:00.")
     for name, value in vars(config.slurm).items():
         if isinstance(value, str) and name not in ("time", "setup") and not (value and value.isprintable()):
             draft.mistake(f"slurm.{name}={shown(value)!r} has to be one line that is not empty; leave it out for none.")
-    for mistake in _mistakes_in_extra(config.slurm.extra or ""):
+    for mistake in (*mistakes_in_time(config.slurm), *mistakes_in_extra(config.slurm)):
         draft.mistake(mistake)
-
-
-def _mistakes_in_extra(extra: str) -> Iterator[str]:
-    """Options that the config says already would leave the job and its ranks of two minds."""
-    try:
-        words = shlex.split(extra)
-    except ValueError as error:
-        yield f"slurm.extra={shown(extra)} is not as in a shell: {error}."
-        return
-    for word in words:
-        option = word.partition("=")[0] if word.startswith("--") else word[:2]
-        if option in _OWN_OPTIONS:
-            yield f"slurm.extra={shown(extra)}: {option} is what {_OWN_OPTIONS[option]} says. Set that."
 
 
 def check_secrets(config: Config, draft: Draft) -> None:
