@@ -1,5 +1,6 @@
 """A folder of pictures as the splits of a problem."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from poise.data.partition import stratified
 from poise.data.picture_files import Form
 from poise.data.stored import rows
 from poise.errors import UserError
+from poise.files.pictures import EXTENSIONS
+from poise.files.shown import listed
+from poise.launching import speaks
+
+log = logging.getLogger("poise")
 
 
 def folder_at(path: str) -> Path:
@@ -44,6 +50,7 @@ def load_folder(
     Raises:
         UserError: pictures that cannot be read, or of several sizes; nothing to train or test on.
     """
+    _tell_left_out(listing)
     parts = _read(listing, form, cache, limit)
     missing = {name: share for name, share in shares.items() if name not in parts}
     if "train" in parts and missing:
@@ -63,6 +70,22 @@ def load_folder(
         streams={UNLABELLED: parts[UNLABELLED]} if UNLABELLED in parts else {},
         shifts=_named(parts, SHIFTS),
         ood=_named(parts, OOD),
+    )
+
+
+def _tell_left_out(listing: Listing) -> None:
+    """Pictures of a kind that is not read would be missed by nobody until results are odd."""
+    others = [name for part in listing.parts.values() for name in part.left_out]
+    if not others:
+        return
+    kinds = sorted({Path(name).suffix.lower().removeprefix(".") or "no ending" for name in others})
+    tell = log.warning if speaks() else log.info  # once for a run, not for each of its ranks
+    tell(
+        "files of other kinds in the folders of %s are left out: %d (%s); pictures are %s",
+        listing.folder,
+        len(others),
+        listed(kinds),
+        ", ".join(EXTENSIONS),
     )
 
 

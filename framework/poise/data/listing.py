@@ -1,7 +1,7 @@
 """Which pictures a folder holds, for which split and of which class: by its own folders, or by its metadata.csv."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,11 +10,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from poise.errors import UserError, nearest
-from poise.files.pictures import EXTENSIONS, entries, is_picture, pictures_in
+from poise.files.pictures import EXTENSIONS, entries, files_in, is_folder, is_picture, pictures_in
 from poise.files.shown import listed
 
 SPLITS = ("train", "val", "calibration", "test")
 SHIFTS, OOD, UNLABELLED = "shifts", "ood", "unlabelled"
+KNOWN = (*SPLITS, SHIFTS, OOD, UNLABELLED)
+ALIKE = {"training": "train", "testing": "test", "valid": "val", "validation": "val", "unlabeled": UNLABELLED}
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,13 @@ class Part:
         files: relative to the folder, in an order that is the same on every machine.
         label: classes [N], -1 where they are not known.
         group: [N], or None.
+        left_out: files among them that are no pictures by their names.
     """
 
     files: Sequence[str]
     label: Int[Tensor, " N"]
     group: Int[Tensor, " N"] | None = None
+    left_out: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,16 @@ def list_folders(folder: Path) -> Listing:
     """
     inside = _folders(folder)
     splits = {name: name for name in SPLITS if name in inside}
-    others = [name for name in inside if name not in (*SPLITS, SHIFTS, OOD, UNLABELLED)]
+    others = [name for name in inside if name not in KNOWN]
     if splits:
-        _refuse_others(folder, others)
+        _refuse_others(folder, others, splits)
         class_names, parts = list_splits(folder, splits)
     else:
+        _refuse_alike(folder, others)
         class_names = _several(folder, others)
         parts = {"train": _labelled(folder, "", class_names, others)}
+    for name in (SHIFTS, OOD):
+        _refuse_nameless(folder / name)
     if SHIFTS in inside:
         shifts = {f"{SHIFTS}.{name}": f"{SHIFTS}/{name}" for name in _folders(folder / SHIFTS)}
         parts |= {name: _labelled(folder, place, class_names) for name, place in shifts.items()}
@@ -102,7 +109,7 @@ def _several(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _refuse_loose(folder: Path) -> None:
-    loose = next((entry.name for entry in entries(folder) if is_picture(entry.name)), None)
+    loose = _loose(folder)
     if loose is not None:
         raise UserError(
             f"{folder / loose} lies in no class's folder: give each class a folder in {folder}, or list the pictures "
@@ -110,10 +117,22 @@ def _refuse_loose(folder: Path) -> None:
         )
 
 
+def _refuse_nameless(folder: Path) -> None:
+    loose = _loose(folder) if folder.is_dir() else None
+    if loose is not None:
+        raise UserError(f"{folder / loose} lies in no folder with a name: put it in {folder / 'NAME'}, under any name.")
+
+
+def _loose(folder: Path) -> str | None:
+    """A picture in it that lies in no folder of it."""
+    return next((entry.name for entry in entries(folder) if is_picture(entry.name)), None)
+
+
 def _labelled(folder: Path, place: str, class_names: Sequence[str], inside: Sequence[str] | None = None) -> Part:
     """The pictures in the class folders of a split."""
     _refuse_loose(folder / place)
     files: list[str] = []
+    left_out: list[str] = []
     label: list[int] = []
     for name in _folders(folder / place) if inside is None else inside:
         if name not in class_names:
@@ -121,29 +140,47 @@ def _labelled(folder: Path, place: str, class_names: Sequence[str], inside: Sequ
                 f"{folder / place / name} is the folder of no class: training knows {listed(class_names)}."
                 + nearest(name, class_names)
             )
-        found = list(pictures_in(folder, os.path.join(place, name)))
+        found, others = _told_apart(folder, os.path.join(place, name))
         if not found:
             raise UserError(f"{folder / place / name} holds no picture ({', '.join(EXTENSIONS)}): fill or remove it.")
         files += found
+        left_out += others
         label += [class_names.index(name)] * len(found)
-    return Part(files, torch.tensor(label, dtype=torch.int64))
+    return Part(files, torch.tensor(label, dtype=torch.int64), left_out=left_out)
 
 
 def _unlabelled(folder: Path, place: str) -> Part:
-    files = list(pictures_in(folder, place))
-    return Part(files, torch.full((len(files),), -1))
+    files, left_out = _told_apart(folder, place)
+    return Part(files, torch.full((len(files),), -1), left_out=left_out)
 
 
-def _refuse_others(folder: Path, others: Sequence[str]) -> None:
+def _told_apart(folder: Path, place: str) -> tuple[list[str], list[str]]:
+    """The pictures in a place of the folder, and the other files there."""
+    found = list(files_in(folder, place))
+    return [name for name in found if is_picture(name)], [name for name in found if not is_picture(name)]
+
+
+def _refuse_others(folder: Path, others: Sequence[str], splits: Iterable[str]) -> None:
     """A folder `valid` beside `train` would be left out, and its pictures taken from train, without a word."""
     for name in others:
         if next(pictures_in(folder, name), None) is not None:
-            known = ", ".join((*SPLITS, SHIFTS, OOD, UNLABELLED))
             raise UserError(
-                f"{folder / name} holds pictures, and is none of {known}: rename it (validation pictures are in val), "
-                "or move it elsewhere."
+                f"{folder / name} holds pictures, and is none of {', '.join(KNOWN)}, while {listed(splits)} beside it "
+                "is taken for a split: rename it (validation pictures are in val; a class is called by no split's "
+                "name), or move it elsewhere."
+            )
+
+
+def _refuse_alike(folder: Path, names: Sequence[str]) -> None:
+    """Folders `Train` and `Test` would be two classes."""
+    for name in names:
+        meant = ALIKE.get(name.casefold(), name.casefold())
+        if meant in KNOWN and _folders(folder / name):
+            raise UserError(
+                f"{folder / name} holds folders, as those of splits do, but by its name it is a class: did you mean "
+                f"{meant}? Rename it."
             )
 
 
 def _folders(folder: Path) -> list[str]:
-    return [entry.name for entry in entries(folder) if entry.is_dir()]
+    return [entry.name for entry in entries(folder) if is_folder(entry)]

@@ -50,7 +50,7 @@ def find_pictures(path: str, said: str) -> PictureFiles:
     return PictureFiles(place, files)
 
 
-def pictures_in(folder: Path, place: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
+def pictures_in(folder: Path, place: str = "") -> Iterator[str]:
     """Names of the pictures in a place of a folder, at any depth, relative to the folder.
 
     Links are followed, what is hidden is not looked at.
@@ -58,17 +58,34 @@ def pictures_in(folder: Path, place: str = "", above: tuple[str, ...] = ()) -> I
     Raises:
         UserError: a folder that cannot be listed, or a link to nothing.
     """
+    return (name for name in files_in(folder, place) if is_picture(name))
+
+
+def files_in(folder: Path, place: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
+    """As `pictures_in`, of all files, whatever they are."""
     here = os.path.realpath(folder / place)
     if here in above:
         return  # a link back
     for entry in entries(folder / place):
         inside = os.path.join(place, entry.name)
-        if entry.is_dir():
-            yield from pictures_in(folder, inside, (*above, here))
-        elif is_picture(entry.name):
-            if not entry.is_file():
-                raise UserError(f"{folder / inside} is no file: a link to nothing?")
+        if is_folder(entry):
+            yield from files_in(folder, inside, (*above, here))
+        elif is_picture(entry.name) and not entry.is_file():
+            raise UserError(f"{folder / inside} is no file: a link to nothing?")
+        else:
             yield inside
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is one, or a link to one.
+
+    Raises:
+        UserError: nobody can say, as of a link to itself.
+    """
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        raise UserError(f"{entry.path} leads nowhere: {error.strerror}. Remove it.") from error
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -233,6 +233,10 @@ def test_numbers_that_are_no_classes_are_refused(tmp_path: Path, number: str) ->
             "train/cat/0.png train/dog/0.png valid/cat/0.png",
             "valid holds pictures, and is none of train",
         ),
+        ("train/0.png boat/0.png car/0.png", "boat holds pictures, .*, while train beside it is taken for a split"),
+        ("Train/cat/0.png Test/cat/0.png", "Test holds folders, .* is a class: did you mean test"),
+        ("cat/0.png dog/0.png Validation/cat/0.png", "Validation holds folders, .*: did you mean val"),
+        ("cat/0.png dog/0.png ood/0.png", "ood/0.png lies in no folder with a name: put it in .*ood/NAME"),
         ("train/0.png train/cat/0.png train/dog/0.png", "train/0.png lies in no class's folder"),
         ("train/cat/0.png train/dog/0.png test/0.png", "test/0.png lies in no class's folder"),
         ("0.png 1.png", "0.png lies in no class's folder: give each class a folder"),
@@ -259,6 +263,26 @@ def test_paths_that_are_no_folders(tmp_path: Path) -> None:
     os.symlink("nowhere.png", tmp_path / "cat" / "x.png")
     with pytest.raises(UserError, match=r"cat/x.png is no file: a link to nothing"):
         _load(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["loop", "cat/loop", "loop.png"])
+def test_a_link_to_itself_is_named(tmp_path: Path, place: str) -> None:
+    _classes(tmp_path, 2)
+    (tmp_path / place).symlink_to(tmp_path / place)
+    with pytest.raises(UserError, match=f"{place} leads nowhere: Too many levels of symbolic links"):
+        _load(tmp_path)
+
+
+def test_files_of_other_kinds_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _classes(tmp_path / "train", 10)
+    _classes(tmp_path / "test", 1)
+    _draw(tmp_path / "ood/textures/a.png", 7)
+    for name in ("train/cat/a.TIF", "train/dog/sub/b.tif", "test/cat/c.gif", "ood/textures/d"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    _load(tmp_path)
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told.startswith(f"files of other kinds in the folders of {tmp_path} are left out: 4 (gif, no ending, tif); ")
 
 
 def test_a_run_on_a_folder_calls_its_classes_by_their_names(tmp_path: Path) -> None:
