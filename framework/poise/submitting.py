@@ -1,6 +1,7 @@
 """A composed config becomes a job of a Slurm cluster."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,7 @@ def submit(config: Config, dry: bool = False) -> str:
         config = replace(config, run_dir=str(default_path(tuple(config.recipe))))
     places = Places(RunDirectory(Path(str(config.run_dir)).absolute()), Path.cwd(), Path(sys.executable))
     _refuse_finished(places.run)
+    _refuse_queued(places.run)
     _refuse_names(places)
     job = script(config, places)
     _refuse_shell(config, job)
@@ -49,12 +51,36 @@ def _refuse_finished(directory: RunDirectory) -> None:
         )
 
 
+def _refuse_queued(directory: RunDirectory) -> None:
+    """Two jobs of one run would go on from the same checkpoint; where no squeue can be asked, nobody knows."""
+    file = _number_file(directory)
+    if shutil.which("squeue") is None or not file.is_file():
+        return
+    number, _, cluster = file.read_text().strip().partition(";")
+    there = [f"--clusters={cluster}"] if cluster else []
+    words = ["squeue", "--noheader", "--format=%i", f"--jobs={number}", *there]
+    listed = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
+    if number in listed.stdout.split():
+        raise UserError(
+            f"job {number} of run_dir={directory.path} is still queued or running: wait for it, or scancel "
+            f"{' '.join([*there, number])} first."
+        )
+
+
+def _number_file(directory: RunDirectory) -> Path:
+    """Keeps what sbatch said of the run's last job."""
+    return directory.path / "job.txt"
+
+
 def _refuse_names(places: Places) -> None:
     """Slurm reads a job's options line by line, and takes no name with a backslash for what it is."""
     for what, path in (("run_dir", places.run.path), ("the working directory", places.working)):
         text = str(path)
         if "\\" in text or not text.isprintable():
-            raise UserError(f"{what} {text!r} has a name that cannot stand in a job: name another without \\ in it.")
+            stranger = "\\" if text.isprintable() else "control characters"
+            raise UserError(
+                f"{what} {text!r} has a name that cannot stand in a job: name another without {stranger} in it."
+            )
 
 
 def _refuse_shell(config: Config, job: str) -> None:
@@ -86,17 +112,29 @@ def _submitted(config: Config, job: str, places: Places) -> str:
         places.run.ranks.mkdir(exist_ok=True)
         file = places.run.path / "job.sh"
         file.write_text(job, encoding="utf-8")
-        done = subprocess.run(
-            ["sbatch", "--parsable", str(file)], capture_output=True, text=True, errors="replace", check=False
-        )
-        if done.returncode:
-            said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-            raise UserError(f"sbatch did not take the job: {said}")
+        said = _sbatch(file)
+        _number_file(places.run).write_text(f"{said}\n")
     except BaseException:
         if new:
             shutil.rmtree(places.run.path)
         raise
-    return done.stdout.strip().partition(";")[0]
+    return said.partition(";")[0]
+
+
+def _sbatch(file: Path) -> str:
+    """The number of the job, and `;` and its cluster where that was named."""
+    done = subprocess.run(
+        ["sbatch", "--parsable", str(file)], capture_output=True, text=True, errors="replace", check=False
+    )
+    errors = " ".join(done.stderr.split())
+    if done.returncode:
+        ended = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+        raise UserError(f"sbatch did not take the job: {errors or ended}")
+    said = re.search(r"(?<!\S)[0-9]+(;\S+)?$", done.stdout.strip())  # a cluster may have words of its own before it
+    if said is None:
+        words = " ".join(f"{done.stdout} {errors}".split()) or "nothing"
+        raise UserError(f"sbatch gave no number of a job, and said {words}")
+    return said[0]
 
 
 def _told(number: str, config: Config, places: Places) -> str:

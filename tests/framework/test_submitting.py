@@ -30,7 +30,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def sbatch(here: Path) -> Path:
     """A fake sbatch takes the job, and keeps it where this says."""
     script = here.parent / "bin" / "sbatch"
-    script.write_text(f'#!/bin/bash\n[ "$1" = --parsable ] && cat "$2" >{here.parent}/taken && echo "4711;cluster"\n')
+    script.write_text(
+        f'#!/bin/bash\n[ "$1" = --parsable ] && cat "$2" >{here.parent}/taken && echo "Welcome! 4711;cluster"\n'
+    )
     script.chmod(0o755)
     return here.parent / "taken"
 
@@ -45,7 +47,7 @@ def test_a_run_is_submitted(sbatch: Path, capsys: pytest.CaptureFixture[str]) ->
         "Cancel: scancel 4711",
     ]
     run = Path("runs/my run")
-    assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "job.sh", "logs"]
+    assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "job.sh", "job.txt", "logs"]
     assert (run / "job.sh").read_text() == sbatch.read_text()
     assert f"config={run.absolute()}/config.yaml" in sbatch.read_text()
     assert from_yaml((run / "config.yaml").read_text()).trainer.devices == 8
@@ -62,7 +64,7 @@ def test_a_dry_run_prints_the_job_and_leaves_nothing(here: Path, capsys: pytest.
     printed = capsys.readouterr().out
     assert not list(here.iterdir())
     script = here.parent / "bin" / "sbatch"
-    script.write_text(f'#!/bin/bash\ncat "$2" >{here.parent}/taken\n')
+    script.write_text(f'#!/bin/bash\ncat "$2" >{here.parent}/taken; echo 1\n')
     script.chmod(0o755)
     assert main([*SUBMIT, "run_dir=mine"]) == 0
     assert (here.parent / "taken").read_text() == printed
@@ -108,6 +110,7 @@ def test_awkward_values_on_the_command_line(sbatch: Path, value: str) -> None:
         (["slurm.prefix=tee) (tee"], "slurm.prefix=tee) (tee is not the first words of a command: line "),
         (["slurm.prefix=tee); (tee"], "slurm.setup and slurm.prefix do not make a script that bash can read: line "),
         (["run_dir=a\\b"], "has a name that cannot stand in a job: name another without \\ in it."),
+        (["run_dir=a\nb"], "has a name that cannot stand in a job: name another without control characters in it."),
         (["recipe=trads"], "Did you mean 'trades'?"),
         (["--dryrun"], "poise submit has no option '--dryrun': --dry-run, --help, --debug. Did you mean '--dry-run'?"),
         (
@@ -127,11 +130,26 @@ def test_mistakes_have_their_line_and_nothing_is_left(
     assert not list(Path().iterdir())
 
 
-def test_what_sbatch_refuses_is_said_in_its_words(sbatch: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "echo 'sbatch: error: invalid partition' >&2; echo failed >&2; exit 1",
+            "sbatch did not take the job: sbatch: error: invalid partition failed",
+        ),
+        ("exit 3", "sbatch did not take the job: exit code 3"),
+        ("kill -9 $$", "sbatch did not take the job: signal 9"),
+        ("exit 0", "sbatch gave no number of a job, and said nothing"),
+        ("echo slurm 24.05; echo a filter >&2", "sbatch gave no number of a job, and said slurm 24.05 a filter"),
+    ],
+)
+def test_what_sbatch_refuses_is_said_in_its_words(
+    text: str, line: str, sbatch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     script = sbatch.parent / "bin" / "sbatch"
-    script.write_text("#!/bin/bash\necho 'sbatch: error: invalid partition' >&2\necho 'failed' >&2\nexit 1\n")
+    script.write_text(f"#!/bin/bash\n{text}\n")
     assert main([*SUBMIT, "run_dir=mine"]) == 2
-    assert capsys.readouterr().err == "sbatch did not take the job: sbatch: error: invalid partition failed\n"
+    assert capsys.readouterr().err == f"{line}\n"
     assert not Path("mine").exists()
 
 
@@ -158,3 +176,20 @@ def test_an_unfinished_run_goes_on(sbatch: Path) -> None:
     assert main([*SUBMIT, "run_dir=mine", "slurm.time=30"]) == 0
     assert "--time=30\n" in sbatch.read_text()
     assert main([*SUBMIT, "run_dir=mine", "seed=1"]) == 2
+
+
+def test_a_run_whose_job_is_queued_is_not_submitted_again(sbatch: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SUBMIT, "run_dir=mine"]) == 0
+    sbatch.unlink()
+    squeue = sbatch.parent / "bin" / "squeue"
+    squeue.write_text('#!/bin/bash\n[ "$3 $4" = "--jobs=4711 --clusters=cluster" ] && echo 4711\n')
+    squeue.chmod(0o755)
+    capsys.readouterr()
+    assert main([*SUBMIT, "run_dir=mine"]) == 2
+    assert capsys.readouterr().err == (
+        f"job 4711 of run_dir={os.getcwd()}/mine is still queued or running: wait for it, or scancel "
+        "--clusters=cluster 4711 first.\n"
+    )
+    assert not sbatch.exists()
+    squeue.write_text("#!/bin/bash\necho 'slurm_load_jobs error: Invalid job id specified' >&2\nexit 1\n")
+    assert main([*SUBMIT, "run_dir=mine"]) == 0
