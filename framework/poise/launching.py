@@ -7,6 +7,7 @@ Run as a program, this file is the first thing in a rank: it binds the rank's li
 import contextlib
 import ctypes
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -21,6 +22,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, BinaryIO
+
+from poise.errors import UserError
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FORWARDED = (*ENDING, signal.SIGUSR1, signal.SIGUSR2)
@@ -198,6 +201,17 @@ def rank_environment(rank: int, size: int, port: int, run_id: str) -> dict[str, 
 def on_loopback(address: str) -> dict[str, str]:
     """What gloo needs where ranks meet on this machine: it looks up the host's own name, which need not resolve."""
     return {"GLOO_SOCKET_IFNAME": "lo"} if address == "localhost" or address.startswith("127.") else {}
+
+
+def port(text: str) -> int:
+    """The port of MASTER_PORT.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise UserError(f"MASTER_PORT={text} is no port, which are 1 to 65535.")
+    return int(text)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from poise import cli
 from poise.errors import UserError
-from poise.launching import on_loopback
+from poise.launching import on_loopback, port
 
 NEEDED = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_STEP_TASKS_PER_NODE", "SLURM_JOB_ID")
 
@@ -24,7 +24,8 @@ def rank_environment(task: Mapping[str, str]) -> dict[str, str]:
         task: the environment that srun gives to one of its tasks.
 
     Raises:
-        UserError: this is no task of srun's, nodes have different numbers of them, or nobody said where they meet.
+        UserError: this is no task of srun's, nodes have different numbers of them, or nobody said where they meet, or
+            at what is no port.
     """
     if missing := [name for name in NEEDED if name not in task]:
         raise UserError(f"{missing[0]} is not set: srun starts this program, in a job that poise submit makes.")
@@ -36,6 +37,7 @@ def rank_environment(task: Mapping[str, str]) -> dict[str, str]:
         )
     if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not task.get(name)]:
         raise UserError(f"{missing[0]} is not set: ranks meet at a machine and a port, which poise submit chooses.")
+    port(task["MASTER_PORT"])
     own = {
         "RANK": task["SLURM_PROCID"],
         "LOCAL_RANK": task["SLURM_LOCALID"],

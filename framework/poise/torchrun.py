@@ -4,6 +4,7 @@ Run as a program, this file is what launch/torchrun.sh calls: `python -m poise.t
 """
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from poise import cli
 from poise.config import CHECKS_OF_A_START, Config, parse
 from poise.errors import UserError
-from poise.launching import on_loopback
+from poise.launching import on_loopback, port
 from poise.run_directory import RunDirectory, default_path
 
 PORT = 29500
@@ -41,6 +42,11 @@ def machines(environment: Mapping[str, str]) -> Machines:
     Raises:
         UserError: they contradict each other, or one is missing.
     """
+    if environment.get("NODE_RANK") and not environment.get("NNODES"):
+        raise UserError(
+            f"NODE_RANK={environment['NODE_RANK']} is set and NNODES is not: NNODES=<machines that train together> "
+            "belongs to it."
+        )
     count = _number(environment, "NNODES", 1, lowest=1)
     if count == 1:
         return Machines(1, 0, "", 0)
@@ -52,7 +58,7 @@ def machines(environment: Mapping[str, str]) -> Machines:
     number = _number(environment, "NODE_RANK", 0, lowest=0)
     if number >= count:
         raise UserError(f"NODE_RANK={number} is none of NNODES={count} machines, which are 0 to {count - 1}.")
-    return Machines(count, number, environment["MASTER_ADDR"], _number(environment, "MASTER_PORT", PORT, lowest=1))
+    return Machines(count, number, environment["MASTER_ADDR"], port(environment.get("MASTER_PORT") or str(PORT)))
 
 
 def command(config: Config, arguments: Sequence[str], these: Machines) -> list[str]:
@@ -84,7 +90,7 @@ def command(config: Config, arguments: Sequence[str], these: Machines) -> list[s
 
 def _number(environment: Mapping[str, str], name: str, default: int, lowest: int) -> int:
     text = environment.get(name) or str(default)
-    if not text.isdecimal() or int(text) < lowest:
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < lowest:
         raise UserError(f"{name}={text} is not a number from {lowest} on.")
     return int(text)
 

@@ -57,6 +57,7 @@ def test_what_is_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
             {"SLURM_PROCID": None},
             r"SLURM_PROCID is not set: srun starts this program, in a job that poise submit makes",
         ),
+        ({"MASTER_PORT": "0"}, r"MASTER_PORT=0 is no port, which are 1 to 65535\."),
         ({"MASTER_ADDR": None}, r"MASTER_ADDR is not set: ranks meet at a machine and a port"),
         ({"MASTER_PORT": ""}, r"MASTER_PORT is not set"),
         ({"SLURM_STEP_TASKS_PER_NODE": "3(x2),1"}, r"the job has 3, 3, 1 tasks on its nodes: as many on each"),

@@ -41,7 +41,9 @@ def test_machines_are_what_the_environment_says(environment: dict[str, str], fou
         ({"NNODES": "2"}, r"NNODES=2 needs NODE_RANK: NODE_RANK=0 on the first machine"),
         ({"NNODES": "2", "NODE_RANK": "0"}, r"NNODES=2 needs MASTER_ADDR"),
         (TWO | {"NODE_RANK": "2"}, r"NODE_RANK=2 is none of NNODES=2 machines, which are 0 to 1\."),
-        (TWO | {"MASTER_PORT": "-1"}, r"MASTER_PORT=-1 is not a number from 1 on\."),
+        ({"NODE_RANK": "1"}, r"NODE_RANK=1 is set and NNODES is not: NNODES=<machines that train together> belongs to"),
+        (TWO | {"MASTER_PORT": "-1"}, r"MASTER_PORT=-1 is no port, which are 1 to 65535\."),
+        (TWO | {"MASTER_PORT": "65536"}, r"MASTER_PORT=65536 is no port, which are 1 to 65535\."),
     ],
 )
 def test_machines_that_cannot_be(environment: dict[str, str], line: str) -> None:
