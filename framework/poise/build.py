@@ -104,11 +104,7 @@ class Built:
 
     def _refuse_settings(self) -> None:
         """What a config cannot know of itself, before anything is written."""
-        if self.augment and len(self.splits.input_shape) != 3:
-            raise UserError(
-                f"augment={','.join(self.augment)} is for pictures [channels, height, width], and these inputs are "
-                f"{list(self.splits.input_shape)}: augment=none"
-            )
+        self._refuse_augmentations()
         self._refuse_devices()
         chosen = self.config.selection
         if chosen and chosen not in self._choices:
@@ -124,6 +120,18 @@ class Built:
         if self.config.trainer.compile:
             check_compiling(self.accelerator, zero_stage(self.config.strategy))
         self.data.train_dataloader()  # refuses a split smaller than a batch
+
+    def _refuse_augmentations(self) -> None:
+        """Those that these inputs do not fit."""
+        if not self.augment:
+            return
+        if len(self.splits.input_shape) != 3:
+            raise UserError(
+                f"augment={','.join(self.augment)} is for pictures [channels, height, width], and these inputs are "
+                f"{list(self.splits.input_shape)}: augment=none"
+            )
+        for member in self.augment.values():
+            member.check(*self.splits.input_shape[1:])
 
     def _refuse_devices(self) -> None:
         """GPUs that this machine does not have."""

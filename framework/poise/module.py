@@ -23,6 +23,7 @@ from poise.ground import Ground, task_of
 from poise.intake import as_record, check_record, pinned
 from poise.metrics import Accuracy, NegativeLogLikelihood
 from poise.models.classifier import Classifier
+from poise.models.shapes import check_output
 from poise.notes import Notes
 from poise.optimizers.sgd import sgd
 from poise.parameter_groups import ALIKE, Grouping, optimizer_over, parameter_groups
@@ -135,7 +136,10 @@ class TrainingModule(L.LightningModule):
         """
         self.ground.refuse(self.stack, batch, accumulate, whole_weights)
         step = self._step(Ranks(), progress=0.0).replace(predict=self._predictions, block=0)
-        refuse_unheard(self.stack, self.model, self.augmented(batch, step), step)
+        augmented = self.augmented(batch, step)
+        if augmented.x.shape != batch.x.shape:
+            check_output("with augment=, the model", self.model, augmented.x[:2], self.task.num_classes)
+        refuse_unheard(self.stack, self.model, augmented, step)
         self._admitted = True
 
     # -- one step ----------------------------------------------------------------------------------------------

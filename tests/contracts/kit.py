@@ -147,8 +147,12 @@ def module(
 
 
 def augmentations() -> dict[str, Augmentation]:
-    """All that are registered, as they are by default."""
-    return {name: registry.build("augmentation", name) for name in registry.records("augmentation")}
+    """All that are registered, as they are by default but for sizes, which have to fit."""
+    made = {name: registry.build("augmentation", name) for name in registry.records("augmentation")}
+    for member in made.values():
+        if isinstance(getattr(member, "size", None), int):
+            member.size = 2
+    return made
 
 
 def admitted(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from poise import Batch, Outcome, Predictor, Recipe, Result, Step, Task, checkpoint, fit
 from poise.config import from_yaml, parse, to_yaml
-from poise.data.dataset import Arrays
+from poise.data.dataset import Arrays, Splits
 from poise.errors import UserError
 from poise.run_directory import RunDirectory
 from poise.train import run
@@ -464,3 +464,28 @@ def test_what_comes_after_training_may_change_on_resuming(tmp_path: Path) -> Non
     directory.check(to_yaml(parse(["calibration=none", "evaluation.adversarial.steps=3"])), resume=True)
     with pytest.raises(UserError, match="seed was 0, now 1"):
         directory.check(to_yaml(parse(["seed=1"])), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("augment", "said"),
+    [
+        ({"name": "cutout"}, "augment.cutout.size=16 blackens pictures of 8x8"),
+        (
+            {"name": "random_resized_crop", "random_resized_crop": {"size": 6}},
+            "with augment=, the model cannot take inputs of shape",
+        ),
+    ],
+)
+def test_augmentations_that_data_or_model_cannot_take_are_refused(tmp_path: Path, augment: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        fit(data="digits", model="mlp", augment=augment, tracking="none", run_dir=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_augmentation_of_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    tabular = {
+        name: Arrays(torch.rand(30, 4), torch.arange(30) % 2) for name in ("train", "val", "calibration", "test")
+    }
+    data = Splits(**tabular, num_classes=2, kind="tabular", valid_range=None)
+    with pytest.raises(UserError, match=r"augment=flip is for pictures .* and these inputs are \[4\]: augment=none"):
+        fit(data=data, model="mlp", augment="flip", tracking="none", run_dir=str(tmp_path / "run"))

@@ -20,6 +20,13 @@ class Augmentation:
 
     draws: ClassVar[int] = 0
 
+    def check(self, height: int, width: int) -> None:
+        """Refuse pictures that it would make nothing of.
+
+        Raises:
+            UserError: says which size of it fits.
+        """
+
     def apply(self, x: Float[Tensor, "B C H W"], u: Float[Tensor, "B draws"]) -> Float[Tensor, "B C h w"]:
         """The pictures, changed as `u` decides.
 

@@ -145,7 +145,8 @@ class Splits:
 
     def _check_inputs(self, name: str, split: Arrays) -> None:
         if len(split) == 0 and (self.trains or name not in ("train", "val", "calibration")):
-            raise UserError(f"{name} is empty: every split needs examples.")
+            share = f" A larger data.{name} takes more." if name in ("val", "calibration") else ""
+            raise UserError(f"{name} is empty: every split needs examples.{share}")
         if tuple(split.x.shape[1:]) != self.input_shape:
             first = "train" if self.trains else "test"
             raise UserError(

@@ -1,6 +1,6 @@
 """What is done to data before a run sees them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from poise.data.dataset import Splits
@@ -60,3 +60,17 @@ def refuse_no_pictures(splits: Splits, said: str) -> None:
     if splits.kind != "image" or len(splits.input_shape) != 3 or splits.input_shape[0] not in CHANNELS:
         given = " × ".join(map(str, splits.input_shape))
         raise UserError(f"{said} is for pictures of 1 or 3 channels; these data are {splits.kind} of shape {given}.")
+
+
+def refuse_empty(said: str, given: Sequence[object]) -> None:
+    """A wrapper whose list is empty would do nothing.
+
+    Args:
+        said: the parameter, for the message.
+        given: its value.
+
+    Raises:
+        UserError: it is empty.
+    """
+    if not given:
+        raise UserError(f"{said} is empty: name one or more, or leave the wrapper out.")

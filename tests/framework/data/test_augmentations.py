@@ -179,3 +179,12 @@ def test_light_changes_as_torchvision_does(channels: int) -> None:
         if channels == 3:
             expected = reference.adjust_saturation(expected, 1 + 0.7 * third)
         torch.testing.assert_close(after, expected, rtol=0, atol=2e-4)  # torchvision's grey has weights of four digits
+
+
+@pytest.mark.parametrize(
+    ("member", "said"), [(Cutout(8), r"cutout\.size=8 blackens"), (PadCrop(8), r"pad_crop\.padding=8 moves")]
+)
+def test_pictures_of_which_nothing_is_left_are_refused(member: Augmentation, said: str) -> None:
+    member.check(9, 9)
+    with pytest.raises(UserError, match=said):
+        member.check(9, 8)

@@ -9,6 +9,10 @@ from hypothesis import strategies as st
 from poise import registry
 from poise.build import Built
 from poise.config import parse
+from poise.data.wrapper import Wrapper
+from poise.data.wrappers.corruptions import Corruptions
+from poise.data.wrappers.label_noise import LabelNoise
+from poise.data.wrappers.ood import Ood
 from poise.data.wrappers.subset import Subset
 from poise.errors import UserError
 from poise.given import Objects
@@ -96,3 +100,17 @@ def test_every_kind_is_found_in_a_strangers_package() -> None:
     assert config.evaluation["moved"].params == {"far": 1}
     with pytest.raises(UserError, match=r"the data blobs gives a int: it has to give poise\.data\.dataset\.Splits"):
         Built(config, Objects())
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "said"),
+    [
+        (Corruptions(kinds=()), "corruptions.kinds"),
+        (Corruptions(severity=()), "corruptions.severity"),
+        (Ood(sources=()), "ood.sources"),
+        (LabelNoise(rate=0.1, splits=()), "label_noise.splits"),
+    ],
+)
+def test_a_wrapper_that_would_do_nothing_is_refused(wrapper: Wrapper, said: str) -> None:
+    with pytest.raises(UserError, match=f"{said} is empty: name one or more"):
+        wrapper.wrap(splits(), 0)

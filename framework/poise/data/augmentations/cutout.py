@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from poise.data.augmentation import Augmentation
+from poise.errors import UserError
 
 
 class Cutout(Augmentation):
@@ -25,6 +26,14 @@ class Cutout(Augmentation):
 
     def __init__(self, size: Annotated[int, Ge(1)] = 16) -> None:
         self.size = size
+
+    def check(self, height: int, width: int) -> None:
+        """A square as large as the picture leaves nothing."""
+        if self.size >= min(height, width):
+            raise UserError(
+                f"augment.cutout.size={self.size} blackens pictures of {height}x{width} as a whole: give less, half of "
+                "a side at most, say."
+            )
 
     def apply(self, x: Float[Tensor, "B C H W"], u: Float[Tensor, "B 2"]) -> Float[Tensor, "B C H W"]:
         """The pictures with their squares; u[:, 0] decides on the row and u[:, 1] on the column."""

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from poise.data.augmentation import Augmentation
+from poise.errors import UserError
 
 
 class PadCrop(Augmentation):
@@ -26,6 +27,14 @@ class PadCrop(Augmentation):
 
     def __init__(self, padding: Annotated[int, Ge(1)] = 4) -> None:
         self.padding = padding
+
+    def check(self, height: int, width: int) -> None:
+        """A border as wide as the picture may be all that is cut out."""
+        if self.padding >= min(height, width):
+            raise UserError(
+                f"augment.pad_crop.padding={self.padding} moves pictures of {height}x{width} out of sight: give less, "
+                "an eighth of a side, say."
+            )
 
     def apply(self, x: Float[Tensor, "B C H W"], u: Float[Tensor, "B 2"]) -> Float[Tensor, "B C H W"]:
         """The pictures, moved; u[:, 0] decides how far down, u[:, 1] how far right the crop begins."""

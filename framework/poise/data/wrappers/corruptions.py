@@ -12,7 +12,7 @@ from poise.data.corruptions.draws import Draws
 from poise.data.corruptions.kinds import KINDS
 from poise.data.dataset import Arrays, Splits
 from poise.data.stored import Change, held
-from poise.data.wrapper import Wrapper, refuse_no_pictures
+from poise.data.wrapper import Wrapper, refuse_empty, refuse_no_pictures
 from poise.errors import UserError
 
 SMALLEST = 4  # pixels of a side
@@ -71,6 +71,8 @@ class Corruptions(Wrapper):
                 have.
         """
         refuse_no_pictures(splits, "corruptions")
+        refuse_empty("corruptions.kinds", self.kinds)
+        refuse_empty("corruptions.severity", self.severity)
         if splits.valid_range != (0.0, 1.0) or min(splits.input_shape[1:]) < SMALLEST:
             raise UserError(f"corruptions needs pictures in 0 to 1 of {SMALLEST} × {SMALLEST} pixels or more.")
         test = splits.test

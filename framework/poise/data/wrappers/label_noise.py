@@ -10,7 +10,7 @@ from torch import Tensor
 
 from poise.data.dataset import Arrays, Splits
 from poise.data.keys import generator
-from poise.data.wrapper import Wrapper, refuse_untrained
+from poise.data.wrapper import Wrapper, refuse_empty, refuse_untrained
 
 
 class LabelNoise(Wrapper):
@@ -45,6 +45,7 @@ class LabelNoise(Wrapper):
             UserError: nothing to train on.
         """
         refuse_untrained(splits, "label_noise")
+        refuse_empty("label_noise.splits", self.splits)
         seen = {
             name: self._noisy(name, split, splits.num_classes, seed) if name in self.splits else split
             for name, split in splits.main.items()

@@ -13,7 +13,7 @@ from poise import registry
 from poise.data.dataset import Arrays, Splits
 from poise.data.pictures import grey
 from poise.data.source import DataSource
-from poise.data.wrapper import CHANNELS, Wrapper
+from poise.data.wrapper import CHANNELS, Wrapper, refuse_empty
 from poise.errors import UserError
 
 
@@ -43,6 +43,7 @@ class Ood(Wrapper):
             UserError: a source that is not there or cannot be loaded, that is given twice, or whose inputs are of
                 another kind.
         """
+        refuse_empty("ood.sources", self.sources)
         found = dict(splits.ood)
         for source in self.sources:
             name = source.rpartition(":")[2]
