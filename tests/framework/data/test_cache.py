@@ -92,16 +92,17 @@ def test_what_has_no_room_is_not_begun(folder: Path, tmp_path: Path, caplog: pyt
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("damage", ["byte", "cut", "manifest", "no manifest", "no pictures"])
+@pytest.mark.parametrize("damage", ["start", "between", "end", "cut", "manifest", "no manifest", "no pictures"])
 def test_a_damaged_cache_is_made_again(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     read_pictures(_gallery(folder), tmp_path, 1.0)
     place = _only(tmp_path)
     match damage:
-        case "byte":
+        case "start" | "between" | "end":
             with (place / PICTURES).open("r+b") as file:
-                file.write(b"\0" * 60)
+                file.seek({"start": 0, "between": 75 * 60, "end": COUNT * 60 - 5}[damage])
+                file.write(b"\0" * 5)
         case "cut":
             os.truncate(place / PICTURES, 100)
         case "manifest":
