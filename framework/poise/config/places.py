@@ -81,11 +81,16 @@ def _look_at_data(config: Config) -> Iterable[str]:
 
 
 def _missing_files(kind: str, address: str, entry: Entry) -> Iterable[str]:
-    files: Iterable[str] = registry.find(kind, entry.name).attributes.get("files") or ()
+    attributes = registry.find(kind, entry.name).attributes
+    files: Iterable[str] = attributes.get("files") or ()
+    folders: Iterable[str] = attributes.get("folders") or ()
     for name in sorted(files):
         value = entry.params.get(name)
-        if isinstance(value, str) and not os.path.exists(value):
-            yield f"{address}.{name}={value}: {no_file(Path(value))}"
+        wanted = "folder" if name in folders else "file"
+        if isinstance(value, str) and not value:
+            yield f"{address}.{name}= is empty: give a {wanted}."
+        elif isinstance(value, str) and not os.path.exists(value):
+            yield f"{address}.{name}={value}: {no_file(Path(value), wanted)}"
 
 
 def _look_at_weights(config: Config) -> Iterable[str]:
@@ -109,13 +114,13 @@ def _look_at_tables(config: Config) -> Iterable[str]:
             yield str(error)
 
 
-def no_file(path: Path) -> str:
-    """What is wrong with a path that is no file's, a sentence, with the nearest name."""
+def no_file(path: Path, wanted: str = "file") -> str:
+    """What is wrong with a path that is not that of the file (or folder) wanted, a sentence, with the nearest name."""
     if os.path.exists(path):
         return f"this is {'a directory' if os.path.isdir(path) else 'no regular file'}."
     if os.path.islink(path):
         return f"this links to {os.readlink(path)}, which is not there."
-    return f"there is no such file.{nearest_file(path)}"
+    return f"there is no such {wanted}.{nearest_file(path)}"
 
 
 def nearest_file(path: Path) -> str:

@@ -27,6 +27,8 @@ def folder_at(path: str) -> Path:
     Raises:
         UserError: there is none.
     """
+    if not path:
+        raise UserError("data.path= is empty: give the folder that holds the pictures.")
     folder = Path(path)
     if not folder.is_dir():
         wrong = "this is a file" if folder.exists() else "there is no such folder"
@@ -48,8 +50,14 @@ def load_folder(
         seed: keys the shares.
 
     Raises:
-        UserError: pictures that cannot be read, or of several sizes; nothing to train or test on.
+        UserError: pictures that cannot be read, or of several sizes; nothing to train or test on; a directory of caches
+            that lies in the folder.
     """
+    if cache is not None and Path(cache).resolve().is_relative_to(listing.folder.resolve()):
+        raise UserError(
+            f"data.cache={cache} lies in {listing.folder}, whose folders are classes or splits: give a directory "
+            "elsewhere."
+        )
     _tell_left_out(listing)
     parts = _read(listing, form, cache, limit)
     missing = {name: share for name, share in shares.items() if name not in parts}

@@ -13,11 +13,13 @@ class DataSource:
 
     Attributes:
         files: parameters that name a file or directory, looked for before anything is built.
+        folders: those of them that name a directory.
         valid_range: of the inputs, where it is known before they are read.
         augment: names of the augmentations that training on these data takes where nothing else is said.
     """
 
     files: ClassVar[frozenset[str]] = frozenset()
+    folders: ClassVar[frozenset[str]] = frozenset()
     valid_range: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
     augment: ClassVar[tuple[str, ...]] = ()
 

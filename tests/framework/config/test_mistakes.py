@@ -269,3 +269,19 @@ def test_a_required_value_that_is_wrong_is_said_with_what_is_wrong_of_places(tmp
         parse(arguments, CHECKS_OF_A_START)
     assert "data.subset.fraction=2 has to be above 0 and below 1." in str(found.value)
     assert f"{file} is a file." in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["data=image_folder", "data.path="], "data.path= is empty: give a folder."),
+        (["data=npz", "data.path="], "data.path= is empty: give a file."),
+        (["data=imagenet", "data.path={}/runn"], "data.path={}/runn: there is no such folder. Did you mean 'run'?"),
+        (["data=npz", "data.path={}/runn"], "data.path={}/runn: there is no such file. Did you mean 'run'?"),
+    ],
+)
+def test_a_folder_is_missed_as_one(tmp_path: Path, arguments: list[str], line: str) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ConfigErrors) as found:
+        parse([argument.format(tmp_path) for argument in arguments], CHECKS_OF_A_START)
+    assert found.value.mistakes == (line.format(tmp_path),)

@@ -259,10 +259,20 @@ def test_paths_that_are_no_folders(tmp_path: Path) -> None:
         _load(tmp_path / "a.zip")
     with pytest.raises(UserError, match=r"there is no such folder"):
         _load(tmp_path / "b")
+    with pytest.raises(UserError, match=r"data.path= is empty: give the folder"):
+        ImageFolder("").load(0)
     _classes(tmp_path, 2)
     os.symlink("nowhere.png", tmp_path / "cat" / "x.png")
     with pytest.raises(UserError, match=r"cat/x.png is no file: a link to nothing"):
         _load(tmp_path)
+
+
+def test_a_cache_is_no_class(tmp_path: Path) -> None:
+    _classes(tmp_path / "pictures", 2)
+    (tmp_path / "link").symlink_to(tmp_path / "pictures")
+    for cache in ("pictures", "pictures/cache", "link/cache"):
+        with pytest.raises(UserError, match=rf"data.cache=.*{cache} lies in {tmp_path}/pictures, whose folders are"):
+            _load(tmp_path / "pictures", cache=str(tmp_path / cache))
 
 
 @pytest.mark.parametrize("place", ["loop", "cat/loop", "loop.png"])

@@ -69,6 +69,9 @@ def test_what_is_missing_is_said(folder: Path) -> None:
     (folder / "classes.txt").write_text("n01440764 tench\n")
     with pytest.raises(UserError, match=r"classes.txt has no line for the class n02012849"):
         _load(folder)
+    (folder / "classes.txt").write_bytes("n01440764 Schleie, Grünling\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"classes.txt is no text in UTF-8 \(.*\): save it as that"):
+        _load(folder)
     (folder / "val" / "ILSVRC2012_val_00000001.JPEG").touch()
     with pytest.raises(UserError, match=r"val_00000001.JPEG lies in no class's folder"):
         _load(folder)

@@ -37,6 +37,7 @@ class ImageFolder(DataSource):
     """
 
     files: ClassVar[frozenset[str]] = frozenset({"path"})
+    folders: ClassVar[frozenset[str]] = frozenset({"path"})
 
     def __init__(
         self,

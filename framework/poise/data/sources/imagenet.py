@@ -42,6 +42,7 @@ class Imagenet(DataSource):
     """
 
     files: ClassVar[frozenset[str]] = frozenset({"path"})
+    folders: ClassVar[frozenset[str]] = frozenset({"path"})
     augment: ClassVar[tuple[str, ...]] = ("random_resized_crop", "flip")
 
     def __init__(
@@ -86,7 +87,10 @@ def _class_names(folder: Path, folders: Sequence[str]) -> tuple[str, ...]:
     file = next((folder / name for name in WORDS if (folder / name).is_file()), None)
     if file is None:
         return tuple(folders)
-    lines = (line.split(maxsplit=1) for line in file.read_text("utf-8").splitlines())
+    try:
+        lines = [line.split(maxsplit=1) for line in file.read_text("utf-8-sig").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is no text in UTF-8 ({error}): save it as that, or move it away.") from error
     words = {line[0]: line[1].split(",")[0].strip() for line in lines if len(line) == 2}
     missing = next((name for name in folders if not words.get(name)), None)
     if missing is not None:
