@@ -19,9 +19,9 @@ from poise.data.partition import stratified
 from poise.data.reachable import why_unreachable
 from poise.data.source import DataSource
 from poise.errors import UserError
+from poise.files.shown import listed
 from poise.progress import say
 
-ANEW = "delete it there, and it is fetched anew"
 SILENCE = 30.0  # seconds without a byte after which a download is given up
 
 
@@ -39,11 +39,13 @@ class TorchvisionSource(DataSource):
     Attributes:
         dataset: torchvision's name of it.
         archives: files that torchvision fetches, relative to its root.
+        unpacked: directory that it unpacks them into, likewise.
         class_names: where torchvision's own are not meant.
     """
 
     dataset: ClassVar[str] = ""
     archives: ClassVar[tuple[str, ...]] = ()
+    unpacked: ClassVar[str] = ""
     class_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -110,11 +112,11 @@ class TorchvisionSource(DataSource):
         if found is not None:
             return found
         if not self.download:
-            raise UserError(f"{self.dataset} is not in {self.root}: {self._way_out()}, or set data.download=true.")
+            raise UserError(f"{self._lack()}: {self._way_out()}, or set data.download=true.")
         self._fetch()
         found = self._read()
         if found is None:
-            raise UserError(f"{self.dataset} in {self.root} is damaged: {ANEW}.")
+            raise UserError(f"{self.dataset} in {self.root} is damaged: {self._anew()}.")
         return found
 
     def _read(self) -> tuple[Any, Any] | None:
@@ -127,7 +129,7 @@ class TorchvisionSource(DataSource):
         except Exception as error:  # readers of bytes that anybody wrote raise whatever comes up
             if isinstance(error, RuntimeError) and "not found" in str(error):
                 return None
-            raise UserError(f"{self.dataset} in {self.root} is damaged ({_said(error)}): {ANEW}.") from error
+            raise UserError(f"{self.dataset} in {self.root} is damaged ({_said(error)}): {self._anew()}.") from error
 
     def _fetch(self) -> None:
         """Let torchvision fetch it, in one process of those that want it."""
@@ -156,7 +158,21 @@ class TorchvisionSource(DataSource):
             return
         reason = why_unreachable(self.addresses(kind))
         if reason:
-            raise UserError(f"{self.dataset} is not in {self.root} and not to be had ({reason}): {self._way_out()}.")
+            raise UserError(f"{self._lack()} and not to be had ({reason}): {self._way_out()}.")
+
+    def _lack(self) -> str:
+        """What is said of data that torchvision does not find, or not as they were published."""
+        there = [name for name in self.archives if (self.root / name).is_file()]
+        if self.unpacked and any((self.root / self.unpacked).glob("*")):
+            there.append(self.unpacked)
+        if not there:
+            return f"{self.dataset} is not in {self.root}"
+        return f"{self.dataset} in {self.root} is damaged, not whole or not unpacked ({listed(there)})"
+
+    def _anew(self) -> str:
+        if self.download:
+            return "delete it there, and it is fetched anew"
+        return f"delete it there and {self._way_out()}, or set data.download=true"
 
     def _way_out(self) -> str:
         archives = ", ".join(self.archives)

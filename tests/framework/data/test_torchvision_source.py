@@ -89,7 +89,7 @@ def test_the_family_of_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, so
     classes = [f"class {c}" for c in range(100 if hundred else 10)]
     listed = [_batch(place / name, x, **{key: _label().tolist()}) for name, x in (("train", train), ("test", test))]
     meta = _batch(place / "meta", train, **{kind.meta["key"]: classes})
-    with pytest.raises(UserError, match="put cifar-10.*tar.gz there from elsewhere"):
+    with pytest.raises(UserError, match="is damaged, not whole .* put cifar-10.*tar.gz there from elsewhere"):
         source(str(tmp_path), download=False).load(0)  # other checksums than the published: not unpickled
     monkeypatch.setattr(kind, "train_list", listed[:1])
     monkeypatch.setattr(kind, "test_list", listed[1:])
@@ -137,6 +137,8 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (raw / "t10k-images-idx3-ubyte").write_bytes(b"cut")
     with pytest.raises(UserError, match=r"MNIST in .* is damaged .*: delete it there"):
         Mnist(str(tmp_path)).load(0)
+    with pytest.raises(UserError, match=r"MNIST in .* is damaged .*: delete it there and put .*, or set data.download"):
+        Mnist(str(tmp_path), download=False).load(0)
 
 
 @pytest.fixture
@@ -203,11 +205,16 @@ def test_where_nothing_can_be_fetched_the_way_out_is_said(
     monkeypatch.setattr(datasets.MNIST, "mirrors", [closed])
     with pytest.raises(UserError, match=f"MNIST is not in {tmp_path}/poise/data .*Connection refused.*{way_out}"):
         Mnist().load(0)
+    with pytest.raises(UserError, match=rf"MNIST is not in .*{way_out}, or set data.download=true"):
+        Mnist(download=False).load(0)
     monkeypatch.setattr(datasets.MNIST, "mirrors", [answers])
     with pytest.raises(UserError, match=f"MNIST cannot be fetched into .*corrupted.*{way_out}"):
         Mnist().load(0)
-    with pytest.raises(UserError, match=rf"MNIST is not in .*{way_out}, or set data.download=true"):
-        Mnist(download=False).load(0)
+    with pytest.raises(UserError, match=rf"MNIST in .* is damaged, not whole or not unpacked \(MNIST/raw.*{way_out}"):
+        Mnist(download=False).load(0)  # what the server gave is there
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [closed])
+    with pytest.raises(UserError, match=rf"MNIST in .* is damaged.* and not to be had .*refused.*{way_out}"):
+        Mnist().load(0)
 
 
 def test_archives_that_are_there_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str) -> None:

@@ -21,3 +21,4 @@ class Cifar10(TorchvisionSource):
     augment: ClassVar[tuple[str, ...]] = ("pad_crop", "flip")
     dataset: ClassVar[str] = "CIFAR10"
     archives: ClassVar[tuple[str, ...]] = ("cifar-10-python.tar.gz",)
+    unpacked: ClassVar[str] = "cifar-10-batches-py"

@@ -21,3 +21,4 @@ class Cifar100(TorchvisionSource):
     augment: ClassVar[tuple[str, ...]] = ("pad_crop", "flip")
     dataset: ClassVar[str] = "CIFAR100"
     archives: ClassVar[tuple[str, ...]] = ("cifar-100-python.tar.gz",)
+    unpacked: ClassVar[str] = "cifar-100-python"

@@ -25,6 +25,7 @@ class FashionMnist(TorchvisionSource):
         "FashionMNIST/raw/t10k-images-idx3-ubyte.gz",
         "FashionMNIST/raw/t10k-labels-idx1-ubyte.gz",
     )
+    unpacked: ClassVar[str] = "FashionMNIST/raw"
 
     def addresses(self, kind: Any) -> list[str]:
         """Its mirrors."""

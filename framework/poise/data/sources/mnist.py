@@ -24,6 +24,7 @@ class Mnist(TorchvisionSource):
         "MNIST/raw/t10k-images-idx3-ubyte.gz",
         "MNIST/raw/t10k-labels-idx1-ubyte.gz",
     )
+    unpacked: ClassVar[str] = "MNIST/raw"
     class_names: ClassVar[tuple[str, ...]] = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
     def addresses(self, kind: Any) -> list[str]:
