@@ -164,22 +164,29 @@ def _refuse_others(folder: Path, others: Sequence[str], splits: Iterable[str]) -
     """A folder `valid` beside `train` would be left out, and its pictures taken from train, without a word."""
     for name in others:
         if next(pictures_in(folder, name), None) is not None:
+            meant = _meant(name)
             raise UserError(
                 f"{folder / name} holds pictures, and is none of {', '.join(KNOWN)}, while {listed(splits)} beside it "
-                "is taken for a split: rename it (validation pictures are in val; a class is called by no split's "
-                "name), or move it elsewhere."
+                "is taken for a split, not for a class: rename one, or move it elsewhere."
+                + (f" Did you mean {meant!r}?" if meant else "")
             )
 
 
 def _refuse_alike(folder: Path, names: Sequence[str]) -> None:
     """Folders `Train` and `Test` would be two classes."""
     for name in names:
-        meant = ALIKE.get(name.casefold(), name.casefold())
-        if meant in KNOWN and _folders(folder / name):
+        meant = _meant(name)
+        if meant and _folders(folder / name):
             raise UserError(
-                f"{folder / name} holds folders, as those of splits do, but by its name it is a class: did you mean "
-                f"{meant}? Rename it."
+                f"{folder / name} holds folders, as those of splits do, but by its name it is a class: rename it. "
+                f"Did you mean {meant!r}?"
             )
+
+
+def _meant(name: str) -> str:
+    """The folder of ours that a name is another way to write of; "" where there is none."""
+    found = ALIKE.get(name.casefold(), name.casefold())
+    return found if found in KNOWN else ""
 
 
 def _folders(folder: Path) -> list[str]:
