@@ -11,7 +11,8 @@ import torch.distributed as dist
 from jaxtyping import Float, Num, Shaped
 from torch import Tensor, nn
 
-from poise.strategies import check_strategy, is_zero, zero_settings
+from poise.strategies import check_strategy, is_zero
+from poise.zero_settings import zero_settings
 
 if TYPE_CHECKING:
     import lightning as L

@@ -3,8 +3,8 @@
 import argparse
 import copy
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from poise import deepspeed_says
 from poise.errors import UserError
 
 
@@ -50,7 +51,7 @@ class ZeroStrategy(DeepSpeedStrategy):
     """ZeRO. Clipping and accumulation are the Trainer's arguments; DeepSpeed obeys them.
 
     Args:
-        settings: of DeepSpeed, as `poise.strategies.zero_settings` gives them: of ZeRO, stage 1 shares out the
+        settings: of DeepSpeed, as `poise.zero_settings.zero_settings` gives them: of ZeRO, stage 1 shares out the
             optimiser's state, 2 also the gradients, 3 also the parameters.
         device_type: 'cuda' (NCCL) or 'cpu' (gloo).
         precision: '32-true' or 'bf16-mixed'.
@@ -119,17 +120,17 @@ class ZeroStrategy(DeepSpeedStrategy):
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         assert isinstance(self.config, dict)
         _refuse_scalars(model)
+        deepspeed_says.ask(self.config)
         self._fit_bucket(sum(parameter.numel() for parameter in parameters))
-        with _settings_refused():
-            engine, wrapped, _, _ = deepspeed.initialize(
-                args=self._arguments(),
-                config=self.config,
-                model=model,
-                model_parameters=parameters,
-                optimizer=optimizer,
-                lr_scheduler=lr_scheduler,
-                dist_init_required=False,
-            )
+        engine, wrapped, _, _ = deepspeed.initialize(
+            args=self._arguments(),
+            config=self.config,
+            model=model,
+            model_parameters=parameters,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            dist_init_required=False,
+        )
         return engine, wrapped
 
     def _initialize_deepspeed_inference(self, model: nn.Module) -> None:
@@ -148,19 +149,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         """DeepSpeed allocates its reduction bucket whole: no more than the model fills."""
         assert isinstance(self.config, dict)
         zero = self.config["zero_optimization"]
-        zero["reduce_bucket_size"] = min(zero["reduce_bucket_size"], max(elements, 1))
-
-
-@contextmanager
-def _settings_refused() -> Iterator[None]:
-    """What DeepSpeed says of a setting that it does not take, in one line."""
-    from pydantic import ValidationError  # DeepSpeed's own dependency
-
-    try:
-        yield
-    except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
-        raise UserError(f"DeepSpeed does not take what deepspeed= says: {said}") from None
+        zero["reduce_bucket_size"] = min(int(zero["reduce_bucket_size"]), max(elements, 1))
 
 
 def _refuse_scalars(model: nn.Module) -> None:

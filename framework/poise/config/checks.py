@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from poise import registry, strategies
+from poise import registry, strategies, zero_settings
 from poise.config.draft import Draft
 from poise.config.files import to_mapping
 from poise.config.job_options import mistakes_in_extra, mistakes_in_time
@@ -46,8 +46,16 @@ def check_strategy(config: Config, draft: Draft) -> None:
         strategies.check_strategy(config.strategy, config.trainer.precision)
     except UserError as error:
         draft.mistake(str(error))
-    for mistake in strategies.mistakes_in_settings(config.strategy, config.deepspeed):
+    for mistake in zero_settings.mistakes_in_settings(config.strategy, config.deepspeed):
         draft.mistake(mistake)
+
+
+def check_deepspeed(config: Config, draft: Draft) -> None:
+    """Settings that DeepSpeed itself does not take, before ranks are started."""
+    if draft.mistakes or not config.deepspeed:
+        return
+    if said := zero_settings.refused_settings(config.strategy, config.deepspeed):
+        draft.mistake(said)
 
 
 def check_slurm(config: Config, draft: Draft) -> None:

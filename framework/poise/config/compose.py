@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from poise import registry
 from poise.config.checks import (
+    check_deepspeed,
     check_head,
     check_named,
     check_no_job,
@@ -49,8 +50,8 @@ ALWAYS: tuple[Check, ...] = (
     check_secrets,
 )
 CHECKS: tuple[Check, ...] = (check_stack, check_strategy)
-CHECKS_OF_A_START: tuple[Check, ...] = (*CHECKS, check_places, check_no_job)
-CHECKS_OF_A_JOB: tuple[Check, ...] = (*CHECKS, check_places)
+CHECKS_OF_A_START: tuple[Check, ...] = (*CHECKS, check_places, check_no_job, check_deepspeed)
+CHECKS_OF_A_JOB: tuple[Check, ...] = (*CHECKS, check_places, check_deepspeed)
 
 
 def parse(arguments: Sequence[str], checks: Sequence[Check] = CHECKS) -> Config:
