@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from poise import cli
-from poise.errors import UserError
+from poise.errors import UserError, nearest
 
 MISTAKE = 2  # exit code
 
@@ -28,12 +28,22 @@ def ask(settings: Mapping[str, Any]) -> None:
     try:
         DeepSpeedConfig({"train_micro_batch_size_per_gpu": 1, **settings})
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
+        said = "; ".join(_in_words(found["loc"], found["msg"]) for found in error.errors())
     except (DeepSpeedConfigError, AssertionError, AttributeError, TypeError, ValueError) as error:
         said = " ".join(str(error).split())
     else:
         return
-    raise UserError(f"DeepSpeed does not take what deepspeed= says: {said.removeprefix(': ')}")
+    raise UserError(f"DeepSpeed does not take what deepspeed= says: {said}")
+
+
+def _in_words(place: tuple[int | str, ...], message: str) -> str:
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    if not place:
+        return message
+    known = [field.alias or name for name, field in DeepSpeedZeroConfig.model_fields.items()]
+    near = nearest(str(place[0]), known) if place[0] not in known else ""
+    return f"{'.'.join(map(str, place))}: {message}{'.' * bool(near)}{near}"
 
 
 def answer(settings: Mapping[str, Any]) -> str:

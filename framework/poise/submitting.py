@@ -101,7 +101,8 @@ def _bash_says(text: str) -> str:
     if bash is None:
         return ""
     done = subprocess.run([bash, "-n"], input=text, env={"LC_ALL": "C"}, capture_output=True, encoding="utf-8")
-    return " ".join(done.stderr.split()).removeprefix(f"{bash}: ")
+    first, *_ = *done.stderr.splitlines(), ""
+    return first.removeprefix(f"{bash}: ")
 
 
 def _submitted(config: Config, job: str, places: Places) -> str:

@@ -266,7 +266,8 @@ def test_deepspeed_does_what_was_asked(pair: Pair, tmp_path: Path, name: str) ->
 def test_a_setting_that_deepspeed_does_not_know(pair: Pair, tmp_path: Path) -> None:
     own = tmp_path / "my.json"
     own.write_text('{"zero_optimization": {"bucket_size": 300}}')
-    said = "DeepSpeed does not take what deepspeed= says: bucket_size: Extra inputs are not permitted"
+    said = "DeepSpeed does not take what deepspeed= says: bucket_size: Extra inputs are not permitted. Did you mean "
+    said += "'reduce_bucket_size'?"
     assert pair.run(refused, "deepspeed_zero2", str(own)) == [said] * 2
 
 
