@@ -30,9 +30,10 @@ def test_it_is_one_over_the_geometric_sum(counts: list[int], beta: float) -> Non
 @settings(max_examples=80, deadline=None)
 def test_larger_classes_never_count_more_and_never_nothing(counts: list[int], beta: float) -> None:
     worth = inverse_effective_number(torch.tensor(sorted(counts)), beta)
-    assert (worth.diff() <= 0).all()
+    rounding = 4 * torch.finfo(torch.float64).eps
+    assert (worth.diff() <= rounding * worth[:-1]).all()
     assert (worth > 0).all()
-    assert (worth <= 1).all()
+    assert (worth <= 1 + rounding).all()
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.9, 1.0])
