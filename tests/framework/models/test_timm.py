@@ -83,7 +83,8 @@ def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch: pytest.MonkeyP
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"pretrained=true: its weights .* give model\.checkpoint=<file> model\.new_head=true\.") as raised:
+    said = r"pretrained=true: its weights .* give model\.checkpoint=<file> model\.new_head=true\."
+    with pytest.raises(UserError, match=said) as raised:
         timm(CLASSES, (3, 32, 32), SMALL, pretrained=True)
     assert "\n" not in str(raised.value)
 
