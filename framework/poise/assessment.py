@@ -80,8 +80,8 @@ def remarks(subject: Subject, calibration: Calibration, findings: Findings, reas
     if only := _only_class(findings.metrics):
         lines.append(
             warning(
-                f"every test example is predicted as {only}: nothing was learnt. A lower optimizer.lr, "
-                "trainer.gradient_clip=1, schedule.warmup=0.1 or a model with batch norm may help"
+                f"on test {only} is always predicted right and no other class ever: little was learnt. A lower "
+                "optimizer.lr or trainer.gradient_clip=1 may help"
             )
         )
     if subject.splits.ood:
@@ -91,7 +91,7 @@ def remarks(subject: Subject, calibration: Calibration, findings: Findings, reas
 
 
 def _only_class(metrics: Mapping[str, float]) -> str | None:
-    """The class that every test example is predicted as, where there is one: right on its own, wrong on all others."""
+    """The class that alone is predicted right on test, and always: most often all that a model predicts at all."""
     prefix = "test/accuracy/class/"
     right = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
     found = [name for name, value in right.items() if value > 0]

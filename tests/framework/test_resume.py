@@ -323,3 +323,17 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
     whole = run(from_yaml(written.replace(str(killed), str(tmp_path / "whole")))).path
     assert "resuming from" in (killed / "log.txt").read_text()
     assert same(whole, killed)
+
+
+def test_an_evaluation_that_is_interrupted_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("poise.train.evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt, match=r"run_dir=\S*run continues from step 12\."):
+            small_fit(tmp_path / "run")
+    assert small_fit(tmp_path / "run").metrics["test/accuracy"] >= 0
+    assert "Going on from step 12" in capsys.readouterr().out
