@@ -24,6 +24,7 @@ HARMLESS = (
     "trainer.devices",
     "trainer.eval_batch_size",
     "trainer.progress",
+    "trainer.timeout",
 )
 HARMLESS_GROUPS = ("calibration.", "evaluation.", "tracking.", "slurm.")  # nothing that is trained depends on them
 LEFTOVERS = {"config.yaml", "lock", "log.txt", "predictor", "tracking", "report.txt", "report.html", "figures"}

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,7 @@ def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker) -> L.Tra
             precision=settings.precision,
             find_unused_parameters=unused,
             deepspeed=built.config.deepspeed,
+            timeout=timedelta(seconds=settings.timeout),
         ),
         plugins=[_environment()],
         precision=settings.precision,
