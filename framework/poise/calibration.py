@@ -14,7 +14,7 @@ from torch import Tensor
 from poise.batch import Predictions
 from poise.calibrator import Calibrator, check_held_out
 from poise.errors import UserError
-from poise.evaluator import Progress, no_progress
+from poise.progress import Progress, no_progress
 from poise.scores import UNCALIBRATED
 
 FOLDS = 5

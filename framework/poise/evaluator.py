@@ -1,7 +1,6 @@
 """What an evaluator is given, and what it gives."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -11,17 +10,10 @@ from poise.calibrator import Calibrator
 from poise.data.dataset import Arrays, Splits
 from poise.distributed import Ranks
 from poise.models.classifier import Classifier
+from poise.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-
-
-def no_progress(title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-    """A progress bar that shows nothing."""
-    return nullcontext(lambda done: None)
-
 
 @dataclass(frozen=True)
 class Subject:

@@ -3,16 +3,21 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 from typing import TYPE_CHECKING
-
-from poise.evaluator import Progress, no_progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
 OFTEN = 0.25  # seconds between two looks at a training
+
+
+def no_progress(title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """A progress bar that shows nothing."""
+    return nullcontext(lambda done: None)
 
 
 def say(text: str) -> None:
@@ -21,7 +26,7 @@ def say(text: str) -> None:
 
 
 def progress_bar(shown: bool) -> Progress:
-    """A progress bar for evaluations, where a terminal can show it."""
+    """A progress bar for what is done piece by piece, where a terminal can show it."""
     return _bar if shown and sys.stderr.isatty() else no_progress
 
 

@@ -14,9 +14,9 @@ import torch
 
 from poise.calibration import FOLDS, folds
 from poise.cli import main
-from poise.evaluator import Progress, no_progress
 from poise.files.scores import FEWEST, read_scores
 from poise.metrics import CalibrationError
+from poise.progress import Progress, no_progress
 from poise_recipes.calibration.temperature_scaling import solve_temperature
 
 CLASSES, ROWS, TESTS = 3, 60, 40
