@@ -15,6 +15,7 @@ from poise.progress import Progress, no_progress
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
 @dataclass(frozen=True)
 class Subject:
     """A trained model under evaluation.
