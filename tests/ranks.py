@@ -171,15 +171,14 @@ def _attempt(modules: dict[str, ModuleType], task: bytes) -> bytes:
     try:
         file, name, args, kwargs = pickle.loads(task)
         if file not in modules:
-            modules[file] = imported(file)
+            modules[file] = _import(file)
         return pickle.dumps((True, getattr(modules[file], name)(*args, **kwargs)))
     except BaseException:
         sys.stdout.flush()
         return pickle.dumps((False, traceback.format_exc()))
 
 
-def imported(file: str) -> ModuleType:
-    """A test file as a module, found by its path."""
+def _import(file: str) -> ModuleType:
     name = "in_ranks_" + Path(file).stem
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
