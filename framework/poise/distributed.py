@@ -147,6 +147,7 @@ def strategy(
     find_unused_parameters: bool = False,
     deepspeed: str | None = None,
     timeout: timedelta = timedelta(minutes=30),
+    rows: int = 1,
 ) -> "str | Strategy":
     """What `L.Trainer(strategy=…)` takes.
 
@@ -158,6 +159,7 @@ def strategy(
         find_unused_parameters: of DDP: some parameters take no part in some steps.
         deepspeed: a JSON file of settings for DeepSpeed, over those of the strategy.
         timeout: of a collective.
+        rows: of DeepSpeed: examples of a micro-batch on one rank.
 
     Raises:
         UserError: an unknown strategy or precision, fp16, float64 under DeepSpeed, no DeepSpeed installed, a file
@@ -166,7 +168,7 @@ def strategy(
     check_strategy(name, precision)
     device_type = "cuda" if accelerator in ("gpu", "cuda") else accelerator
     if is_zero(name):
-        return _zero(zero_settings(name, deepspeed), device_type, precision, timeout)
+        return _zero(zero_settings(name, deepspeed), device_type, precision, timeout, rows)
     if name == "auto" and world_size == 1:
         return "auto"
     from lightning.pytorch.strategies import DDPStrategy
@@ -220,9 +222,9 @@ def _gathered_parameter(trainer: "L.Trainer", value: Tensor) -> AbstractContextM
     return nullcontext()
 
 
-def _zero(settings: Mapping[str, Any], device_type: str, precision: str, timeout: timedelta) -> "Strategy":
+def _zero(settings: Mapping[str, Any], device_type: str, precision: str, timeout: timedelta, rows: int) -> "Strategy":
     if device_type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read once, when DeepSpeed is imported
     from poise.zero import ZeroStrategy
 
-    return ZeroStrategy(settings, device_type, precision, timeout)
+    return ZeroStrategy(settings, device_type, precision, timeout, rows)

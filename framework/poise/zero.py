@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -18,7 +19,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from poise import deepspeed_says
+from poise import deepspeed_says, zero_state
 from poise.errors import UserError
 
 
@@ -56,6 +57,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         device_type: 'cuda' (NCCL) or 'cpu' (gloo).
         precision: '32-true' or 'bf16-mixed'.
         timeout: of a collective.
+        rows: examples of a micro-batch on one rank, by which DeepSpeed reports how fast it is.
     """
 
     def __init__(
@@ -64,10 +66,12 @@ class ZeroStrategy(DeepSpeedStrategy):
         device_type: str,
         precision: str,
         timeout: timedelta = timedelta(minutes=30),
+        rows: int = 1,
     ) -> None:
         self._device_type = device_type
+        self._groups: list[list[nn.Parameter]] = []
         super().__init__(
-            config={**copy.deepcopy(dict(settings)), "train_micro_batch_size_per_gpu": 1},  # which it only reports
+            config={**copy.deepcopy(dict(settings)), "train_micro_batch_size_per_gpu": rows},
             process_group_backend="nccl" if device_type == "cuda" else "gloo",
             precision_plugin=ZeroPrecision(precision, device_type),
             timeout=timeout,
@@ -121,6 +125,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         assert isinstance(self.config, dict)
         _refuse_scalars(model)
         deepspeed_says.ask(self.config)
+        self._groups = [list(group["params"]) for group in optimizer.param_groups] if optimizer else []
         self._fit_bucket(sum(parameter.numel() for parameter in parameters))
         engine, wrapped, _, _ = deepspeed.initialize(
             args=self._arguments(),
@@ -140,6 +145,56 @@ class ZeroStrategy(DeepSpeedStrategy):
         else:
             self.model = model.to(self.root_device)
 
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """The module's state as it is under DDP, whole on rank 0. To be called on all ranks."""
+        assert self.lightning_module is not None
+        state = self.lightning_module.state_dict(keep_vars=True)
+        return {name: self._whole(value) if isinstance(value, Tensor) else value for name, value in state.items()}
+
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+        """The state of DeepSpeed's optimiser as it is under DDP, on rank 0. To be called on all ranks."""
+        return zero_state.gathered(optimizer, self._groups, self.root_device)
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write one file from rank 0, as DDP does."""
+        super(DeepSpeedStrategy, self).save_checkpoint(checkpoint, filepath, storage_options)
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read such a file, of any strategy and number of ranks, never more than tensors and plain values.
+
+        It is mapped: a machine's ranks share one copy, and each copies what it holds.
+        """
+        found: dict[str, Any] = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
+        return found
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        return True
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Put a module's whole state into one whose parameters may be shared out."""
+        assert self.lightning_module is not None
+        own = self.lightning_module.state_dict(keep_vars=True)
+        shared = {name: value for name, value in own.items() if hasattr(value, "ds_id")}
+        state = checkpoint["state_dict"]
+        for name, parameter in shared.items():
+            with torch.no_grad(), _gathered(parameter, writer=0):
+                parameter.copy_(state[name])
+        rest = {name: value for name, value in state.items() if name not in shared}
+        found = self.lightning_module.load_state_dict(rest, strict=False)
+        if strict and (wrong := sorted({*found.unexpected_keys, *found.missing_keys} - {*shared})):
+            raise RuntimeError(f"the checkpoint's state is not this module's: {', '.join(wrong)}")
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        (saved,) = checkpoint["optimizer_states"]
+        zero_state.take_up(self.deepspeed_engine.optimizer, self._groups, saved)
+
+    def _whole(self, value: Tensor) -> Tensor | None:
+        with _gathered(value):
+            return value.detach().clone().cpu() if self.is_global_zero else None
+
     def _arguments(self) -> argparse.Namespace:
         if self._device_type == "cuda":
             return argparse.Namespace(device_rank=self.root_device.index)
@@ -150,6 +205,15 @@ class ZeroStrategy(DeepSpeedStrategy):
         assert isinstance(self.config, dict)
         zero = self.config["zero_optimization"]
         zero["reduce_bucket_size"] = min(int(zero["reduce_bucket_size"]), max(elements, 1))
+
+
+def _gathered(value: Tensor, writer: int | None = None) -> AbstractContextManager[Any]:
+    """A parameter that stage 3 shares out is whole meanwhile; what rank `writer` makes of it is then everybody's."""
+    if not hasattr(value, "ds_id"):
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters([value], modifier_rank=writer)
 
 
 def _refuse_scalars(model: nn.Module) -> None:
