@@ -2,7 +2,7 @@
 
 import json
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ SETTINGS: Mapping[str, type] = {
     "disable_allgather": bool,
     "activation_checkpointing": dict,
     "aio": dict,
-    "checkpoint": dict,
     "steps_per_print": int,
     "wall_clock_breakdown": bool,
     "memory_breakdown": bool,
@@ -49,6 +48,13 @@ SETTINGS: Mapping[str, type] = {
     "csv_monitor": dict,
     "comet": dict,
 }  # of DeepSpeed's config: those that its engine heeds where poise trains
+UNSAVED: Mapping[str, Callable[[Any], bool]] = {
+    "offload_optimizer.device": lambda device: device == "nvme",
+    "offload_optimizer.ratio": lambda ratio: ratio != 1,
+    "offload_optimizer.super_offload": bool,
+    "offload_param.device": lambda device: device == "nvme",
+    "zenflow": lambda _: True,
+}  # of zero_optimization: what keeps the optimiser's state where no checkpoint finds it
 WORDS: Mapping[type, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -116,6 +122,7 @@ def _read(file: str) -> dict[str, Any]:
         raise UserError(f"deepspeed={file} sets what the config sets: leave out {', '.join(taken)}.")
     for key, value in found.items():
         _check_setting(file, key, value)
+    _refuse_unsaved(file, found.get("zero_optimization", {}))
     return found
 
 
@@ -130,6 +137,21 @@ def _check_setting(file: str, key: str, value: Any) -> None:
     kind = SETTINGS[key]
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise UserError(f"deepspeed={file}: {key} has to be {WORDS[kind]}, and is {reprlib.repr(value)}.")
+
+
+def _refuse_unsaved(file: str, zero: Mapping[str, Any]) -> None:
+    for name, unsaved in UNSAVED.items():
+        value = _at(zero, name)
+        if value is not None and unsaved(value):
+            raise UserError(
+                f"deepspeed={file}: with {name} {reprlib.repr(value)} no checkpoint could be written; leave it out."
+            )
+
+
+def _at(settings: Any, name: str) -> Any:
+    for key in name.split("."):
+        settings = settings.get(key) if isinstance(settings, dict) else None
+    return settings
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

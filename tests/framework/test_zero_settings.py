@@ -57,6 +57,13 @@ def test_ones_own_file_lies_over_the_strategys(tmp_path: Path) -> None:
         ({"zero_optimisation": {}}, r"'zero_optimisation' is no setting with an effect here\. Did you mean 'zero_opt"),
         ({"steps_per_print": "x"}, r"my\.json: steps_per_print has to be a whole number, and is 'x'\."),
         ({"wall_clock_breakdown": 1}, r"my\.json: wall_clock_breakdown has to be true or false, and is 1\."),
+        ({"checkpoint": {}}, r"'checkpoint' is no setting with an effect here\."),
+        (
+            {"zero_optimization": {"offload_optimizer": {"device": "nvme"}}},
+            r"my\.json: with offload_optimizer\.device 'nvme' no checkpoint could be written; leave it out\.",
+        ),
+        ({"zero_optimization": {"offload_optimizer": {"ratio": 0.5}}}, r"offload_optimizer\.ratio 0\.5 no checkpoint"),
+        ({"zero_optimization": {"zenflow": {}}}, r"with zenflow \{\} no checkpoint"),
         ('{"gradient_predivide_factor": NaN}', r"my\.json is no JSON: NaN is not a number\."),
         ('{"aio":' * 100_000, r"my\.json is no JSON of settings: it is nested too deeply\."),
         ("{", r"my\.json is no JSON: Expecting"),
