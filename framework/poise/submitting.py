@@ -1,10 +1,11 @@
 """A composed config becomes a job of a Slurm cluster."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from poise.config import Config, to_yaml
 from poise.errors import UserError
 from poise.job import Places, ranks_in_words, script
 from poise.run_directory import RunDirectory, default_path
+from poise.slurm import sbatch, squeue
 
 NO_SLURM = (
     "there is no sbatch here: submit where Slurm is installed, or start the ranks yourself (launch/torchrun.sh on each "
@@ -31,12 +33,10 @@ def submit(config: Config, dry: bool = False) -> str:
     """
     if config.run_dir is None:
         config = replace(config, run_dir=str(default_path(tuple(config.recipe))))
-    places = Places(RunDirectory(Path(str(config.run_dir)).absolute()), Path.cwd(), Path(sys.executable))
+    places = places_of(Path(str(config.run_dir)))
     _refuse_finished(places.run)
     _refuse_queued(places.run)
-    _refuse_names(places)
-    job = script(config, places)
-    _refuse_shell(config, job)
+    job = checked(config, script(config, places), places)
     if dry:
         return job.rstrip("\n")
     if shutil.which("sbatch") is None:
@@ -52,24 +52,46 @@ def _refuse_finished(directory: RunDirectory) -> None:
 
 
 def _refuse_queued(directory: RunDirectory) -> None:
-    """Two jobs of one run would go on from the same checkpoint; where no squeue can be asked, nobody knows."""
-    file = _number_file(directory)
-    if shutil.which("squeue") is None or not file.is_file():
-        return
-    number, _, cluster = file.read_text().strip().partition(";")
-    there = [f"--clusters={cluster}"] if cluster else []
-    words = ["squeue", "--noheader", "--format=%i", f"--jobs={number}", *there]
-    listed = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
-    if number in listed.stdout.split():
+    """Two jobs of one run would go on from the same checkpoint."""
+    number = number_of(directory)
+    if number is not None and number in squeue([number]):
+        job, _, cluster = number.partition(";")
+        words = [*([f"--clusters={cluster}"] if cluster else []), job]
         raise UserError(
-            f"job {number} of run_dir={directory.path} is still queued or running: wait for it, or scancel "
-            f"{' '.join([*there, number])} first."
+            f"job {job} of run_dir={directory.path} is still queued or running: wait for it, or scancel "
+            f"{' '.join(words)} first."
         )
 
 
+def number_of(directory: RunDirectory) -> str | None:
+    """What sbatch said of a run's last job; None where none was submitted."""
+    file = _number_file(directory)
+    return file.read_text().strip() if file.is_file() else None
+
+
+def keep_number(directory: RunDirectory, number: str) -> None:
+    """Keep what sbatch says of a run's job."""
+    _number_file(directory).write_text(f"{number}\n")
+
+
 def _number_file(directory: RunDirectory) -> Path:
-    """Keeps what sbatch said of the run's last job."""
     return directory.path / "job.txt"
+
+
+def places_of(directory: Path) -> Places:
+    """Where a job is at home that this process submits."""
+    return Places(RunDirectory(directory.absolute()), Path.cwd(), Path(sys.executable))
+
+
+def checked(config: Config, job: str, places: Places) -> str:
+    """A job's script that Slurm and the shell read as it is meant.
+
+    Raises:
+        UserError: they would not.
+    """
+    _refuse_names(places)
+    _refuse_shell(config, job)
+    return job
 
 
 def _refuse_names(places: Places) -> None:
@@ -107,35 +129,36 @@ def _bash_says(text: str) -> str:
 
 def _submitted(config: Config, job: str, places: Places) -> str:
     """Write what the job needs, and submit it; returns its number."""
-    new = not places.run.path.exists()
-    places.run.claim(to_yaml(replace(config, resume="auto")))
+    with undone(places.run.path):
+        prepare(config, places.run)
+        number = submitted(job, places)
+        keep_number(places.run, number)
+    return number.partition(";")[0]
+
+
+@contextmanager
+def undone(path: Path) -> Iterator[None]:
+    """Leave no new directory behind where something goes wrong meanwhile."""
+    new = not path.exists()
     try:
-        places.run.ranks.mkdir(exist_ok=True)
-        file = places.run.path / "job.sh"
-        file.write_text(job, encoding="utf-8")
-        said = _sbatch(file)
-        _number_file(places.run).write_text(f"{said}\n")
+        yield
     except BaseException:
         if new:
-            shutil.rmtree(places.run.path)
+            shutil.rmtree(path, ignore_errors=True)
         raise
-    return said.partition(";")[0]
 
 
-def _sbatch(file: Path) -> str:
-    """The number of the job, and `;` and its cluster where that was named."""
-    done = subprocess.run(
-        ["sbatch", "--parsable", str(file)], capture_output=True, text=True, errors="replace", check=False
-    )
-    errors = " ".join(done.stderr.split())
-    if done.returncode:
-        ended = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-        raise UserError(f"sbatch did not take the job: {errors or ended}")
-    said = re.search(r"(?<!\S)[0-9]+(;\S+)?$", done.stdout.strip())  # a cluster may have words of its own before it
-    if said is None:
-        words = " ".join(f"{done.stdout} {errors}".split()) or "nothing"
-        raise UserError(f"sbatch gave no number of a job, and said {words}")
-    return said[0]
+def prepare(config: Config, directory: RunDirectory) -> None:
+    """Write what the ranks of a run need to begin, or to go on."""
+    directory.claim(to_yaml(replace(config, resume="auto")))
+    directory.ranks.mkdir(exist_ok=True)
+
+
+def submitted(job: str, places: Places) -> str:
+    """Write a job's script and submit it; returns what sbatch says: its number, and `;` and its cluster if named."""
+    file = places.run.path / "job.sh"
+    file.write_text(job, encoding="utf-8")
+    return sbatch(file)
 
 
 def _told(number: str, config: Config, places: Places) -> str:

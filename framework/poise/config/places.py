@@ -10,6 +10,7 @@ from poise.config.files import to_yaml
 from poise.config.schema import Config, Entry
 from poise.errors import UserError, nearest
 from poise.run_directory import RunDirectory
+from poise.sweep import is_sweep
 
 
 def check_places(config: Config, draft: Draft) -> None:
@@ -57,6 +58,10 @@ def _look_at_run_directory(config: Config) -> Iterable[str]:
     if config.run_dir is None:
         return
     path = Path(config.run_dir)
+    if is_sweep(path):
+        again = f"poise submit --resubmit-failed run_dir={path}"
+        yield f"run_dir={path} holds a sweep: {again} goes on with it; name another directory for something else."
+        return
     try:
         RunDirectory(path).check(to_yaml(config), resume=config.resume == "auto")
     except UserError as error:
