@@ -84,12 +84,12 @@ def _table(kind: Kind) -> str:
     if not any(columns["paper"]):
         columns["what it is"] = [r.doc.partition("\n")[0] for r in found]
     shown = {title: cells for title, cells in columns.items() if any(cells)}
-    return _rendered({kind.plural: [record.name for record in found], **shown})
+    return rendered({kind.plural: [record.name for record in found], **shown})
 
 
 def _preset_table() -> str:
     found = list(presets.names())
-    return _rendered({PRESETS[1]: found, "what it is": [presets.about(name) for name in found]})
+    return rendered({PRESETS[1]: found, "what it is": [presets.about(name) for name in found]})
 
 
 def _cited(record: Record) -> str:
@@ -98,7 +98,7 @@ def _cited(record: Record) -> str:
     return ", ".join([parts[0], *parts[-2:]]) if len(parts) > 3 else record.paper
 
 
-def _rendered(columns: Mapping[str, Sequence[str]]) -> str:
+def rendered(columns: Mapping[str, Sequence[str]]) -> str:
     """Columns wrapped to the terminal's width; one line for each thing where a program reads."""
     from rich.console import Console
     from rich.table import Table

@@ -19,6 +19,8 @@ LOGGERS = ("poise", "lightning.pytorch", "lightning.fabric", "py.warnings")
 HARMLESS = (
     "run_dir",
     "resume",
+    "strategy",
+    "deepspeed",
     "trainer.accelerator",
     "trainer.checkpoint_every",
     "trainer.devices",
@@ -30,6 +32,10 @@ HARMLESS_GROUPS = ("calibration.", "evaluation.", "tracking.", "slurm.")  # noth
 LEFTOVERS = {"config.yaml", "lock", "log.txt", "predictor", "tracking", "report.txt", "report.html", "figures"}
 
 log = logging.getLogger("poise")
+
+
+class InUse(UserError):
+    """Another process trains in a run's directory."""
 
 
 class RunDirectory:
@@ -127,7 +133,8 @@ class RunDirectory:
         """Keep other processes from training here meanwhile; a process that ends lets go, however it ends.
 
         Raises:
-            UserError: another process trains here, or nothing can be written.
+            InUse: another process trains here.
+            UserError: nothing can be written.
         """
         with self._written():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -136,7 +143,7 @@ class RunDirectory:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process, not of those that it forks
             except BlockingIOError:
-                raise UserError(
+                raise InUse(
                     f"run_dir={self.path} is in use: another process trains there; wait for it, or name another run_dir"
                 ) from None
             except OSError:  # a file system without locks

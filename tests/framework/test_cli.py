@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import poise
-from poise import submitting, ui
+from poise import submitting, syncing, ui
 from poise.cli import COMMANDS, main
 from poise.config import Config
 from poise.errors import UserError
@@ -159,6 +159,7 @@ def test_the_examples_of_the_help_are_right(
     served: list[list[str]] = []
     monkeypatch.setattr(ui, "main", lambda arguments: served.append(arguments) or 0)
     monkeypatch.setattr(submitting, "submit", lambda config, dry: "")
+    monkeypatch.setattr(syncing, "main", lambda asked: served.append([asked.run_dir]) or 0)
     for command in ("", *COMMANDS):
         main([*filter(None, [command]), "--help"])
         for line in capsys.readouterr().out.partition("Examples")[2].splitlines():
@@ -167,7 +168,7 @@ def test_the_examples_of_the_help_are_right(
                 assert main(words[1:]) == 0, line
                 capsys.readouterr()
     assert len(seen) >= 3
-    assert len(served) >= 2
+    assert len(served) >= 5
 
 
 LIGHT = """
@@ -197,6 +198,7 @@ sys.exit(code != int(sys.argv[1]))
         (2, "calibrate logits=missing.npz calibration=nonsense recipe=trades out=found.txt"),
         (2, "predict run=missing input=missing.npz trust=perhaps"),
         (2, "ui tracking.uri=sqlite:///missing.db"),
+        (2, "sync run_dir=missing"),
         (2, "trian"),
         (0, "completion bash"),
         (0, "completion words poise\ntrain\nrecipe=trades\nrecipe.tr\n"),

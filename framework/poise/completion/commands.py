@@ -43,3 +43,8 @@ def settings_of_predict() -> dict[str, Setting]:
         "trust": WORDS,
         "tracking.uri": Setting(),
     }
+
+
+def settings_of_sync() -> dict[str, Setting]:
+    """What `poise sync` takes."""
+    return {"run_dir": Setting(files=(FOLDERS,)), "tracking.uri": Setting()}

@@ -9,7 +9,12 @@ from pathlib import Path
 
 from poise import listing
 from poise.cli import COMMANDS, OPTIONS
-from poise.completion.commands import settings_of_calibrate, settings_of_evaluate, settings_of_predict
+from poise.completion.commands import (
+    settings_of_calibrate,
+    settings_of_evaluate,
+    settings_of_predict,
+    settings_of_sync,
+)
 from poise.completion.settings import FOLDERS, Setting, settings_of
 from poise.errors import UserError, nearest
 from poise.registry.spaces import names_in
@@ -58,6 +63,8 @@ def _candidates(before: Sequence[str], current: str) -> Iterable[str]:
             return _settings(settings_of_calibrate(given), given, current)
         case "predict":
             return _settings(settings_of_predict(), given, current)
+        case "sync":
+            return _settings(settings_of_sync(), given, current)
         case "ui":
             return [path for path in ("tracking.uri=", "port=") if not any(word.startswith(path) for word in given)]
         case "list" | "completion" | "help" if not given:

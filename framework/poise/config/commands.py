@@ -17,6 +17,8 @@ from poise.config.places import nearest_file, no_file
 from poise.config.schema import Entry, TrackingConfig
 from poise.errors import nearest
 from poise.files.pictures import EXTENSIONS
+from poise.secrets import redact
+from poise.tracking import address
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 SCORES = (".npz", ".csv")
@@ -55,6 +57,19 @@ class Predict:
     input: str = ""
     out: str | None = None
     trust: bool = False
+    uri: str | None = None
+
+
+@dataclass(frozen=True)
+class Sync:
+    """What `poise sync` is asked.
+
+    Args:
+        run_dir: a run's directory, or one with runs at any depth.
+        uri: of the tracking server or database; None is where each run has been tracked.
+    """
+
+    run_dir: str = "runs"
     uri: str | None = None
 
 
@@ -100,6 +115,22 @@ def parse_predict(arguments: Sequence[str]) -> Predict:
     if not os.path.isdir(asked.input):
         _check_input(draft, "input", asked.input, INPUTS, 'numpy.savez("inputs.npz", x=…)')
     _check_out(draft, asked.out, asked.input)
+    draft.finish()
+    return asked
+
+
+def parse_sync(arguments: Sequence[str]) -> Sync:
+    """What `path=value` arguments ask of `poise sync`.
+
+    Raises:
+        ConfigErrors: all mistakes, one line each.
+    """
+    draft = Draft()
+    draft.add(_known(draft, from_arguments(arguments, draft.mistake), "sync", ("run_dir", "tracking.uri")))
+    tracking = draft.fields(TrackingConfig, "tracking", only=("uri",))
+    asked = Sync(**draft.fields(Sync, only=("run_dir",)), **tracking)
+    if asked.uri is not None and (wrong := address.mistake(asked.uri)):
+        draft.mistake(f"tracking.uri={shown(redact(asked.uri))} {wrong}.")
     draft.finish()
     return asked
 

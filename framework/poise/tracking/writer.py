@@ -65,6 +65,16 @@ class Writer:
         self._given_up.set()
         return not self._thread.is_alive() and self.spool.unsent == 0
 
+    def send(self) -> bool:
+        """Send all in this thread, for a run that is over; whether all is sent. What fails is tried a few times."""
+        self._ending.set()
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(self._pause())
+            if self._sent():
+                return True
+        return False
+
     def _run(self) -> None:
         while not self._given_up.is_set():
             ending = self._ending.is_set()
