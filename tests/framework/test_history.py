@@ -50,6 +50,21 @@ def test_a_step_that_is_done_again_is_there_once_with_its_last_value(tmp_path: P
     assert list(resumed.read()["loss"]) == [10, 20, 30, 40]
 
 
+def test_a_run_that_goes_on_leaves_out_what_it_does_again(tmp_path: Path) -> None:
+    first = History(tmp_path / "curves.jsonl")
+    first.go_on_from(0)
+    assert not first.path.exists()
+    for step in (10, 20, 30):
+        first.append({"loss": 1.0 / step}, step)
+    whole = first.path.read_bytes()
+    first.path.write_bytes(whole + b'{"step":40,"lo')
+    for step, lines in ((30, 3), (20, 2), (0, 0)):
+        history = History(first.path)
+        history.go_on_from(step)
+        assert history.path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:lines])
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.jsonl"]
+
+
 @given(st.data())
 def test_a_kill_at_any_byte_costs_the_line_being_written_alone(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -77,6 +92,7 @@ def test_a_disk_that_takes_no_more_costs_the_curves_and_is_said_once(
 ) -> None:
     history = History(tmp_path)
     with caplog.at_level(logging.WARNING, logger="poise"):
+        history.go_on_from(0)
         history.append({"loss": 0.5}, 1)
         history.append({"loss": 0.5}, 2)
     assert len(caplog.messages) == 1
