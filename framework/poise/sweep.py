@@ -104,7 +104,8 @@ def named(runs: Sequence[Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
 def _labels(paths: Sequence[str]) -> dict[str, str]:
     """The last parts of paths; all of one whose last part another has as well."""
     last = [path.rpartition(".")[2] for path in paths]
-    return {path: _safe(path if last.count(part) > 1 else part) for path, part in zip(paths, last, strict=True)}
+    chosen = [path if last.count(part) > 1 else part for path, part in zip(paths, last, strict=True)]
+    return {path: _safe(text).strip("-.") or "axis" for path, text in zip(paths, chosen, strict=True)}
 
 
 def _safe(text: str) -> str:

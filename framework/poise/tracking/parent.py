@@ -75,5 +75,5 @@ def _alone(folder: Path) -> Iterator[None]:
     """Let one process at a time look for the run and make it: a server would keep two of one key."""
     with (folder / "lock").open("a") as lock:
         with suppress(OSError):  # a file system without locks
-            fcntl.lockf(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
