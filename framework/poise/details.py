@@ -127,6 +127,7 @@ def _facts(record: Record) -> Iterator[str]:
     for name in CAPABILITIES:
         facts[name.capitalize()] = ", ".join(_with_providers(record, name))
     facts["Brings"] = _brought(record.brings)
+    facts["Ranks meet"] = _meetings(record)
     facts["Given"] = f"{' and '.join(record.supplied)}, by poise" if record.supplied else ""
     yield from (_hanging(f"{title:<10} ", text) for title, text in facts.items() if text)
 
@@ -142,6 +143,16 @@ def _brought(brings: Mapping[str, Mapping[str, object]]) -> str:
     members = (" ".join([name, *(f"{k}={as_text(v)}" for k, v in params.items())]) for name, params in brings.items())
     text = ", ".join(members)
     return f"{text}, where no other member has its hooks" if text else ""
+
+
+def _meetings(record: Record) -> str:
+    """Reductions and gathers over ranks in a step, besides those of gradients; relative weights are scaled together."""
+    own = record.attributes.get("collectives", 0)
+    times = {1: "once", 2: "twice"}.get(own, f"{own} times")
+    found = [f"{times} a step"] if own else []
+    if "weigh" in record.hooks and record.attributes["relative"]:
+        found.append("once a step to scale the weights of the stack")
+    return ", and ".join(found)
 
 
 def _parameters(record: Record, described: Mapping[str, str]) -> Iterator[str]:

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
+from torch.nn.functional import pad
 
 from poise.distributed import Ranks
+
+TOGETHER = 30  # values that ranks send each other in one message; what is beyond takes another
 
 
 class Notes:
@@ -32,14 +35,16 @@ def _mean_over_ranks(values: Mapping[str, Tensor], ranks: Ranks) -> Mapping[str,
     """Values of each rank's share of the batch as those of the whole batch.
 
     Where ranks have noted different values, as a recipe may that looks at its share, each keeps its own: a log is
-    nothing to wait for forever.
+    nothing to wait for forever. So a checksum of the names travels with the first values, in a message of one size.
     """
     if ranks.size == 1:
         return values
+    flat = torch.stack([value.double() for value in values.values()])
     key = zlib.crc32(",".join(values).encode()) % 2**20
-    device = next(iter(values.values())).device
-    mean, square = ranks.mean(torch.tensor([key, key**2], dtype=torch.float64, device=device)).tolist()
+    sent = torch.cat([flat.new_tensor([key, key**2]), flat[:TOGETHER]])
+    means = ranks.mean(pad(sent, (0, 2 + TOGETHER - len(sent))))
+    mean, square = means[:2].tolist()
     if mean**2 != square:
         return values
-    flat = torch.stack([value.double() for value in values.values()])
-    return dict(zip(values, ranks.mean(flat).unbind(), strict=True))
+    parts = [means[2 : len(sent)], *([ranks.mean(flat[TOGETHER:])] if len(flat) > TOGETHER else [])]
+    return dict(zip(values, torch.cat(parts).unbind(), strict=True))

@@ -17,6 +17,7 @@ from torch import Tensor
 from contracts import docstrings, kit
 from poise import registry
 from poise.batch import Batch
+from poise.distributed import strategy
 from poise.module import TrainingModule
 from poise.registry import Parameter, Record
 from poise.rules import Refusal
@@ -148,10 +149,65 @@ def test_declared_passes_are_those_made(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
+def trained(pair: Pair) -> dict[tuple[str, ...], tuple[int, int, list[str]]]:
+    """For plain and each stack, in training on two ranks: collectives it declares, DDP's own, and those of a step."""
+    stacks = list(dict.fromkeys([(), *map(kit.with_partners, RECORDS)]))
+    first, second = pair.run(train_and_count, stacks)
+    assert first == second
+    return dict(zip(stacks, first, strict=True))
+
+
+def train_and_count(stacks: list[tuple[str, ...]]) -> list[tuple[int, int, list[str]]]:
+    """In a rank process: a few steps of each stack under DDP, of which one is looked at."""
+    return [collectives_of_a_step(kit.admitted(names, kit.kind_for(names, "image"), epochs=2)) for names in stacks]
+
+
+def collectives_of_a_step(made: TrainingModule) -> tuple[int, int, list[str]]:
+    unused = any(member.unused_parameters for _, member in made.stack.items())
+    ddp = strategy("ddp", world_size=2, accelerator="cpu", find_unused_parameters=unused)
+    seen = SeenCollectives(step=4)  # neither logged nor at the end of an epoch, with DDP's buckets as they stay
+    kit.fit(made, steps=5, epochs=2, callbacks=[seen], settings={"devices": 2, "strategy": ddp, "limit_val_batches": 0})
+    return made.stack.collectives(), seen.buckets + unused, seen.names
+
+
+class SeenCollectives(Callback):
+    """The names of all collectives of one step, whoever makes them in it; and DDP's buckets."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.buckets, self.names = step, 0, list[str]()
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+            self.profile.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step + 1:
+            self.profile.stop()
+            self.names = [event.name for event in self.profile.events() or () if event.name.startswith("c10d::")]
+            sizes = trainer.strategy.model._get_ddp_logging_data()["bucket_sizes"]  # type: ignore[union-attr]
+            self.buckets = len(sizes.split(","))
+
+
+def test_without_recipes_the_collectives_are_ddps(trained: Any) -> None:
+    assert trained[()] == (0, 1, ["c10d::allreduce_"])
+
+
+@every_recipe
+def test_collectives_of_a_training_step_are_ddps_and_those_declared(name: str, trained: Any) -> None:
+    declared, own, made = trained[kit.with_partners(name)]
+    assert len(made) == declared + own, made
+
+
+@pytest.mark.parametrize("name", [name for name, record in RECORDS.items() if "weigh" in record.hooks])
+def test_weights_cost_two_collectives_at_most(name: str) -> None:
+    assert kit.stack([name]).collectives() <= 2
+
+
+@pytest.fixture(scope="module")
 def collectives(pair: Pair) -> dict[tuple[str, ...], tuple[int, list[str]]]:
-    """For each stack the collectives it declares and those made, on two ranks."""
-    alone, again = map(kit.with_partners, RECORDS), map(twice, RECORDS)
-    stacks = [names for names in dict.fromkeys([*alone, *again]) if trains(names)]
+    """For each stack whose loss is evaluated twice the collectives it declares and those made, on two ranks."""
+    stacks = [names for names in dict.fromkeys(map(twice, RECORDS)) if trains(names)]
     first, second = pair.run(count_collectives, stacks)
     assert first == second
     return dict(zip(stacks, first, strict=True))
@@ -167,12 +223,6 @@ def count_collectives(stacks: list[tuple[str, ...]]) -> list[tuple[int, list[str
             kit.one_step(made, rows)
         found.append((made.stack.collectives(), called))
     return found
-
-
-@every_recipe
-def test_declared_collectives_are_those_made(name: str, collectives: Any) -> None:
-    declared, called = collectives[kit.with_partners(name)]
-    assert len(called) == declared, called
 
 
 @every_recipe

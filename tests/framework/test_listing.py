@@ -70,6 +70,13 @@ def test_one_thing_in_full() -> None:
     assert "Args:" not in shown
 
 
+def test_how_often_ranks_meet_for_a_recipe() -> None:
+    assert "Ranks meet once a step, and once a step to scale the weights of the stack" in show(["group_dro"])
+    assert "Ranks meet once a step to scale the weights of the stack" in show(["class_balanced"])
+    assert "Ranks meet twice a step\n" in show(["sup_con"])
+    assert "Ranks meet" not in show(["trades"])
+
+
 def test_allowed_values_and_types() -> None:
     shown = show(["pgd"])
     assert "recipe.pgd.start=uniform\n      uniform or normal or none: " in shown
