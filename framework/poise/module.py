@@ -173,9 +173,10 @@ class TrainingModule(L.LightningModule):
         self._restore()
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
-        """Step, then tell the recipes."""
+        """Step, then tell the recipes; DeepSpeed is asked at each micro-batch, and steps at the last one."""
         super().optimizer_step(*arguments, **named)
-        self.stack.on_step_end(self._batch, self._step_done)
+        if not self.trainer.fit_loop._should_accumulate():
+            self.stack.on_step_end(self._batch, self._step_done)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Look for a loss that is not finite, every few steps."""
