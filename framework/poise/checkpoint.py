@@ -18,7 +18,7 @@ from poise.errors import UserError
 FORMAT = 1
 MANIFEST = "manifest.json"
 STATE = "state"
-UNFINISHED = (".partial", ".replaced")
+PARTIAL, REMOVED = ".partial", ".removed"
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Manifest:
 
     @property
     def state(self) -> Path:
-        """What the trainer saved, for its `ckpt_path`: a file, under DeepSpeed a folder."""
+        """The file that the trainer saved, for its `ckpt_path`: tensors and plain values, whole under any strategy."""
         return self.directory / STATE
 
 
@@ -65,16 +65,22 @@ def write(
     """
     if "step" not in facts:
         raise ValueError("a checkpoint's facts need the step, which puts checkpoints in order")
-    partial = directory.with_name(directory.name + UNFINISHED[0])
+    partial = directory.with_name(directory.name + PARTIAL)
 
     def write_state() -> None:
         save(partial / STATE)
         _check_plain(per_rank, "per_rank")
-        torch.save(dict(per_rank or {}), partial / _rank_file(ranks.rank))
+        with (partial / _rank_file(ranks.rank)).open("wb") as file:  # which says why it cannot be written
+            torch.save(dict(per_rank or {}), file)
 
-    _together(ranks, directory, lambda: _start(partial), only_first=True)
-    _together(ranks, directory, write_state)
-    _together(ranks, directory, lambda: _finish(partial, directory, ranks.size, facts), only_first=True)
+    try:
+        _together(ranks, directory, lambda: _start(partial), only_first=True)
+        _together(ranks, directory, write_state)
+        _together(ranks, directory, lambda: _finish(partial, directory, ranks.size, facts), only_first=True)
+    except Exception:
+        if ranks.rank == 0:
+            shutil.rmtree(partial, ignore_errors=True)  # a full disk has room again for what is still to be said
+        raise
 
 
 def read(directory: Path) -> Manifest:
@@ -98,7 +104,7 @@ def read(directory: Path) -> Manifest:
 
 def glance(directory: Path) -> Manifest | None:
     """What a checkpoint says of itself, its files not verified; None where no finished one stands."""
-    if directory.name.endswith(UNFINISHED):
+    if directory.suffix in (PARTIAL, REMOVED):
         return None
     try:
         content = _content(directory)
@@ -111,7 +117,9 @@ def newest(root: Path) -> Manifest | None:
     """The checkpoint under `root` with the highest step that is whole; those skipped are logged."""
     candidates = []
     for directory in sorted(path for path in root.glob("*") if path.is_dir()):
-        if directory.name.endswith(UNFINISHED):
+        if directory.suffix == REMOVED:
+            continue
+        if directory.suffix == PARTIAL:
             log.warning("%s was not finished: skipped", directory)
             continue
         try:
@@ -124,6 +132,15 @@ def newest(root: Path) -> Manifest | None:
         except UserError as error:
             log.warning("%s Skipped.", error)
     return None
+
+
+def remove(directory: Path) -> None:
+    """Remove a checkpoint, or what is left of one; it is gone from the first moment, whatever comes in between."""
+    removed = directory if directory.suffix == REMOVED else directory.with_name(directory.name + REMOVED)
+    if removed != directory:
+        shutil.rmtree(removed, ignore_errors=True)
+        directory.rename(removed)
+    shutil.rmtree(removed, ignore_errors=True)
 
 
 def rank_state(manifest: Manifest, rank: int) -> dict[str, Any]:
@@ -150,6 +167,7 @@ def _together(ranks: Ranks, directory: Path, work: Callable[[], None], only_firs
             work()
         except Exception as error:
             failure = error
+    ranks.barrier()  # one may have more to write, for longer than a collective waits
     failed = ranks.collect(torch.tensor([failure is not None]))
     if failure is not None:
         raise failure
@@ -178,17 +196,10 @@ def _finish(partial: Path, directory: Path, ranks: int, facts: Mapping[str, Any]
     for folder in [path for path in partial.rglob("*") if path.is_dir()]:
         _sync(folder)
     _sync(partial)
-    _put_in_place(partial, directory)
-    _sync(directory.parent)
-
-
-def _put_in_place(partial: Path, directory: Path) -> None:
-    replaced = directory.with_name(directory.name + UNFINISHED[1])
-    shutil.rmtree(replaced, ignore_errors=True)
     if directory.exists():
-        directory.rename(replaced)
+        remove(directory)
     partial.rename(directory)
-    shutil.rmtree(replaced, ignore_errors=True)
+    _sync(directory.parent)
 
 
 def _content(directory: Path) -> dict[str, Any]:

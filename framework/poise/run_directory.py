@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from poise.disk import way_out
 from poise.errors import UserError
 from poise.files.shown import listed
 from poise.secrets import redact
@@ -30,6 +31,7 @@ HARMLESS = (
 )
 HARMLESS_GROUPS = ("calibration.", "evaluation.", "tracking.", "slurm.")  # nothing that is trained depends on them
 LEFTOVERS = {"config.yaml", "lock", "log.txt", "predictor", "tracking", "report.txt", "report.html", "figures"}
+BEFORE = {"lock", "logs", "config.yaml.partial"}  # what may be there of a run before its config is
 
 log = logging.getLogger("poise")
 
@@ -74,9 +76,7 @@ class RunDirectory:
 
     def write_report(self, metrics: Mapping[str, float]) -> None:
         """Write the final metrics, all at once: a report is what says that a run is over."""
-        partial = self.report.with_suffix(".partial")
-        partial.write_text(json.dumps(dict(metrics), indent=2) + "\n")
-        partial.replace(self.report)
+        _write(self.report, json.dumps(dict(metrics), indent=2) + "\n")
 
     def check(self, config: str, resume: bool) -> None:
         """Whether a run with this config may begin or go on here; changes nothing.
@@ -89,7 +89,7 @@ class RunDirectory:
         if not self.path.is_dir():
             raise UserError(f"run_dir={self.path} is a file")
         if not self.config.exists():
-            if strangers := sorted({p.name for p in self.path.iterdir()} - {"lock", "logs"}):
+            if strangers := sorted({p.name for p in self.path.iterdir()} - BEFORE):
                 raise UserError(f"run_dir={self.path} is not a run's: it holds {strangers[0]}; name another directory")
             return
         if not resume:
@@ -112,10 +112,13 @@ class RunDirectory:
             )
 
     def keep_data(self, now: Mapping[str, Any]) -> None:
-        """Write down what the data are."""
-        partial = self.data.with_suffix(".partial")
-        partial.write_text(json.dumps(now) + "\n")
-        partial.replace(self.data)
+        """Write down what the data are.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        with self._written():
+            _write(self.data, json.dumps(now) + "\n")
 
     def check_new(self) -> None:
         """Whether an evaluation may begin here, also in place of one that did not come to its end; changes nothing.
@@ -155,7 +158,8 @@ class RunDirectory:
         try:
             yield
         except OSError as error:
-            raise UserError(f"run_dir={self.path} cannot be written: {error.strerror}") from error
+            way = f"; {way_out(error)}, or name another directory" if way_out(error) else ""
+            raise UserError(f"run_dir={self.path} cannot be written: {error.strerror}{way}") from error
 
     def claim(self, config: str) -> None:
         """Make the directory, where it is not there yet, and write the config into it.
@@ -165,7 +169,7 @@ class RunDirectory:
         """
         with self._written():
             self.path.mkdir(parents=True, exist_ok=True)
-            self.config.write_text(config)
+            _write(self.config, config)
 
 
 def stack_name(names: tuple[str, ...]) -> str:
@@ -185,7 +189,7 @@ def default_path(names: tuple[str, ...]) -> Path:
 @contextmanager
 def logged(path: Path) -> Iterator[None]:
     """Write what the run says to a log file, meanwhile, and its warnings to the terminal; secrets left out."""
-    handler = logging.FileHandler(path)
+    handler = _ToFile(path)
     handler.setFormatter(_Redacted("%(asctime)s %(levelname)s %(message)s"))
     terminal = _terminal()
     levels = {name: logging.getLogger(name).level for name in LOGGERS}
@@ -218,12 +222,31 @@ def failures_logged() -> Iterator[None]:
         raise
 
 
+def _write(path: Path, text: str) -> None:
+    """Write a file, all at once: a kill or a full disk leaves what was there before."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
 def _terminal() -> logging.Handler:
     """For warnings alone: how a run failed is said by whoever started it."""
     handler = _ToTerminal()
     handler.setFormatter(_Redacted("%(message)s"))
     handler.addFilter(lambda record: record.levelno == logging.WARNING)
     return handler
+
+
+class _ToFile(logging.FileHandler):
+    """Lines in a file. A disk that takes no more costs the log, not the run, and is said once."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        """Say why a line is not there."""
+        if not self.failed:
+            self.failed = True
+            sys.stderr.write(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}\n")
 
 
 class _ToTerminal(logging.Handler):
