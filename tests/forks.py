@@ -51,9 +51,7 @@ class Forks:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "POISE_SHAPE_CHECKS": "0"}
         with self._log.open("wb") as log, theirs:
             words = [sys.executable, "-m", "forks", str(theirs.fileno()), self._folder.name]
-            self._process = subprocess.Popen(
-                words, env=environment, pass_fds=[theirs.fileno()], stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen(words, env=environment, pass_fds=[theirs.fileno()], stdout=log, stderr=log)
         self._pipe.send((warm, (self._folder.name,), ()))
         self._answer(120)
 
@@ -99,7 +97,7 @@ class Forks:
 
 
 def serve(pipe: Connection, folder: Path) -> None:
-    """The life of the process that forks: import what it is asked to call, and fork for each call; ends with the pipe."""
+    """The life of the process that forks: a fork for each call that comes through the pipe, until it closes."""
     while True:
         try:
             function, arguments, how = pipe.recv()

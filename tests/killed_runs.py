@@ -30,13 +30,13 @@ Names = tuple[str, ...]
 class Stops(Recipe):
     """Ends the training early."""
 
-    def __init__(self, after: int = 5) -> None:
+    def __init__(self, steps: int = 5) -> None:
         super().__init__()
-        self.after = after
+        self.steps = steps
 
     def on_step_end(self, batch: Batch, step: Step) -> None:
         """Stop after a number of steps."""
-        if step.global_step + 1 == self.after:
+        if step.global_step + 1 == self.steps:
             step.stop("it is enough")
 
 
@@ -129,5 +129,8 @@ def cases(random: Random, stacks: list[Names], folder: Path) -> Iterator[Case]:
 def augmentations() -> dict[str, Any]:
     """All that are registered, as a config has them; of a size that fits, where they have one."""
     records = registry.records("augmentation")
-    sizes = {name: {p.name: 2 for p in record.parameters if p.name == "size" and p.default} for name, record in records.items()}
+    sizes = {
+        name: {p.name: 2 for p in record.parameters if p.name == "size" and p.default}
+        for name, record in records.items()
+    }
     return {"name": list(records), **sizes}

@@ -44,7 +44,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_one_that_was_not(forks: Fork
 
 def killed_and_compared(forks: Forks, folder: Path, case: Case, random: Random) -> list[Moment]:
     """Kill a run some times and let it end; returns the moments."""
-    whole, killed = folder / "whole", folder / "killed"
+    whole, killed = folder / "undisturbed-run", folder / "killed-run"
     calls = forks.run(trained, str(whole), case, 0)
     moments: list[Moment] = []
     for salt in count(1):
