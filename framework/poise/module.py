@@ -268,6 +268,11 @@ class TrainingModule(L.LightningModule):
         return self.trainer.progress_bar_callback is not None
 
     def _log(self, name: str, value: Any) -> None:
+    @property
+    def logged(self) -> dict[str, float]:
+        """What was logged last of each name in training, also before a run was taken up."""
+        return {f"train/{name}": float(value) for name, value in self._notes.latest.items()}
+
         self._notes.keep({name: value})
 
     def _stop(self, reason: str) -> None:
@@ -367,17 +372,17 @@ class TrainingModule(L.LightningModule):
     # -- what differs by rank ----------------------------------------------------------------------------------
 
     def rank_state(self) -> dict[str, Shaped[Tensor, "..."]]:
-        """Batch statistics and recipes' buffers that differ by rank."""
-        own = {f"model.{name}": value.detach().clone() for name, value in statistics(self.model).items()}
-        return own | {f"stack.{name}": value for name, value in self.stack.rank_state().items()}
+        """Batch statistics, recipes' buffers that differ by rank, and what is noted for the log."""
+        parts = {"model": statistics(self.model), "stack": self.stack.rank_state(), "notes": self._notes.state()}
+        return {f"{part}.{name}": v.detach().clone() for part, state in parts.items() for name, v in state.items()}
 
     def load_rank_state(self, state: Mapping[str, Shaped[Tensor, "..."]]) -> None:
         """Put back what `rank_state` gave on this rank."""
         own = statistics(self.model)
-        for name, value in state.items():
-            if name.startswith("model."):
-                own[name.removeprefix("model.")].copy_(value)
-        self.stack.load_rank_state({n.removeprefix("stack."): v for n, v in state.items() if n.startswith("stack.")})
+        for name, value in _part(state, "model").items():
+            own[name].copy_(value)
+        self.stack.load_rank_state(_part(state, "stack"))
+        self._notes.load(_part(state, "notes"))
 
     def resume_rank_state(self, own_state: Callable[[Ranks], Mapping[str, Shaped[Tensor, "..."]]]) -> None:
         """Keep what gives a checkpoint's state of this rank, until ranks have met and the common state is loaded."""
@@ -385,5 +390,9 @@ class TrainingModule(L.LightningModule):
 
 
 def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
+def _part(state: Mapping[str, Tensor], name: str) -> dict[str, Shaped[Tensor, "..."]]:
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+
+
     """The latest validation's metrics by name: the same on all ranks, as what is logged in training is not."""
     return {n: float(value) for n, value in trainer.callback_metrics.items() if n.startswith("val/")}

@@ -14,10 +14,15 @@ TOGETHER = 30  # values that ranks send each other in one message; what is beyon
 
 
 class Notes:
-    """The latest value of each name since values were last read."""
+    """The latest value of each name since values were last read.
+
+    Attributes:
+        latest: of each name what was read last.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[str, Tensor | float] = {}
+        self.latest: dict[str, Tensor] = {}
 
     def keep(self, values: Mapping[str, Shaped[Tensor, "..."] | float]) -> None:
         """Note values, a tensor of any shape as its mean."""
@@ -27,7 +32,20 @@ class Notes:
         """What was noted, and the loss, as values of the whole batch; forgets them."""
         shares = {name: torch.as_tensor(value, device=loss.device) for name, value in self._kept.items()}
         self._kept = {}
-        return _mean_over_ranks({"loss": loss.detach(), **shares}, ranks)
+        read = _mean_over_ranks({"loss": loss.detach(), **shares}, ranks)
+        self.latest |= read
+        return read
+
+    def state(self) -> dict[str, Shaped[Tensor, "..."]]:
+        """What a run that goes on has to know: values on their way, and those that its curves repeat."""
+        kept = {f"kept.{name}": torch.as_tensor(value) for name, value in self._kept.items()}
+        return kept | {f"latest.{name}": value for name, value in self.latest.items()}
+
+    def load(self, state: Mapping[str, Shaped[Tensor, "..."]]) -> None:
+        """Put back what `state` gave."""
+        for name, value in state.items():
+            whose, _, own = name.partition(".")
+            (self._kept if whose == "kept" else self.latest)[own] = value
 
 
 @torch.no_grad()

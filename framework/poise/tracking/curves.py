@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from poise.module import TrainingModule, validation_metrics
 from poise.tracking.facts import name_of
 
 Write = Callable[[Mapping[str, float], int], None]  # takes values by name, and the number of optimiser steps done
@@ -32,17 +33,16 @@ class Curves(Callback):
         step = trainer.global_step
         if step % self._every == 0 and step != self._written:
             self._written = step
-            self._pass_on(trainer, "train/")
+            self._pass_on(trainer, pl_module.logged if isinstance(pl_module, TrainingModule) else {})
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Pass on the values of the whole split."""
-        self._pass_on(trainer, "val/")
+        self._pass_on(trainer, validation_metrics(trainer))
 
-    def _pass_on(self, trainer: L.Trainer, prefix: str) -> None:
+    def _pass_on(self, trainer: L.Trainer, logged: Mapping[str, float]) -> None:
         if trainer.global_rank:
             return
-        logged = trainer.callback_metrics
-        values = {self._name(name): float(value) for name, value in logged.items() if name.startswith(prefix)}
+        values = {self._name(name): value for name, value in logged.items()}
         for write in self._writes:
             write(values | {"epoch": float(trainer.current_epoch)}, trainer.global_step)
 
