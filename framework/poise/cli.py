@@ -10,6 +10,7 @@ from pathlib import Path
 from poise import __version__
 from poise.errors import UserError, nearest
 from poise.secrets import redact
+from poise.stopping import Stopped
 
 LONGEST = 500  # characters of an error's text
 SITE = "site-packages"
@@ -24,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: those after `poise`; None takes the process's own.
 
     Returns:
-        The exit code: 0 done, 1 a failed run, 2 a mistake in what was given, 130 interrupted.
+        The exit code: 0 done, 1 a failed run, 2 a mistake in what was given, 130 interrupted, 143 ended, 75 stopped
+        to go on later.
     """
     return attempt(_run, list(sys.argv[1:] if arguments is None else arguments))
 
@@ -42,7 +44,8 @@ def attempt(command: Command, words: Sequence[str]) -> int:
         if debug:
             raise
         text, code = _explained(error)
-        print(text, file=sys.stderr)
+        if text:
+            print(text, file=sys.stderr)
         return code
 
 
@@ -54,10 +57,16 @@ def _print_anything() -> None:
 
 
 def _explained(error: BaseException) -> tuple[str, int]:
+    from poise.launching import RankLost
+
     if isinstance(error, UserError):
         return redact(str(error)), 2
+    if isinstance(error, Stopped):
+        return str(error), error.code
+    if isinstance(error, RankLost):
+        return f"The run failed: {redact(str(error))}." if error.told else "", error.code
     if isinstance(error, KeyboardInterrupt):
-        return str(error) or "Interrupted.", 130
+        return "Interrupted.", 130
     text = redact(" ".join(str(error).split()))
     text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
     return f"The run failed: {type(error).__name__}{_place(error)}: {text} (--debug shows where.)", 1
@@ -193,6 +202,15 @@ def _ui(arguments: list[str]) -> int:
     return ui.main(arguments)
 
 
+def _sync(arguments: list[str]) -> int:
+    from poise.config.commands import parse_sync
+
+    asked = parse_sync(arguments)
+    from poise import syncing
+
+    return syncing.main(asked)
+
+
 def _completion(words: list[str]) -> int:
     """The script of a shell. It asks with a line's `words`, each ended by a line break, what the last may become."""
     from poise.completion.line import candidates, script
@@ -213,6 +231,7 @@ COMMANDS: Mapping[str, Command] = {
     "predict": _predict,
     "list": _list,
     "ui": _ui,
+    "sync": _sync,
     "completion": _completion,
 }
 OPTIONS: Mapping[str, tuple[str, ...]] = {"train": ("--print-config",), "submit": ("--dry-run",)}

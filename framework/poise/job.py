@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from poise.config import Config
+from poise.config.job_options import seconds_of_notice
 from poise.run_directory import RunDirectory, stack_name
 
 LINES = 20  # of each rank's log that the job's own shows where the job failed
@@ -47,6 +48,8 @@ def script(config: Config, places: Places) -> str:
             f"    tail -n {LINES} {shlex.quote(str(places.run.ranks))}/rank-*.log",
             '    exit "$status"',
             "}",
+            "# nothing failed: a run without its report stopped to go on later",
+            f'[ -f {shlex.quote(str(places.run.report))} ] || scontrol requeue "$SLURM_JOB_ID"',
             "",
         ]
     )
@@ -78,8 +81,10 @@ def _options(config: Config, places: Places) -> Iterator[str]:
         "chdir": places.working,
         "output": places.log,
         "open-mode": "append",  # a job that is requeued goes on where it wrote
+        "signal": f"USR1@{notice}" if (notice := seconds_of_notice(slurm)) else None,
     }
     yield from (f"--{name}={_word(str(value))}" for name, value in values.items() if value is not None)
+    yield "--requeue"
     if slurm.extra is not None:
         yield " ".join(map(_word, shlex.split(slurm.extra)))
 

@@ -24,16 +24,37 @@ from types import FrameType, TracebackType
 from typing import Any, BinaryIO
 
 from poise.errors import UserError
+from poise.stopping import CODES
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FORWARDED = (*ENDING, signal.SIGUSR1, signal.SIGUSR2)
 POLL = 0.05
 TAIL = 40  # lines of a failed rank's output
 PR_SET_PDEATHSIG = 1
+LOST = 76  # exit code of a rank that ends because another did; what sysexits.h calls a fault of the other side
+MEMORY = "perhaps for memory, as dmesg would say: a smaller trainer.batch_size or fewer trainer.devices need less"
 OWN_LAUNCHER = "POISE_LAUNCHER"  # in the environment of ranks that poise started: the process that did
 
 
-def launch(config_path: Path, devices: int, *, log_dir: Path | None = None, grace: float = 20.0) -> int:
+class RankLost(RuntimeError):
+    """Another rank failed, ended or does not answer.
+
+    Args:
+        said: which, and what is known of it.
+        told: whether it is for this rank to say so; else whoever started the ranks does.
+    """
+
+    def __init__(self, said: str = "", told: bool = True) -> None:
+        super().__init__(said)
+        self.told = told
+
+    @property
+    def code(self) -> int:
+        """Exit code of the process."""
+        return 1 if self.told else LOST
+
+
+def launch(config_path: Path, devices: int, *, log_dir: Path | None = None, grace: float = 40.0) -> int:
     """Train the composed config in `config_path` on `devices` ranks of this machine.
 
     Args:
@@ -62,7 +83,7 @@ def speaks() -> bool:
 
 
 def run_ranks(
-    module: str, arguments: Sequence[str], size: int, *, log_dir: Path | None = None, grace: float = 20.0
+    module: str, arguments: Sequence[str], size: int, *, log_dir: Path | None = None, grace: float = 40.0
 ) -> int:
     """Run `python -m module arguments…` in `size` processes until all are done or one has failed.
 
@@ -91,7 +112,7 @@ def run_ranks(
     rank, code = failed
     if not ranks.ending:
         _report(rank, code, folder)
-    return code
+    return 1 if code == LOST else code
 
 
 class _Ranks:
@@ -123,16 +144,18 @@ class _Ranks:
         self._kill()
 
     def wait(self, received: "deque[int]") -> tuple[int, int] | None:
-        """The first rank that failed and its exit code, once all have ended."""
+        """The first rank that failed and its exit code, once all have ended; not one that only lost another."""
         failed: tuple[int, int] | None = None
         while True:
             codes = [process.poll() for process in self.processes]
-            bad = [(rank, code) for rank, code in enumerate(codes) if code not in (None, 0)]
-            if failed is None and bad:
-                failed = bad[0][0], _shell_code(bad[0][1])
+            bad = [(rank, _shell_code(code)) for rank, code in enumerate(codes) if code]
+            first = next((one for one in bad if one[1] != LOST or None not in codes), None)
+            if failed is None and first:
+                failed = first
+                self.ending = self.ending or failed[1] in CODES.values()  # it was asked to stop, and they all are
                 if not self.ending:
                     self._send(signal.SIGTERM)
-            if failed or (self.ending and any(code is not None for code in codes)):
+            if bad or (self.ending and any(code is not None for code in codes)):
                 self.deadline = min(self.deadline, time.monotonic() + self.grace)
             if all(code is not None for code in codes):
                 return failed
@@ -165,6 +188,8 @@ class _Ranks:
     def _send(self, number: int) -> None:
         for process in self.processes:
             process.send_signal(number)  # does nothing where the process has ended
+            if number in ENDING:
+                process.send_signal(signal.SIGCONT)  # one that is stopped hears nothing
 
     def _kill(self) -> None:
         """With all that a rank has started: its group outlives it where it did not end well."""
@@ -234,12 +259,21 @@ def _signals() -> Iterator["deque[int]"]:
 
 
 def _report(rank: int, code: int, folder: Path) -> None:
-    text = f"rank {rank} failed (exit code {code})"
+    text = f"rank {rank} {_how(code)}"
     path = _log(folder, rank)
-    if path.exists():  # rank 0 has said it here
-        lines = path.read_text(errors="replace").splitlines()[-TAIL:]
+    lines = path.read_text(errors="replace").splitlines()[-TAIL:] if path.exists() else []  # rank 0 has said it here
+    if lines:
         text = "\n".join([f"{text}; the end of {path}:", *lines])
     sys.stderr.write(f"{text}\n")
+
+
+def _how(code: int) -> str:
+    """How a rank has ended, by its exit code as a shell has it."""
+    try:
+        name = signal.Signals(code - 128).name
+    except ValueError:
+        return f"failed (exit code {code})"
+    return f"was ended by {name} (exit code {code}){f', {MEMORY}' if code - 128 == signal.SIGKILL else ''}"
 
 
 def _log(folder: Path, rank: int) -> Path:

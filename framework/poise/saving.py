@@ -1,7 +1,7 @@
 """When checkpoints are written, and which are kept."""
 
 import logging
-import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import lightning as L
@@ -17,29 +17,52 @@ from poise.distributed import Ranks, current_ranks, full_state
 from poise.errors import UserError
 from poise.module import TrainingModule, validation_metrics
 from poise.shipping import shipped_state
+from poise.stopping import Agreement, Requests
 
 log = logging.getLogger("poise")
 
 WEIGHTS = "weights.safetensors"
 
 
+class Ending(Exception):
+    """Ends the training, on all ranks after the same step; `number` is that of the signal which asked for it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class Saver(Checkpoint):
-    """Writes a checkpoint after each epoch's validation and every few steps; keeps the best epoch and the newest.
+    """Writes a checkpoint after each epoch's validation, every few steps, and where the run is asked to stop.
+
+    It keeps the best epoch, the newest and the one before it: where the newest is damaged, the best may be far back.
 
     Args:
         root: directory of the run's checkpoints.
         selection: validation metric whose greatest value is best.
         every: optimiser steps between two checkpoints inside an epoch; only at its end if None.
+        requests: that the run stop; None where nobody can ask.
     """
 
-    def __init__(self, root: Path, selection: str, every: int | None = None) -> None:
+    def __init__(self, root: Path, selection: str, every: int | None = None, requests: Requests | None = None) -> None:
         self.root, self.selection, self.every = root, selection, every
+        self.agreement = Agreement(requests or Requests(told=False))
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remove what a run that was killed has left, once every rank knows where it goes on."""
+        if trainer.ckpt_path and trainer.is_global_zero:
+            _prune(self.root, Path(trainer.ckpt_path).parent)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
         """Save inside an epoch, where asked to; not before its validation, which a resumed run would not do again."""
         stepped = (trainer.fit_loop.epoch_loop.batch_progress.current.ready % trainer.accumulate_grad_batches) == 0
-        if self.every and stepped and trainer.global_step % self.every == 0 and not trainer.is_last_batch:
+        if not stepped or _ends_epoch(trainer, pl_module):
+            return
+        number = self.agreement.after(trainer.global_step, current_ranks())
+        if number or (self.every and trainer.global_step % self.every == 0):
             self._save(trainer, pl_module, score=None)
+        if number:
+            raise Ending(number)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save after the recipes have seen the epoch's metrics."""
@@ -47,6 +70,8 @@ class Saver(Checkpoint):
         if self.selection not in metrics:
             raise UserError(f"selection={self.selection} is not among the validation metrics: {', '.join(metrics)}")
         self._save(trainer, pl_module, score=float(metrics[self.selection]))
+        if number := self.agreement.now(trainer.global_step, current_ranks()):
+            raise Ending(number)
 
     def _save(self, trainer: L.Trainer, module: L.LightningModule, score: float | None) -> None:
         if not isinstance(module, TrainingModule):
@@ -66,26 +91,39 @@ class Saver(Checkpoint):
             "epoch": trainer.current_epoch,
             "score": score,
             "selection": self.selection,
-            "metrics": validation_metrics(trainer),
+            "metrics": {} if score is None else validation_metrics(trainer),
         }
         checkpoint.write(directory, ranks, save, module.rank_state(), facts)
         if ranks.rank == 0:
-            _prune(self.root)
+            _prune(self.root, directory)
 
 
 def best(root: Path) -> Manifest | None:
-    """The checkpoint of the best epoch: the greatest score, the earliest of equals."""
-    scored = [manifest for manifest in _all(root) if manifest.facts["score"] is not None]
-    return max(scored, key=lambda m: (m.facts["score"], -m.facts["step"]), default=None)
+    """The checkpoint of the best epoch: the greatest score, the earliest of equals; None where none was validated.
+
+    Those that are damaged are logged and skipped.
+
+    Raises:
+        UserError: all of them are.
+    """
+    scored = _by_score(_all(root))
+    for manifest in scored:
+        try:
+            return checkpoint.read(manifest.directory)
+        except UserError as error:
+            log.warning("%s Skipped.", error)
+    if scored:
+        raise UserError(f"no checkpoint of a validated epoch in {root} is whole: remove it, and the run begins again")
+    return None
+
+
+def last_step(root: Path) -> int | None:
+    """The highest step that a checkpoint says it is of; None without any."""
+    return max((int(manifest.facts["step"]) for manifest in _all(root)), default=None)
 
 
 def load_weights(manifest: Manifest, module: TrainingModule) -> None:
-    """Put a checkpoint's evaluated weights, and its recipes' buffers, into a module that nothing wraps.
-
-    Raises:
-        UserError: the checkpoint is damaged.
-    """
-    checkpoint.read(manifest.directory)
+    """Put a whole checkpoint's evaluated weights, and its recipes' buffers, into a module that nothing wraps."""
     module.load_state_dict(load_file(manifest.directory / WEIGHTS), strict=False)
 
 
@@ -107,6 +145,11 @@ def _evaluated_state(trainer: L.Trainer, module: TrainingModule, ranks: Ranks) -
     return {name: value.contiguous().clone() for name, value in state.items()}
 
 
+def _ends_epoch(trainer: L.Trainer, module: L.LightningModule) -> bool:
+    stops = isinstance(module, TrainingModule) and module.stop_reason is not None
+    return trainer.is_last_batch or trainer.global_step == trainer.max_steps or stops
+
+
 def _directory(root: Path, step: int) -> Path:
     return root / f"step-{step:08d}"
 
@@ -117,8 +160,19 @@ def _all(root: Path) -> list[Manifest]:
     return [manifest for manifest in found if manifest is not None]
 
 
-def _prune(root: Path) -> None:
-    kept = {manifest.directory for manifest in (best(root), checkpoint.newest(root)) if manifest}
+def _by_score(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Those of validated epochs, the best first."""
+    scored = [manifest for manifest in manifests if manifest.facts["score"] is not None]
+    return sorted(scored, key=lambda m: (-m.facts["score"], m.facts["step"]))
+
+
+def _prune(root: Path, newest: Path) -> None:
+    """Remove what is not kept. Later ones than the newest were damaged where the run was taken up: it makes them again.
+
+    Nothing is read back, which would take as long as writing it: whether one is whole is looked at where it is used.
+    """
+    done = [manifest for manifest in _all(root) if manifest.directory.name <= newest.name]
+    kept = {manifest.directory for manifest in (*done[-2:], *_by_score(done)[:1])}
     for path in root.glob("step-*"):
         if path not in kept:
-            shutil.rmtree(path)
+            checkpoint.remove(path)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from poise import cli
 from poise.errors import UserError
 from poise.launching import on_loopback, port
+from poise.stopping import AGAIN, CODES, hold_requests
 
 NEEDED = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_STEP_TASKS_PER_NODE", "SLURM_JOB_ID")
 
@@ -69,6 +70,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(words: list[str]) -> int:
+    hold_requests()
     os.environ.update(rank_environment(os.environ))
     for word in words:
         path = word.removeprefix("config=")
@@ -77,8 +79,17 @@ def _run(words: list[str]) -> int:
                 f"{path} is not there on {platform.node()}: run_dir has to be on a file system that all nodes share."
             )
     sys.argv[1:] = words
-    runpy.run_module("poise", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("poise", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if not _is_asked_for(end.code):
+            raise
     return 0
+
+
+def _is_asked_for(code: object) -> bool:
+    """Whether a rank has stopped as it was asked to: to srun a failure, upon which it kills those still at it."""
+    return code == AGAIN or (code in CODES.values() and os.environ["RANK"] != "0")
 
 
 if __name__ == "__main__":

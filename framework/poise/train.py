@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -17,7 +18,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import nn
 
-from poise import checkpoint, saving
+from poise import checkpoint, company, saving
 from poise.assessment import calibrate, conclude, evaluate, remarks, ship
 from poise.build import Built
 from poise.calibration import Calibration
@@ -28,6 +29,7 @@ from poise.console import EVALUATING, Telling, without_chatter
 from poise.data.dataset import Splits
 from poise.data.identity import identity_of
 from poise.data.source import DataSource
+from poise.disk import disk_told
 from poise.distributed import Ranks, current_ranks, strategy
 from poise.errors import UserError
 from poise.evaluator import Findings, Subject
@@ -45,6 +47,7 @@ from poise.recipe import Recipe
 from poise.report import Report, used
 from poise.result import Result
 from poise.run_directory import RunDirectory, default_path, failures_logged, logged
+from poise.stopping import CODES, Requests, Stopped
 from poise.strategies import is_zero
 from poise.tables import write_table
 from poise.tracking.curves import Curves
@@ -52,9 +55,9 @@ from poise.tracking.tracker import NoTracker, send_rest, tracked
 from poise.watch import NonFiniteLoss
 from poise.world import check_world, world_of
 
-INTERRUPTED = 130  # exit code, as a shell has it
-
 log = logging.getLogger("poise")
+
+RESTARTS = 3  # of a job, after which it has to get on each time
 
 
 def fit(
@@ -99,7 +102,7 @@ def run(config: Config, objects: Objects | None = None) -> Result:
     directory, first = RunDirectory(Path(str(config.run_dir))), world_of(config).first
     if first:
         directory.check(to_yaml(config), resume=config.resume == "auto")
-        _refuse_resharding(config, directory)
+        _refuse_shards(directory)
     if directory.finished:
         result = Result(directory.metrics(), directory.path)
         if first:
@@ -112,7 +115,8 @@ def run(config: Config, objects: Objects | None = None) -> Result:
     data = identity_of(built.splits)
     directory.check_data(data)
     if _several(config) and not under_launcher():
-        directory.claim(_continuing(config))
+        with directory.held():  # as rank 0 will: who is in the way is said before ranks start
+            directory.claim(_continuing(config))
         return _run_on_ranks(config, directory)
     with directory.held() if first else nullcontext():
         if first:
@@ -122,8 +126,11 @@ def run(config: Config, objects: Objects | None = None) -> Result:
             logged(directory.log) if first else nullcontext(),
             tracked(config, directory, first=first) as tracker,
             failures_logged(),
+            Requests(told=first) as requests,
+            company.kept(config.trainer.timeout),
+            disk_told(directory.path, partial(_way_on, directory)),
         ):
-            return _run_here(built, directory, tracker)
+            return _run_here(built, directory, tracker, requests)
 
 
 def _continuing(config: Config) -> str:
@@ -131,12 +138,11 @@ def _continuing(config: Config) -> str:
     return to_yaml(replace(config, resume="auto"))
 
 
-def _refuse_resharding(config: Config, directory: RunDirectory) -> None:
-    found = checkpoint.newest(directory.checkpoints) if is_zero(config.strategy) else None
-    if found is not None and found.ranks != world_of(config).size:
+def _refuse_shards(directory: RunDirectory) -> None:
+    if shards := next(directory.checkpoints.glob(f"*/{checkpoint.STATE}/"), None):
         raise UserError(
-            f"{found.directory} was written by {found.ranks} ranks; under strategy={config.strategy} each holds a "
-            f"shard, which only as many can take up: set trainer.devices={found.ranks}"
+            f"{shards} holds DeepSpeed's own shards, which are not read, for that runs what is in them: begin again with "
+            "another run_dir"
         )
 
 
@@ -150,22 +156,29 @@ def _refuse_objects(config: Config, objects: Objects) -> None:
 
 def _run_on_ranks(config: Config, directory: RunDirectory) -> Result:
     code = launch(directory.config, config.trainer.devices, log_dir=directory.ranks)
-    if code == INTERRUPTED:
-        raise KeyboardInterrupt  # rank 0 has said how to continue
+    if code in CODES.values():
+        raise Stopped(next(number for number in CODES if CODES[number] == code))  # rank 0 has said how to continue
     if code:
         raise RuntimeError(f"the run in {directory.path} failed with exit code {code}; see {directory.log}")
     return Result(directory.metrics(), directory.path)
 
 
-def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker) -> Result:
-    tracker.data(built.splits)
-    with memory_told(partial(_less_memory, built.config, directory)):
-        finished = _fit(built, directory, tracker)
+def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker, requests: Requests) -> Result:
+    before = saving.last_step(directory.checkpoints)
     try:
+        tracker.data(built.splits)
+        with memory_told(partial(_less_memory, built.config, directory)):
+            finished = _fit(built, directory, tracker, requests)
         with memory_told(partial(_less_memory_after, built.config, directory)):
             return _finish(finished, built, directory, tracker)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_interrupted(directory)) from None
+    except KeyboardInterrupt as error:
+        number = getattr(error, "number", signal.SIGINT)
+        if number == signal.SIGUSR1 and _goes_round(before, directory):
+            raise RuntimeError(
+                "asked to stop once more without having got on: give the run more time (slurm.time); the same command "
+                f"with run_dir={directory.path} goes on"
+            ) from None
+        raise Stopped(number, _stopped(number, directory)) from None
 
 
 def _finish(finished: TrainingModule, built: Built, directory: RunDirectory, tracker: NoTracker) -> Result:
@@ -183,14 +196,22 @@ def _finish(finished: TrainingModule, built: Built, directory: RunDirectory, tra
     return Result(findings.metrics, directory.path)
 
 
-def _fit(built: Built, directory: RunDirectory, tracker: NoTracker) -> TrainingModule:
+def _goes_round(before: int | None, directory: RunDirectory) -> bool:
+    """Whether a job that was taken up again and again did not get on this time: it would not stop to be."""
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    return restarts >= RESTARTS and saving.last_step(directory.checkpoints) == before
+
+
+def _fit(built: Built, directory: RunDirectory, tracker: NoTracker, requests: Requests) -> TrainingModule:
     """Train, and return a module with the best epoch's weights that nothing wraps."""
     finished = copy.deepcopy(built.module)
     if built.config.trainer.precision == "64-true":
         finished.double()
     with without_chatter():
-        trainer = _trainer(built, directory, tracker)
+        trainer = _trainer(built, directory, tracker, requests)
     resumed = checkpoint.newest(directory.checkpoints)
+    if world_of(built.config).first:
+        History(directory.curves).go_on_from(resumed.facts["step"] if resumed else 0)
     path: Path | None = None
     if resumed is not None:
         log.info("resuming from %s", resumed.directory)
@@ -201,13 +222,14 @@ def _fit(built: Built, directory: RunDirectory, tracker: NoTracker) -> TrainingM
     if built.config.trainer.compile:
         built.module.model.compile()
     try:
-        with without_chatter(*([EVALUATING] if built.config.model.freeze else [])):
-            trainer.fit(built.module, built.data, ckpt_path=path, weights_only=None if _sharded(built) else True)
+        with requests.patiently(), without_chatter(*([EVALUATING] if built.config.model.freeze else [])):
+            trainer.fit(built.module, built.data, ckpt_path=path, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C
         if not trainer.interrupted:
             raise
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise KeyboardInterrupt(_interrupted(directory)) from None
+        raise KeyboardInterrupt from None
+    except saving.Ending as end:
+        raise Stopped(end.number) from None
     except NonFiniteLoss as error:
         kept = checkpoint.newest(directory.checkpoints)
         raise NonFiniteLoss(f"{error}; last good checkpoint: {kept.directory if kept else 'none'}") from None
@@ -222,10 +244,17 @@ def _fit(built: Built, directory: RunDirectory, tracker: NoTracker) -> TrainingM
     return finished.to(device=trainer.strategy.root_device)
 
 
-def _interrupted(directory: RunDirectory) -> str:
-    kept = checkpoint.newest(directory.checkpoints)
-    at = f" from step {kept.facts['step']}" if kept else ""
-    return f"Interrupted. The same command with run_dir={directory.path} continues{at}."
+def _stopped(number: int, directory: RunDirectory) -> str:
+    step = saving.last_step(directory.checkpoints)
+    at = "" if step is None else f" from step {step}"
+    what = "Interrupted" if number == signal.SIGINT else f"Stopped by {signal.Signals(number).name}"
+    return f"{what}. The same command with run_dir={directory.path} continues{at}."
+
+
+def _way_on(directory: RunDirectory) -> str:
+    step = saving.last_step(directory.checkpoints)
+    goes_on = "begins again" if step is None else f"goes on from step {step}"
+    return f"the same command with run_dir={directory.path} {goes_on}"
 
 
 def _less_memory(config: Config, directory: RunDirectory) -> str:
@@ -239,10 +268,10 @@ def _less_memory_after(config: Config, directory: RunDirectory) -> str:
     return f"the training is done, and the same command with run_dir={directory.path} {smaller} goes on from there"
 
 
-def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker) -> L.Trainer:
+def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker, requests: Requests) -> L.Trainer:
     settings, tracking, world = built.config.trainer, built.config.tracking, world_of(built.config)
     unused = any(member.unused_parameters for _, member in built.stack.items())
-    return L.Trainer(
+    trainer = L.Trainer(
         max_epochs=settings.max_epochs,
         max_steps=settings.max_steps or -1,
         accelerator=built.accelerator,
@@ -256,6 +285,7 @@ def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker) -> L.Tra
             find_unused_parameters=unused,
             deepspeed=built.config.deepspeed,
             timeout=timedelta(seconds=settings.timeout),
+            rows=settings.batch_size // (world.size * settings.accumulate),
         ),
         plugins=[_environment()],
         precision=settings.precision,
@@ -265,7 +295,7 @@ def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker) -> L.Tra
         callbacks=[
             Telling(bar=settings.progress),
             Curves([History(directory.curves).append, *tracker.writes()], tracking.every),
-            saving.Saver(directory.checkpoints, built.selection, settings.checkpoint_every),
+            saving.Saver(directory.checkpoints, built.selection, settings.checkpoint_every, requests),
         ],
         logger=False,
         log_every_n_steps=tracking.every,  # on all ranks: it reduces
@@ -275,6 +305,14 @@ def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker) -> L.Tra
         use_distributed_sampler=False,
         inference_mode=False,
     )
+    _leave_signals(trainer)
+    return trainer
+
+
+def _leave_signals(trainer: L.Trainer) -> None:
+    """Lightning would answer SIGTERM by a collective inside the handler, and asks all ranks for it at every step."""
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 def _environment() -> ClusterEnvironment:
@@ -346,11 +384,6 @@ def _report(
 def _entry(built: Built, alias: str) -> Entry:
     """A member's entry in the config, where one that an object brought does not stand."""
     return built.config.recipe.get(alias) or Entry(*written(built.stack.members[alias]))
-
-
-def _sharded(built: Built) -> bool:
-    """Whether checkpoints are DeepSpeed's own shards, which hold more than tensors."""
-    return is_zero(built.config.strategy)
 
 
 def _several(config: Config) -> bool:

@@ -18,7 +18,8 @@ NAMES = st.text(
 ).filter(lambda name: name not in (".", "..") and len(name.encode()) < 200)
 FAKES = {  # of the cluster's programs: what they were called with
     "srun": 'printf "%s\\0" "$MASTER_ADDR" "$MASTER_PORT" "$@" >"$RECORD"; exit "${STATUS:-0}"',
-    "scontrol": 'printf "%s\\n" node7 node8; [ "$*" = "show hostnames node[7-8]" ]',
+    "scontrol": 'case $* in "show hostnames node[7-8]") printf "%s\\n" node7 node8 ;; '
+    'requeue*) echo "$*" >"$RECORD-requeue" ;; *) exit 1 ;; esac',
 }
 
 
@@ -84,6 +85,8 @@ def test_a_whole_job() -> None:
 #SBATCH --chdir=/shared/work
 #SBATCH --output=/shared/runs/mine/slurm-%j.log
 #SBATCH --open-mode=append
+#SBATCH --signal=USR1@120
+#SBATCH --requeue
 #SBATCH --mem=64G --comment "two words"
 set -e
 
@@ -104,6 +107,8 @@ srun --kill-on-bad-exit=1 --cpus-per-task=8 --open-mode=append --output=/shared/
     tail -n 20 /shared/runs/mine/logs/rank-*.log
     exit "$status"
 }
+# nothing failed: a run without its report stopped to go on later
+[ -f /shared/runs/mine/report.json ] || scontrol requeue "$SLURM_JOB_ID"
 """
     )
 
@@ -117,6 +122,8 @@ def test_what_is_not_asked_for_is_left_to_the_cluster() -> None:
         "--chdir=/shared/work",
         "--output=/shared/runs/mine/slurm-%j.log",
         "--open-mode=append",
+        "--signal=USR1@120",
+        "--requeue",
     ]
 
 
@@ -154,6 +161,35 @@ def test_a_job_that_fails_shows_each_ranks_last_lines_and_ends_as_srun_did(
     done = subprocess.run(["bash"], input=text, env=cluster | {"STATUS": "7"}, capture_output=True, text=True)
     assert done.returncode == 7
     assert all(f"the end of {rank}\n" in done.stdout for rank in (0, 1))
+
+
+def test_a_run_that_stopped_without_its_report_goes_back_into_the_queue(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    asked = Path(f"{cluster['RECORD']}-requeue")
+    asked.unlink(missing_ok=True)
+    run(job(str(tmp_path)), cluster)
+    assert asked.read_text() == "requeue 30007\n"
+    asked.unlink()
+    (tmp_path / "report.json").write_text("{}")
+    run(job(str(tmp_path)), cluster)
+    assert not asked.exists()
+
+
+@pytest.mark.parametrize(
+    ("slurm", "option"),
+    [
+        ({}, "--signal=USR1@120"),
+        ({"time": "5"}, None),
+        ({"time": "10"}, "--signal=USR1@120"),
+        ({"time": "5", "notice": 30}, "--signal=USR1@30"),
+        ({"notice": 0}, None),
+    ],
+)
+def test_a_job_has_notice_of_its_end(slurm: dict[str, object], option: str | None) -> None:
+    assert [line.split()[1] for line in job(**slurm).splitlines() if "--signal" in line] == (
+        [option] * (option is not None)
+    )
 
 
 def test_a_set_up_that_fails_ends_the_job(cluster: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from poise import registry, strategies, zero_settings
 from poise.config.draft import Draft
 from poise.config.files import to_mapping
-from poise.config.job_options import mistakes_in_extra, mistakes_in_time
+from poise.config.job_options import mistakes_in_extra, mistakes_in_notice, mistakes_in_time
 from poise.config.layers import shown
 from poise.config.members import look_up
 from poise.config.schema import Config
@@ -63,8 +63,9 @@ def check_slurm(config: Config, draft: Draft) -> None:
     for name, value in vars(config.slurm).items():
         if isinstance(value, str) and name not in ("time", "setup") and not (value and value.isprintable()):
             draft.mistake(f"slurm.{name}={shown(value)!r} has to be one line that is not empty; leave it out for none.")
-    for mistake in (*mistakes_in_time(config.slurm), *mistakes_in_extra(config.slurm)):
-        draft.mistake(mistake)
+    for mistakes_in in (mistakes_in_time, mistakes_in_notice, mistakes_in_extra):
+        for mistake in mistakes_in(config.slurm):
+            draft.mistake(mistake)
 
 
 def check_secrets(config: Config, draft: Draft) -> None:

@@ -15,6 +15,9 @@ _TIME = re.compile(
     """,
     re.VERBOSE,
 )
+NOTICE = 120  # seconds
+_SHORT = 600  # seconds of a job that has no notice unless it is asked for
+_EARLY = 60  # seconds by which Slurm may give notice before its time
 _RANKS = "slurm.gpus, or trainer.devices where there are none,"
 _GPUS = ("--gpus", "--gpus-per-node", "--gpus-per-task", "--gpus-per-socket", "-G")
 _TASKS = (
@@ -28,6 +31,7 @@ _OWN: Mapping[str, str] = {
     **dict.fromkeys(("--cpus-per-task", "-c"), "what slurm.cpus says. Set that."),
     **dict.fromkeys(("--time", "-t"), "what slurm.time says. Set that."),
     **dict.fromkeys(("--output", "--chdir", "-o", "-D"), "what run_dir says. Set that."),
+    "--signal": "what slurm.notice says. Set that.",
     "--open-mode": "append, so that a job that is requeued goes on in its log. Leave it out.",
     **dict.fromkeys(("--array", "-a"), "many jobs, and a run is one. Leave it out, and submit each with its run_dir."),
     "--wrap": "a job of its own. Leave it out.",
@@ -39,6 +43,39 @@ def mistakes_in_time(slurm: SlurmConfig) -> Iterator[str]:
     time = slurm.time
     if time is not None and (not _TIME.fullmatch(time) or not time.strip("0:-")):
         yield f"slurm.time={shown(time)} is no time limit: write minutes, 30:00, 8:00:00 or 1-12:00:00."
+
+
+def mistakes_in_notice(slurm: SlurmConfig) -> Iterator[str]:
+    """A notice that would be given as soon as the job starts: it would go back into the queue after each step."""
+    limit = _seconds(slurm.time)
+    if slurm.notice and limit is not None and limit <= slurm.notice + _EARLY:
+        yield (
+            f"slurm.notice={slurm.notice} would be given as soon as the job starts, for slurm.time={shown(slurm.time)} "
+            f"is {limit} s and Slurm may be {_EARLY} s early: give more time or less notice; 0 gives none."
+        )
+
+
+def seconds_of_notice(slurm: SlurmConfig) -> int:
+    """How long before its end a job is told; 0 for never."""
+    if slurm.notice is not None:
+        return slurm.notice
+    limit = _seconds(slurm.time)
+    return NOTICE if limit is None or limit >= _SHORT else 0
+
+
+def _seconds(limit: str | None) -> int | None:
+    """Of a limit as Slurm writes it; None where it is none."""
+    if limit is None or not _TIME.fullmatch(limit):
+        return None
+    days, dash, rest = limit.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if dash:
+        hours, minutes, seconds = [*parts, 0, 0][:3]
+    elif len(parts) == 3:
+        hours, minutes, seconds = parts
+    else:
+        hours, (minutes, seconds) = 0, [*parts, 0][:2]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def mistakes_in_extra(slurm: SlurmConfig) -> Iterator[str]:

@@ -165,6 +165,8 @@ class SlurmConfig:
         gpus: of each node, one rank on each.
         cpus: cores of each rank.
         time: limit, as Slurm writes it: minutes, 30:00, 8:00:00 or 1-12:00:00.
+        notice: seconds before the limit at which the run writes a checkpoint and goes back into the queue; 0 for none;
+            None is 120, and none where the limit is under ten minutes.
         account: that is charged.
         partition: of the cluster.
         qos: quality of service.
@@ -179,6 +181,7 @@ class SlurmConfig:
     gpus: AtLeastOne | None = None
     cpus: AtLeastOne | None = None
     time: str | None = None
+    notice: Annotated[int, Ge(0), Le(65535)] | None = None
     account: str | None = None
     partition: str | None = None
     qos: str | None = None

@@ -146,7 +146,7 @@ class Server:
 
     def mark(self, status: str, time: int) -> None:
         """Say what has become of the run."""
-        if status == "RUNNING":
+        if status in ("RUNNING", "SCHEDULED"):
             self.client.update_run(self.run_id, status=status)
         else:
             self.client.set_terminated(self.run_id, status, end_time=time)

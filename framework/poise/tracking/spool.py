@@ -33,6 +33,8 @@ class State:
         sent: bytes of the spool.
         status: the last that was sent.
         last: step of each metric up to which it is sent.
+        parent: MLflow's id of the run that it belongs to.
+        tags: beside those that every run has.
     """
 
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -43,6 +45,8 @@ class State:
     sent: int = 0
     status: str | None = None
     last: dict[str, int] = field(default_factory=dict)
+    parent: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 class Spool:
@@ -73,6 +77,24 @@ class Spool:
     def unsent(self) -> int:
         """Bytes that wait."""
         return self._size - self.state.sent
+
+    def waiting(self) -> tuple[int, int]:
+        """How many values wait, and how many things besides: files, tags, what has become of the run."""
+        values = others = 0
+        for record in self._waiting():
+            values += len(record.get("metrics", ()))
+            others += "metrics" not in record
+        return values, others
+
+    def renew(self) -> None:
+        """Forget all that was appended and sent: the run is to be made anew, somewhere else."""
+        state = self.state
+        self.state = State(started=state.started, parent=state.parent, tags=state.tags)
+        with self._lock:
+            self._file.truncate(0)
+            self._size = 0
+            self.save()
+        self._last, self.status = {}, None
 
     def metrics(self, values: Mapping[str, float], step: int, time: int | None = None) -> None:
         """Append those values of a step that a run, stopped and resumed, has not appended before."""
@@ -111,10 +133,10 @@ class Spool:
         """Append tags, without secrets."""
         self._append({"tags": {name: redact(value) for name, value in values.items()}})
 
-    def mark(self, status: str) -> None:
-        """Append what has become of the run: RUNNING, FINISHED, FAILED or KILLED."""
+    def mark(self, status: str, time: int | None = None) -> None:
+        """Append what has become of the run: RUNNING, SCHEDULED, FINISHED, FAILED or KILLED."""
         self.status = status
-        self._append({"time": milliseconds(), "status": status})
+        self._append({"time": time or milliseconds(), "status": status})
 
     def chunk(self) -> tuple[list[Record], int]:
         """The records that wait, as far as a chunk goes, and where they end."""

@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from poise.config import Config
+from poise.history import History
 from poise.run_directory import RunDirectory
 from poise.secrets import redact
+from poise.stopping import AGAIN, Stopped
 from poise.tracking import address, facts
 from poise.tracking.inputs import inputs
 from poise.tracking.lock import held
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("poise")
 
 FOLDER = "tracking"
+GIT, ENVIRONMENT = "git.json", "environment.json"
 REPORTS = ("report.json", "report.txt", "report.html")
 FIGURES = "figures"
+OVER = ("FINISHED", "FAILED", "KILLED", "SCHEDULED")  # of a run that no process trains
 USED = ("train", "test")  # splits, of a run that trains
 TEXTS = {".txt", ".json", ".yaml", ".html", ".svg", ".csv"}  # which are sent without secrets
 THEIRS = r"(mlflow|sqlalchemy|alembic|pydantic|requests|urllib3|git)(\..*)?$"  # modules that warn of themselves
@@ -70,11 +74,15 @@ class Tracker(NoTracker):
         self.config, self.directory = config, directory
         self.spool = Spool(directory.path / FOLDER)
         self._tested: dict[str, str] = {}  # the data that the final numbers are found on
-        uri = _settled(config, self.spool)
+        self.spool.state.parent = parent or self.spool.state.parent
+        self.spool.state.tags |= tags
+        uri, moved = _settled(config, self.spool)
         name = facts.run_name(config, directory.path.resolve().name)
-        connect = partial(_connected, uri, config.tracking.experiment, name, self.spool, parent)
-        describe = partial(_described, config, self.spool, Path.cwd(), tags)
+        connect = partial(_connected, uri, config.tracking.experiment, name, self.spool)
+        describe = partial(_described, config, self.spool, Path.cwd())
         self.writer = Writer(self.spool, connect, describe, redact(uri))
+        if moved:
+            self._retell()
 
     def begin(self) -> None:
         """Say that the run is running, and start to send."""
@@ -115,6 +123,29 @@ class Tracker(NoTracker):
             warn(f"Tracking dropped {self.spool.dropped} values: {self.spool.folder} was full.")
         self.spool.close()
 
+    def wind_up(self) -> bool:
+        """Send what a run has left that no process trains any more, and how it ended; whether all is sent."""
+        if self.spool.status not in OVER:
+            for path in _told(self.directory):
+                self._file(path)
+            self.spool.mark("FINISHED" if self.directory.finished else "KILLED", _last_sign(self.directory))
+        self.writer.describe = partial(_described, self.config, self.spool, None)
+        sent = self.writer.send()
+        self.spool.close()
+        return sent
+
+    def _retell(self) -> None:
+        """Append what the run has told so far, for a place that has not heard of it; when is not known any more."""
+        self._file(self.directory.config)
+        points: dict[int, dict[str, float]] = {}
+        for name, curve in History(self.directory.curves).read().items():
+            for step, value in curve.items():
+                points.setdefault(step, {})[name] = value
+        for step in sorted(points):
+            self.spool.metrics(points[step], step, self.spool.state.started)
+        if self.directory.finished:
+            self._report(self.directory.metrics(), self.directory.told())
+
     def _data(self, splits: "Splits", used: Sequence[str]) -> None:
         datasets = inputs(self.config, splits, used)
         self.spool.inputs(datasets)
@@ -125,7 +156,7 @@ class Tracker(NoTracker):
         values, now = {facts.name_of(name): value for name, value in named.items()}, milliseconds()
         self.spool.metrics(values, 0, now)
         self.spool.tags({facts.DESCRIPTION: facts.description(table)})
-        self.spool.artifact("report.txt", f"{table}\n")
+        self.spool.artifact("report.txt", f"{table.rstrip()}\n")
         if self.directory.predictor.is_dir():
             self.spool.model(self.directory.predictor)
             tested = {name: value for name, value in values.items() if name.startswith("test/")}
@@ -162,8 +193,7 @@ def tracked(
     if config.tracking.name == "none" or not first:
         yield NoTracker()
         return
-    with warnings.catch_warnings(), held(directory.path / FOLDER) as mine:
-        warnings.filterwarnings("ignore", module=THEIRS)
+    with quiet(), held(directory.path / FOLDER) as mine:
         tracker = _begun(partial(Tracker, config, directory, parent, tags)) if mine else None
         if tracker is None:
             yield NoTracker()
@@ -171,9 +201,24 @@ def tracked(
         try:
             yield tracker
         except BaseException as error:
-            _quietly(partial(tracker.end, "FAILED" if isinstance(error, Exception) else "KILLED"))
+            _quietly(partial(tracker.end, _status(error)))
             raise
         _quietly(partial(tracker.end, "FINISHED"))
+
+
+def _status(error: BaseException) -> str:
+    """As MLflow has it; a job that goes on later waits for its turn."""
+    if isinstance(error, Stopped):
+        return "SCHEDULED" if error.code == AGAIN else "KILLED"
+    return "FAILED" if isinstance(error, Exception) else "KILLED"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back what MLflow and its parts warn of themselves."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=THEIRS)
+        yield
 
 
 def run_id(directory: Path) -> str | None:
@@ -188,16 +233,17 @@ def run_id(directory: Path) -> str | None:
 def send_rest(config: Config, directory: RunDirectory) -> None:
     """Send what a finished run could not."""
     folder = directory.path / FOLDER
-    if not folder.is_dir() or _is_sent(folder):
+    if not folder.is_dir() or is_sent(folder, ["FINISHED"]):
         return
     with tracked(config, directory, first=True):
         pass
 
 
-def _is_sent(folder: Path) -> bool:
+def is_sent(folder: Path, ends: Collection[str] = OVER) -> bool:
+    """Whether nothing waits in a spool's folder, and the run's end is among those."""
     spool = folder / "spool.jsonl"
     state = read_state(folder)
-    return state.status == "FINISHED" and state.described and spool.is_file() and spool.stat().st_size == state.sent
+    return state.status in ends and state.described and spool.is_file() and spool.stat().st_size == state.sent
 
 
 def _told(directory: RunDirectory) -> Iterator[Path]:
@@ -205,6 +251,12 @@ def _told(directory: RunDirectory) -> Iterator[Path]:
     yield from (directory.path / name for name in REPORTS)
     yield from sorted((directory.path / FIGURES).rglob("*"))
     yield directory.log
+
+
+def _last_sign(directory: RunDirectory) -> int | None:
+    """When a run was last heard of, in milliseconds."""
+    heard = [path.stat().st_mtime_ns for path in (directory.log, directory.curves) if path.is_file()]
+    return max(heard) // 10**6 if heard else None
 
 
 def _begun(make: Callable[[], Tracker]) -> Tracker | None:
@@ -227,28 +279,39 @@ def _quietly(act: Callable[[], None]) -> None:
         warn(f"Tracking failed: {type(error).__name__}: {error}")
 
 
-def _settled(config: Config, spool: Spool) -> str:
-    """The address: as given now, else where the run has been tracked so far, else the default."""
+def _settled(config: Config, spool: Spool) -> tuple[str, bool]:
+    """The address, and whether it is another: as given now, else where the run has been tracked, else the default."""
     before, given = spool.state.uri, address.given(config.tracking.uri)
     uri = address.absolute(given or before or address.DEFAULT, Path.cwd())
-    if before is not None and redact(uri) != before:
+    moved = before is not None and redact(uri) != before
+    if moved:
         log.warning("tracking: %s was the address before; a new run starts at %s", before, redact(uri))
-        spool.state.run_id, spool.state.described = None, False
+        spool.renew()
     spool.state.uri = redact(uri)
     spool.save()
-    return uri
+    return uri, moved
 
 
-def _connected(uri: str, experiment: str, name: str, spool: Spool, parent: str | None) -> Server:
-    return Server(uri, experiment, spool.state.key, spool.state.run_id, name, spool.state.started, parent)
+def _connected(uri: str, experiment: str, name: str, spool: Spool) -> Server:
+    state = spool.state
+    return Server(uri, experiment, state.key, state.run_id, name, state.started, state.parent)
 
 
-def _described(
-    config: Config, spool: Spool, folder: Path, tags: Mapping[str, str]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Parameters and tags of a run; git's state and the environment become artifacts."""
-    git = facts.git_state(folder)
-    if git:
-        spool.artifact("git.json", json.dumps(git, indent=2) + "\n")
-    spool.artifact("environment.json", facts.environment())
-    return facts.parameters(config), facts.tags(config) | facts.git_tags(git) | dict(tags)
+def _described(config: Config, spool: Spool, folder: Path | None) -> tuple[dict[str, str], dict[str, str]]:
+    """Parameters and tags of a run; git's state and the environment become artifacts, as they were at first.
+
+    Args:
+        config: of the run.
+        spool: of the run.
+        folder: that it runs in; None where it does not any more: nothing of now is said of it then.
+    """
+    kept = {name: spool.artifacts / name for name in (GIT, ENVIRONMENT)}
+    found = {name: path.read_text(encoding="utf-8") for name, path in kept.items() if path.is_file()}
+    if folder is not None and ENVIRONMENT not in found:
+        state = facts.git_state(folder)
+        found = {GIT: json.dumps(state, indent=2) + "\n"} if state else {}
+        found[ENVIRONMENT] = facts.environment()
+    for name, text in found.items():
+        spool.artifact(name, text)
+    git = json.loads(found.get(GIT, "{}"))
+    return facts.parameters(config), facts.tags(config) | facts.git_tags(git) | spool.state.tags
