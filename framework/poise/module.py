@@ -267,12 +267,12 @@ class TrainingModule(L.LightningModule):
         """Whether there is a bar of Lightning's, which waits for the device at each step to show a value."""
         return self.trainer.progress_bar_callback is not None
 
-    def _log(self, name: str, value: Any) -> None:
     @property
     def logged(self) -> dict[str, float]:
         """What was logged last of each name in training, also before a run was taken up."""
         return {f"train/{name}": float(value) for name, value in self._notes.latest.items()}
 
+    def _log(self, name: str, value: Any) -> None:
         self._notes.keep({name: value})
 
     def _stop(self, reason: str) -> None:
@@ -389,10 +389,10 @@ class TrainingModule(L.LightningModule):
         self._own_state = own_state
 
 
-def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
 def _part(state: Mapping[str, Tensor], name: str) -> dict[str, Shaped[Tensor, "..."]]:
     return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
 
 
+def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
     """The latest validation's metrics by name: the same on all ranks, as what is logged in training is not."""
     return {n: float(value) for n, value in trainer.callback_metrics.items() if n.startswith("val/")}
