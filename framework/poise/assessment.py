@@ -38,6 +38,7 @@ def calibrate(subject: Subject, calibrators: Mapping[str, Calibrator]) -> Calibr
     held_out = predict(subject.model, subject.splits.calibration, subject.ranks, batch_size=subject.batch_size)
     calibration = fitted(calibrators, held_out, _unlabelled(subject), subject.progress)
     log.info(calibration.reason)
+    subject.ranks.barrier()  # fits take their time, on each rank its own
     return calibration
 
 
@@ -57,7 +58,11 @@ def check_calibration(splits: Splits, calibrators: Iterable[str]) -> None:
 def evaluate(subject: Subject, calibration: Calibration, evaluators: Iterable[Evaluator]) -> Findings:
     """What the evaluators find, before calibration and after each fitted calibrator."""
     calibrated = replace(subject, calibrators=calibration.calibrators)
-    return Findings.merged(evaluator.evaluate(calibrated) for evaluator in evaluators)
+    found = []
+    for evaluator in evaluators:
+        found.append(evaluator.evaluate(calibrated))
+        subject.ranks.barrier()  # one rank may do more than others, such as draw
+    return Findings.merged(found)
 
 
 def ship(predictor: Predictor, calibration: Calibration, config: Config, directory: RunDirectory) -> None:

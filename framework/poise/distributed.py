@@ -11,6 +11,7 @@ import torch.distributed as dist
 from jaxtyping import Float, Num, Shaped
 from torch import Tensor, nn
 
+from poise import company
 from poise.strategies import check_strategy, is_zero
 from poise.zero_settings import zero_settings
 
@@ -51,7 +52,7 @@ class Ranks:
         return value.detach()
 
     def barrier(self) -> None:
-        """Return once every rank has come here."""
+        """Return once every rank has come here: for what one rank does alone, however long it takes."""
 
 
 class ProcessRanks(Ranks):
@@ -82,10 +83,7 @@ class ProcessRanks(Ranks):
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def barrier(self) -> None:
-        if dist.get_backend() == "nccl":
-            dist.barrier(device_ids=[torch.cuda.current_device()])
-        else:
-            dist.barrier()
+        company.meet()
 
 
 def current_ranks() -> Ranks:
@@ -171,9 +169,9 @@ def strategy(
         return _zero(zero_settings(name, deepspeed), device_type, precision, timeout, rows)
     if name == "auto" and world_size == 1:
         return "auto"
-    from lightning.pytorch.strategies import DDPStrategy
+    from poise.patience import PatientDDP
 
-    return DDPStrategy(
+    return PatientDDP(
         process_group_backend="nccl" if device_type == "cuda" else "gloo",
         timeout=timeout,
         broadcast_buffers=False,  # it would send every table each step, and undo what a rank keeps for itself

@@ -29,7 +29,7 @@ def memory_told(way_out: Callable[[], str]) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not _too_small(error):
             raise
         raise OutOfMemory(f"the device's memory is too small: {way_out()} ({_shortened(str(error))})") from error
@@ -63,8 +63,8 @@ def _finer(trainer: TrainerConfig) -> int | None:
     return None
 
 
-def _too_small(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in SIGNS)
+def _too_small(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in SIGNS)
 
 
 def _shortened(text: str) -> str:
