@@ -171,6 +171,7 @@ class TrainingModule(L.LightningModule):
     def on_after_backward(self) -> None:
         """Take a change of the weights back before the optimiser sees them."""
         self._restore()
+        self._restore = lambda: None  # the other holds a copy of the weights
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         """Step, then tell the recipes; DeepSpeed is asked at each micro-batch, and steps at the last one."""
@@ -250,7 +251,8 @@ class TrainingModule(L.LightningModule):
         self.watch.note(step.global_step, loss, values)
         self._notes.keep(values)
         if not self._is_logged(step):  # a millisecond a name, and a collective: not where nobody reads it
-            self.log("train/loss", loss.detach(), prog_bar=self._barred, batch_size=1)
+            if self._barred:
+                self.log("train/loss", loss.detach(), prog_bar=True, batch_size=1)
             return
         self._notes.keep({"lr": self.trainer.optimizers[0].param_groups[0]["lr"]})
         for name, value in self._notes.read(loss, step.ranks).items():

@@ -42,7 +42,7 @@ class Talks(Recipe):
 
 
 def counted(folder: str, names: list[str], *others: type[Recipe]) -> dict[int, int]:
-    """In a rank process: collectives of the steps of an epoch, between the first, at which DDP settles, and the last."""
+    """In a rank process: collectives of each step but the first few, where DDP settles, and the epoch's last."""
     counts = Counts()
     recipes = [*(registry.build("recipe", name) for name in names), *(other() for other in others), counts]
     small_fit(folder, recipes, trainer={"devices": 2, "max_epochs": 1, "batch_size": 4, "block": 2})
