@@ -70,7 +70,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(words: list[str]) -> int:
-    hold_requests()
     os.environ.update(rank_environment(os.environ))
     for word in words:
         path = word.removeprefix("config=")
@@ -93,4 +92,5 @@ def _is_asked_for(code: object) -> bool:
 
 
 if __name__ == "__main__":
+    hold_requests()
     sys.exit(main(sys.argv[1:]))
