@@ -1,6 +1,5 @@
 """A run that is stopped anywhere and resumed ends exactly as one that was not: compared bit by bit."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,9 +11,9 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
+from left_behind import same
 from poise import checkpoint
 from poise.batch import Batch, Outcome
 from poise.config import from_yaml
@@ -140,43 +139,6 @@ def stopped(run_dir: Path, at_step: int | None = None, at_epoch: int | None = No
     assert not RunDirectory(run_dir).finished
     assert checkpoint.newest(run_dir / "checkpoints") is not None
     return finished(run_dir, **options)
-
-
-def left_behind(run_dir: Path) -> dict[str, Any]:
-    """All that a finished run left: report, shipped weights, every file of its checkpoints."""
-    directory = RunDirectory(run_dir)
-    found: dict[str, Any] = {"report": directory.metrics()}
-    for path in sorted(run_dir.rglob("*")):
-        name = path.relative_to(run_dir).as_posix()
-        if path.suffix == ".safetensors":
-            found[name] = load_file(path)
-        elif path.suffix == ".pt" or (path.name == "state" and path.is_file()):
-            found[name] = torch.load(path, weights_only=False, map_location="cpu")
-    for manifest in (run_dir / "checkpoints").glob("*/manifest.json"):
-        found[f"facts {manifest.parent.name}"] = json.loads(manifest.read_text())["facts"]
-    return found
-
-
-def differences(one: Any, other: Any, where: str = "") -> list[str]:
-    """Where two nested values are not equal, bit by bit."""
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        same = one.dtype == other.dtype and torch.equal(one, other)
-        return [] if same else [f"{where}: {float((one.double() - other.double()).abs().max()):.3g}"]
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        keys = sorted({*map(str, one), *map(str, other)})
-        ones, others = ({str(k): v for k, v in m.items()} for m in (one, other))
-        return [d for k in keys for d in differences(ones.get(k), others.get(k), f"{where}/{k}")]
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
-        return [d for i, (a, b) in enumerate(zip(one, other, strict=True)) for d in differences(a, b, f"{where}/{i}")]
-    plain = int | float | str | bool | None
-    same = one == other if isinstance(one, plain) else type(one) is type(other)
-    return [] if same else [f"{where}: {one!r} is not {other!r}"]
-
-
-def same(whole: Path, resumed: Path) -> bool:
-    found = differences(left_behind(whole), left_behind(resumed))
-    assert found == []
-    return True
 
 
 WHERE = [

@@ -9,7 +9,6 @@ from poise import checkpoint, saving
 from poise.batch import Batch
 from poise.distributed import Ranks
 from poise.errors import UserError
-from poise.module import TrainingModule
 from poise.recipe import Recipe
 from poise.step import Step
 from small_runs import small_fit
@@ -34,13 +33,44 @@ def test_the_best_checkpoint_has_the_greatest_score_and_is_the_earliest_of_equal
     assert saving.best(tmp_path / "without") is None
 
 
-def test_weights_of_a_damaged_checkpoint_are_not_taken_up(tmp_path: Path) -> None:
-    written(tmp_path, 1, 0.5)
-    chosen = saving.best(tmp_path)
+def test_of_damaged_checkpoints_the_next_best_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for step, score in ((1, 0.5), (2, 0.9), (3, 0.7), (4, None)):
+        written(tmp_path, step, score)
+    for step, left in ((2, 3), (3, 1)):
+        (tmp_path / f"step-{step:08d}" / "state").write_bytes(b"stale")
+        caplog.clear()
+        chosen = saving.best(tmp_path)
+        assert chosen is not None
+        assert chosen.facts["step"] == left
+        assert "step-00000002 is damaged: state was changed after it was written" in caplog.text
+    (tmp_path / "step-00000001" / "state").unlink()
+    with pytest.raises(UserError, match=f"no checkpoint of a validated epoch in {tmp_path} is whole: remove it"):
+        saving.best(tmp_path)
+
+
+def test_a_run_whose_best_checkpoint_is_damaged_ships_the_next_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise ValueError("no evaluation yet")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("poise.train.evaluate", interrupted)
+        with pytest.raises(ValueError, match="no evaluation yet"):
+            small_fit(tmp_path / "run")
+    root = tmp_path / "run" / "checkpoints"
+    chosen = saving.best(root)
     assert chosen is not None
-    chosen.state.write_bytes(b"stale")
-    with pytest.raises(UserError, match="state was changed after it was written"):
-        saving.load_weights(chosen, TrainingModule.__new__(TrainingModule))
+    chosen.state.write_bytes(chosen.state.read_bytes()[:-1])
+    following = saving.best(root)
+    assert following is not None
+    small_fit(tmp_path / "run")
+    assert f"{chosen.directory} is damaged: state has" in capsys.readouterr().err
+    shipped = load_file(tmp_path / "run" / "predictor" / "model.safetensors")
+    kept = load_file(following.directory / saving.WEIGHTS)
+    for name in set(shipped) & set(kept):
+        assert torch.equal(shipped[name], kept[name])
+    assert set(shipped) & set(kept)
 
 
 def test_state_of_ranks_is_their_own_on_as_many_and_averaged_on_others(tmp_path: Path) -> None:
@@ -82,11 +112,11 @@ class Looks(Recipe):
         self.weights[step.global_step + 1] = {name: value.clone() for name, value in state.items()}
 
 
-def test_the_best_and_the_newest_are_kept_and_hold_the_weights_of_their_step(tmp_path: Path) -> None:
+def test_the_best_the_newest_and_the_one_before_are_kept_and_hold_the_weights_of_their_step(tmp_path: Path) -> None:
     root = tmp_path / "run" / "checkpoints"
     looks = Looks(root)
     small_fit(tmp_path / "run", [looks], trainer={"checkpoint_every": 2, "max_epochs": 2})
-    assert looks.seen == [[], [], [2], [2], [4], [4], [4, 6], [4, 6]]
+    assert looks.seen == [[], [], [2], [2], [2, 4], [2, 4], [4, 6], [4, 6]]
     best, newest = saving.best(root), checkpoint.newest(root)
     assert best is not None
     assert newest is not None
