@@ -14,6 +14,7 @@ from poise.stopping import Stopped
 
 LONGEST = 500  # characters of an error's text
 SITE = "site-packages"
+SWEEP, RESUBMIT = "--sweep", "--resubmit-failed"
 
 Command = Callable[[list[str]], int]
 
@@ -144,10 +145,18 @@ def _train(arguments: list[str]) -> int:
 def _submit(arguments: list[str]) -> int:
     from poise.config import CHECKS_OF_A_JOB, parse
 
-    config = parse([word for word in arguments if word != "--dry-run"], CHECKS_OF_A_JOB)
+    options = [word for word in arguments if word.startswith("-")]
+    words, dry = [word for word in arguments if word not in options], "--dry-run" in options
+    if {SWEEP, RESUBMIT} <= set(options):
+        raise UserError(f"{SWEEP} submits a sweep, and {RESUBMIT} what failed of one: leave one of them out.")
+    if SWEEP in options or RESUBMIT in options:
+        from poise import sweeping
+
+        return (sweeping.main if SWEEP in options else sweeping.again)(words, dry)
+    config = parse(words, CHECKS_OF_A_JOB)
     from poise import submitting
 
-    return _say(submitting.submit(config, dry="--dry-run" in arguments))
+    return _say(submitting.submit(config, dry))
 
 
 def _evaluate(arguments: list[str]) -> int:
@@ -234,4 +243,4 @@ COMMANDS: Mapping[str, Command] = {
     "sync": _sync,
     "completion": _completion,
 }
-OPTIONS: Mapping[str, tuple[str, ...]] = {"train": ("--print-config",), "submit": ("--dry-run",)}
+OPTIONS: Mapping[str, tuple[str, ...]] = {"train": ("--print-config",), "submit": ("--dry-run", SWEEP, RESUBMIT)}

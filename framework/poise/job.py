@@ -1,8 +1,9 @@
-"""The script of a Slurm job that trains a config: text, and nothing but text."""
+"""The script of a Slurm job that trains a config, or of an array of them: text, and nothing but text."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from poise.config import Config
@@ -17,7 +18,7 @@ class Places:
     """Where a job is at home.
 
     Args:
-        run: directory of the run, on a file system of all nodes.
+        run: directory of the run, or of the sweep that has runs in it, on a file system of all nodes.
         working: directory that the ranks start in.
         python: interpreter of the ranks.
     """
@@ -26,30 +27,45 @@ class Places:
     working: Path
     python: Path
 
-    @property
-    def log(self) -> str:
-        """Of the job, as Slurm names it."""
-        return f"{_pattern(self.run.path)}/slurm-%j.log"
+
+@dataclass(frozen=True)
+class Array:
+    """Jobs that differ in their run alone.
+
+    Args:
+        runs: names of all directories in the sweep's, each one word of letters, digits and =,.+-_.
+        tasks: places in `runs` of those to train, in order.
+    """
+
+    runs: Sequence[str]
+    tasks: Sequence[int]
 
 
-def script(config: Config, places: Places) -> str:
-    """What `sbatch` takes: one task of `srun` is one rank, with a log of its own."""
+def script(config: Config, places: Places, array: Array | None = None) -> str:
+    """What `sbatch` takes: one task of `srun` is one rank, with a log of its own.
+
+    Args:
+        config: of the run; of an array, of any of its runs, for they ask a cluster for the same.
+        places: of the job, or of the array.
+        array: the runs, where there are several.
+    """
     return "\n".join(
         [
             "#!/bin/bash",
-            *(f"#SBATCH {option}" for option in _options(config, places)),
+            *(f"#SBATCH {option}" for option in _options(config, places, array)),
             "set -e",
             *([] if config.slurm.setup is None else ["", config.slurm.setup.rstrip("\n")]),
             "",
             *MEETING,
             "",
+            *_run(places, array),
             f"{_srun(config, places)} || {{",
             "    status=$?",
-            f"    tail -n {LINES} {shlex.quote(str(places.run.ranks))}/rank-*.log",
+            f'    tail -n {LINES} "$run"/logs/rank-*.log',
             '    exit "$status"',
             "}",
             "# nothing failed: a run without its report stopped to go on later",
-            f'[ -f {shlex.quote(str(places.run.report))} ] || scontrol requeue "$SLURM_JOB_ID"',
+            '[ -f "$run/report.json" ] || scontrol requeue "$job"',
             "",
         ]
     )
@@ -65,10 +81,25 @@ MEETING = (  # the ranks meet on the first node, or where the user says
 )
 
 
-def _options(config: Config, places: Places) -> Iterator[str]:
-    slurm = config.slurm
+def _run(places: Places, array: Array | None) -> Iterator[str]:
+    """The run's directory and the job's number, in variables of the shell.
+
+    One job of an array may have the number that stands for all of them.
+    """
+    directory = shlex.quote(str(places.run.path))
+    if array is None:
+        yield from ("job=$SLURM_JOB_ID", f"run={directory}")
+        return
+    yield from ("runs=(", *(f"    '{name}'" for name in array.runs), ")")
+    yield "job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+    yield f"run={directory}/${{runs[SLURM_ARRAY_TASK_ID]}}"
+
+
+def _options(config: Config, places: Places, array: Array | None) -> Iterator[str]:
+    slurm, name = config.slurm, "%j" if array is None else "%A_%a"
     values = {
-        "job-name": stack_name(tuple(config.recipe)),
+        "job-name": stack_name(tuple(config.recipe) if array is None else (places.run.path.name,)),
+        "array": None if array is None else _tasks(array, slurm.parallel),
         "nodes": slurm.nodes or 1,
         "ntasks-per-node": config.ranks_on_a_node,
         "gpus-per-node": slurm.gpus,
@@ -79,7 +110,7 @@ def _options(config: Config, places: Places) -> Iterator[str]:
         "qos": slurm.qos,
         "constraint": slurm.constraint,
         "chdir": places.working,
-        "output": places.log,
+        "output": f"{str(places.run.path).replace('%', '%%')}/slurm-{name}.log",
         "open-mode": "append",  # a job that is requeued goes on where it wrote
         "signal": f"USR1@{notice}" if (notice := seconds_of_notice(slurm)) else None,
     }
@@ -93,12 +124,21 @@ def _srun(config: Config, places: Places) -> str:
     """Since Slurm 22.05 a step does not take the job's cores per task by itself."""
     slurm = config.slurm
     cores = [] if slurm.cpus is None else [f"--cpus-per-task={slurm.cpus}"]
-    output = f"--output={_pattern(places.run.ranks)}/rank-%t.log"
     python = slurm.python or str(places.python)
-    words = ["srun", "--kill-on-bad-exit=1", *cores, "--open-mode=append", output]
-    rank = [python, "-m", "poise.slurm_task", "train", f"config={places.run.config}"]
+    words = shlex.join(["srun", "--kill-on-bad-exit=1", *cores, "--open-mode=append"])
+    output = '--output="${run//%/%%}/logs/rank-%t.log"'  # a name that Slurm fills in
+    rank = shlex.join([python, "-m", "poise.slurm_task", "train"])
     before = [] if slurm.prefix is None else [slurm.prefix]
-    return " \\\n    ".join([shlex.join(words), *before, shlex.join(rank)])
+    return " \\\n    ".join([f"{words} {output}", *before, f'{rank} config="$run/config.yaml"'])
+
+
+def _tasks(array: Array, parallel: int | None) -> str:
+    """As Slurm writes places in an array: `0-2,5%2` are four, two of them at a time."""
+    ranges = []
+    for _, some in groupby(enumerate(array.tasks), lambda item: item[1] - item[0]):
+        tasks = [task for _, task in some]
+        ranges.append(f"{tasks[0]}-{tasks[-1]}" if len(tasks) > 1 else f"{tasks[0]}")
+    return ",".join(ranges) + ("" if parallel is None else f"%{parallel}")
 
 
 def _word(word: str) -> str:
@@ -107,11 +147,6 @@ def _word(word: str) -> str:
         return word
     escaped = word.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _pattern(path: Path) -> str:
-    """A path in a name that Slurm fills in."""
-    return str(path).replace("%", "%%")
 
 
 def ranks_in_words(config: Config) -> str:

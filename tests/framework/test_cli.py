@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import poise
-from poise import submitting, syncing, ui
+from poise import submitting, sweeping, syncing, ui
 from poise.cli import COMMANDS, main
 from poise.config import Config
 from poise.errors import UserError
@@ -159,6 +159,8 @@ def test_the_examples_of_the_help_are_right(
     served: list[list[str]] = []
     monkeypatch.setattr(ui, "main", lambda arguments: served.append(arguments) or 0)
     monkeypatch.setattr(submitting, "submit", lambda config, dry: "")
+    for name in ("main", "again"):
+        monkeypatch.setattr(sweeping, name, lambda words, dry: served.append(words) or 0)
     monkeypatch.setattr(syncing, "main", lambda asked: served.append([asked.run_dir]) or 0)
     for command in ("", *COMMANDS):
         main([*filter(None, [command]), "--help"])
@@ -168,7 +170,7 @@ def test_the_examples_of_the_help_are_right(
                 assert main(words[1:]) == 0, line
                 capsys.readouterr()
     assert len(seen) >= 3
-    assert len(served) >= 5
+    assert len(served) >= 7
 
 
 LIGHT = """
@@ -193,6 +195,7 @@ sys.exit(code != int(sys.argv[1]))
         (0, "train --print-config recipe=trades,mixup"),
         (0, "train --print-config recipe=trades_cifar10"),
         (0, "submit recipe=trades slurm.nodes=2 slurm.gpus=4 --dry-run"),
+        (0, "submit --sweep recipe=trades seed=0 seed=1 --dry-run"),
         (2, "train recipe=trade seed=x threat.eps=8 traner.seed=3"),
         (2, "train data=npz data.path=missing.npz tables.errors=nowhere run_dir=/proc/none"),
         (2, "calibrate logits=missing.npz calibration=nonsense recipe=trades out=found.txt"),

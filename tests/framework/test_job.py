@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from poise.config import compose
 from poise.config.schema import Config
-from poise.job import Places, ranks_in_words, script
+from poise.job import Array, Places, ranks_in_words, script
 from poise.run_directory import RunDirectory
 
 NAMES = st.text(
@@ -100,15 +100,17 @@ fi
 MASTER_PORT=${MASTER_PORT:-$((10000 + SLURM_JOB_ID % 20000))}
 export MASTER_ADDR MASTER_PORT
 
-srun --kill-on-bad-exit=1 --cpus-per-task=8 --open-mode=append --output=/shared/runs/mine/logs/rank-%t.log \\
+job=$SLURM_JOB_ID
+run=/shared/runs/mine
+srun --kill-on-bad-exit=1 --cpus-per-task=8 --open-mode=append --output="${run//%/%%}/logs/rank-%t.log" \\
     --cpu-bind=cores apptainer exec --nv $HOME/my.sif \\
-    /opt/bin/python -m poise.slurm_task train config=/shared/runs/mine/config.yaml || {
+    /opt/bin/python -m poise.slurm_task train config="$run/config.yaml" || {
     status=$?
-    tail -n 20 /shared/runs/mine/logs/rank-*.log
+    tail -n 20 "$run"/logs/rank-*.log
     exit "$status"
 }
 # nothing failed: a run without its report stopped to go on later
-[ -f /shared/runs/mine/report.json ] || scontrol requeue "$SLURM_JOB_ID"
+[ -f "$run/report.json" ] || scontrol requeue "$job"
 """
     )
 
@@ -226,8 +228,36 @@ def test_no_option_is_taken_apart(value: str) -> None:
     assert options[-1] == [f"--comment={value}", "--wckey", ""]
 
 
+def test_each_job_of_an_array_has_its_own_run_and_all_else_in_common(cluster: dict[str, str]) -> None:
+    names = ["recipe=trades,seed=0", "recipe=trades,seed=1", "recipe=trades-awp,seed=0"]
+    config, one = compose({"recipe": "plain", "slurm": {"gpus": 2}}), "/shared/50% runs"
+    text = script(config, places(one), Array(names, [0, 1, 2]))
+    task = {"SLURM_ARRAY_JOB_ID": "30005", "SLURM_ARRAY_TASK_ID": "2"}
+    words = run(text, cluster | task)
+    assert words == run(script(config, places(f"{one}/{names[2]}")), cluster)
+    assert words[-1] == f"config={one}/{names[2]}/config.yaml"
+    assert "--output=/shared/50%% runs/recipe=trades-awp,seed=0/logs/rank-%t.log" in words
+    own = ("#SBATCH --array=0-2", "#SBATCH --job-name=50-runs", '#SBATCH --output="/shared/50%% runs/slurm-%A_%a.log"')
+    assert set(own) <= set(text.splitlines())
+    # 30007 may be the number of this job or of the whole array: of the last job it is both
+    assert Path(f"{cluster['RECORD']}-requeue").read_text() == "requeue 30007\n"
+    run(text, cluster | task)
+    assert Path(f"{cluster['RECORD']}-requeue").read_text() == "requeue 30005_2\n"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "parallel", "option"),
+    [([0, 1, 2, 5], None, "0-2,5"), ([3], 2, "3%2"), ([1, 3, 4], None, "1,3-4"), (list(range(1000)), 8, "0-999%8")],
+)
+def test_the_places_in_an_array_that_are_trained(tasks: list[int], parallel: int | None, option: str) -> None:
+    config = compose({"recipe": "plain", "slurm": {"parallel": parallel}})
+    text = script(config, places(), Array([f"seed={seed}" for seed in range(1000)], tasks))
+    assert f"#SBATCH --array={option}\n" in text
+
+
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing() -> None:
     text = job(nodes=2, gpus=4, cpus=2, setup="module load cuda", prefix="apptainer exec my.sif", extra="--mem=1G")
-    done = subprocess.run(["shellcheck", "-"], input=text, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    for job_text in (text, script(compose({"recipe": "plain"}), places(), Array(["seed=0", "seed=1"], [0, 1]))):
+        done = subprocess.run(["shellcheck", "-"], input=job_text, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from poise import listing
-from poise.cli import COMMANDS, OPTIONS
+from poise.cli import COMMANDS, OPTIONS, SWEEP
 from poise.completion.commands import (
     settings_of_calibrate,
     settings_of_evaluate,
@@ -56,7 +56,8 @@ def _candidates(before: Sequence[str], current: str) -> Iterable[str]:
         return _finished([*OPTIONS.get(command, ()), "--help", "--debug"])
     match command:
         case "train" | "submit":
-            return _settings(settings_of(given), given, current, open_ended=(TABLES,))
+            taken = () if SWEEP in given else given
+            return _settings(settings_of(given), taken, current, open_ended=(TABLES,))
         case "evaluate":
             return _settings(settings_of_evaluate(given), given, current)
         case "calibrate":

@@ -3,6 +3,7 @@
 from poise.config.compose import CHECKS as CHECKS
 from poise.config.compose import CHECKS_OF_A_JOB as CHECKS_OF_A_JOB
 from poise.config.compose import CHECKS_OF_A_START as CHECKS_OF_A_START
+from poise.config.compose import CHECKS_OF_A_SWEEP as CHECKS_OF_A_SWEEP
 from poise.config.compose import compose as compose
 from poise.config.compose import from_yaml as from_yaml
 from poise.config.compose import parse as parse

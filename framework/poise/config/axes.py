@@ -40,12 +40,8 @@ def parse_sweep(arguments: Sequence[str], checks: Sequence[Check] = CHECKS) -> l
         ConfigErrors: all mistakes of all runs, one line each.
     """
     axes, common = axes_of(arguments)
-    if not axes:
-        raise ConfigErrors(["--sweep needs a path that is given several times, such as seed=0 seed=1 seed=2."])
-    size = math.prod(map(len, axes.values()))
-    if size > MOST:
-        counted = " × ".join(str(len(values)) for values in axes.values())
-        raise ConfigErrors([f"{counted} are {size} runs, and a sweep has at most {MOST}: submit it in parts."])
+    if mistakes := list(_mistakes_in(axes)):
+        raise ConfigErrors(mistakes)
     chosen = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     return parse_runs([(values, [*common, *words(values)]) for values in chosen], checks)
 
@@ -90,6 +86,19 @@ def words(values: Values) -> list[str]:
     return [f"{path}={value}" for path, value in values.items()]
 
 
+def _mistakes_in(axes: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    size = math.prod(map(len, axes.values()))
+    if not axes:
+        yield "--sweep needs a path that is given several times, such as seed=0 seed=1 seed=2."
+    for path, values in axes.items():
+        yield from (
+            f"{path}={shown(v)} is given twice: leave one out." for v in dict.fromkeys(values) if values.count(v) > 1
+        )
+    if size > MOST:
+        counted = " × ".join(str(len(values)) for values in axes.values())
+        yield f"{counted} are {size} runs, and a sweep has at most {MOST}: submit it in parts."
+
+
 def _told(mistake: str, those: Sequence[Values], size: int) -> str:
     """A mistake, and what the runs that make it have in common, where not all make it."""
     if len(those) == size:
@@ -117,13 +126,13 @@ def _of_array(config: Config) -> dict[str, Any]:
 
 
 def _repeated(found: Sequence[Combination]) -> Iterable[str]:
-    """Values that make one and the same run: as they stand, or as they are read."""
+    """Values that make one and the same run as they are read."""
     first: dict[str, Values] = {}
     told: dict[str, None] = {}
     for run in found:
         before = first.setdefault(repr(run.config), run.values)
         if before is not run.values:
-            paths = [path for path in before if before[path] != run.values[path]] or list(before)
+            paths = [path for path in before if before[path] != run.values[path]]
             both = (" ".join(words({path: values[path] for path in paths})) for values in (before, run.values))
             told[f"{' and '.join(both)} make the same run: leave one out."] = None
     return told

@@ -113,6 +113,15 @@ def check_no_job(config: Config, draft: Draft) -> None:
         )
 
 
+def check_one_job(config: Config, draft: Draft) -> None:
+    """A limit on how many jobs run at a time means nothing to a job that is alone."""
+    if config.slurm.parallel is not None:
+        draft.mistake(
+            f"slurm.parallel={config.slurm.parallel} limits the jobs of a sweep, and this is one job: leave it out, or "
+            "submit a sweep (poise submit --sweep)."
+        )
+
+
 def check_threat(config: Config, draft: Draft) -> None:
     """An eps that the data's range does not allow is most likely in the wrong unit.
 

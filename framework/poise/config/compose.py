@@ -10,6 +10,7 @@ from poise.config.checks import (
     check_head,
     check_named,
     check_no_job,
+    check_one_job,
     check_secrets,
     check_slurm,
     check_strategy,
@@ -51,7 +52,8 @@ ALWAYS: tuple[Check, ...] = (
 )
 CHECKS: tuple[Check, ...] = (check_stack, check_strategy)
 CHECKS_OF_A_START: tuple[Check, ...] = (*CHECKS, check_places, check_no_job, check_deepspeed)
-CHECKS_OF_A_JOB: tuple[Check, ...] = (*CHECKS, check_places, check_deepspeed)
+CHECKS_OF_A_SWEEP: tuple[Check, ...] = (*CHECKS, check_places, check_deepspeed)
+CHECKS_OF_A_JOB: tuple[Check, ...] = (*CHECKS_OF_A_SWEEP, check_one_job)
 
 
 def parse(arguments: Sequence[str], checks: Sequence[Check] = CHECKS) -> Config:

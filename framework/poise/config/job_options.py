@@ -33,7 +33,7 @@ _OWN: Mapping[str, str] = {
     **dict.fromkeys(("--output", "--chdir", "-o", "-D"), "what run_dir says. Set that."),
     "--signal": "what slurm.notice says. Set that.",
     "--open-mode": "append, so that a job that is requeued goes on in its log. Leave it out.",
-    **dict.fromkeys(("--array", "-a"), "many jobs, and a run is one. Leave it out, and submit each with its run_dir."),
+    **dict.fromkeys(("--array", "-a"), "what poise submit --sweep and slurm.parallel say. Set those."),
     "--wrap": "a job of its own. Leave it out.",
 }  # options of sbatch by what they are here
 

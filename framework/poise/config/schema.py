@@ -167,6 +167,7 @@ class SlurmConfig:
         time: limit, as Slurm writes it: minutes, 30:00, 8:00:00 or 1-12:00:00.
         notice: seconds before the limit at which the run writes a checkpoint and goes back into the queue; 0 for none;
             None is 120, and none where the limit is under ten minutes.
+        parallel: jobs of a sweep that may run at a time.
         account: that is charged.
         partition: of the cluster.
         qos: quality of service.
@@ -182,6 +183,7 @@ class SlurmConfig:
     cpus: AtLeastOne | None = None
     time: str | None = None
     notice: Annotated[int, Ge(0), Le(65535)] | None = None
+    parallel: AtLeastOne | None = None
     account: str | None = None
     partition: str | None = None
     qos: str | None = None

@@ -16,10 +16,12 @@ from poise.history import History
 from poise.run_directory import RunDirectory
 from poise.secrets import redact
 from poise.stopping import AGAIN, Stopped
+from poise.sweep import Sweep, around
 from poise.tracking import address, facts
 from poise.tracking.inputs import inputs
 from poise.tracking.lock import held
 from poise.tracking.notices import warn
+from poise.tracking.parent import Child, values_as_tags
 from poise.tracking.server import Server
 from poise.tracking.spool import Spool, milliseconds, read_state
 from poise.tracking.writer import Writer
@@ -75,10 +77,11 @@ class Tracker(NoTracker):
         self.spool = Spool(directory.path / FOLDER)
         self._tested: dict[str, str] = {}  # the data that the final numbers are found on
         self.spool.state.parent = parent or self.spool.state.parent
-        self.spool.state.tags |= tags
+        called, sweep = directory.path.resolve().name, around(directory.path)
+        self.spool.state.tags |= {**tags, **(values_as_tags(sweep.runs[called]) if sweep else {})}
         uri, moved = _settled(config, self.spool)
-        name = facts.run_name(config, directory.path.resolve().name)
-        connect = partial(_connected, uri, config.tracking.experiment, name, self.spool)
+        name = facts.run_name(config, called)
+        connect = partial(_connected, uri, config.tracking.experiment, name, self.spool, sweep)
         describe = partial(_described, config, self.spool, Path.cwd())
         self.writer = Writer(self.spool, connect, describe, redact(uri))
         if moved:
@@ -292,8 +295,10 @@ def _settled(config: Config, spool: Spool) -> tuple[str, bool]:
     return uri, moved
 
 
-def _connected(uri: str, experiment: str, name: str, spool: Spool) -> Server:
+def _connected(uri: str, experiment: str, name: str, spool: Spool, sweep: Sweep | None) -> Server:
     state = spool.state
+    if sweep is not None:
+        return Child(sweep, uri, experiment, state.key, state.run_id, name, state.started)
     return Server(uri, experiment, state.key, state.run_id, name, state.started, state.parent)
 
 

@@ -36,7 +36,10 @@ def test_words_that_give_nothing_are_no_axis() -> None:
     ("line", "lines"),
     [
         ("seed=0", ["--sweep needs a path that is given several times, such as seed=0 seed=1 seed=2."]),
-        ("seed=0 seed=0", ["seed=0 and seed=0 make the same run: leave one out."]),
+        (
+            "seed=0 seed=0 model=mlp model=mlp seed=0",
+            ["seed=0 is given twice: leave one out.", "model=mlp is given twice: leave one out."],
+        ),
         ("seed=1 seed=01 model=mlp model=small_cnn", ["seed=1 and seed=01 make the same run: leave one out."]),
         (
             "slurm.time=3 slurm.time=4",

@@ -33,8 +33,8 @@ def test_options_of_sbatch(extra: str) -> None:
 @pytest.mark.parametrize(
     ("extra", "line"),
     [
-        ("--array=0-9", "--array is many jobs, and a run is one. Leave it out, and submit each with its run_dir."),
-        ("-a 0-9", "-a is many jobs, and a run is one."),
+        ("--array=0-9", "--array is what poise submit --sweep and slurm.parallel say. Set those."),
+        ("-a 0-9", "-a is what poise submit --sweep"),
         ("--gpus=8", "--gpus is what slurm.gpus says. Set that."),
         ("--gpus-per-task 1", "--gpus-per-task is what slurm.gpus says."),
         ("-G8", "-G is what slurm.gpus says."),
