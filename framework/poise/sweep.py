@@ -23,12 +23,14 @@ class Sweep:
     Args:
         path: of the directory, in which those of the runs lie.
         runs: the values of the axes by path, of each run by the name of its directory; in the order of the array.
+        working: directory that it was submitted in, from which relative paths in its configs start.
         key: by which the run that stands for the sweep is found where it is tracked.
         started: when it was submitted, in milliseconds.
     """
 
     path: Path
     runs: Mapping[str, Mapping[str, str]]
+    working: str = field(default_factory=os.getcwd)
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: int = field(default_factory=lambda: time.time_ns() // 10**6)
 
@@ -49,7 +51,7 @@ class Sweep:
 
     def write(self) -> None:
         """Write it into its directory, which is there, all at once."""
-        kept = {"key": self.key, "started": self.started, "runs": self.runs}
+        kept = {name: value for name, value in vars(self).items() if name != "path"}
         partial = self.path / f"{FILE}.partial"
         partial.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.replace(self.path / FILE)

@@ -20,7 +20,7 @@ from poise.progress import say
 from poise.run_directory import RunDirectory, default_path
 from poise.secrets import redact
 from poise.slurm import squeue
-from poise.submitting import checked, keep_number, number_of, places_of, prepare, submitted, undone
+from poise.submitting import NO_SLURM, checked, keep_number, number_of, places_of, prepare, submitted, undone
 from poise.sweep import Sweep
 from poise.tracking import address, parent
 from poise.tracking.tracker import quiet
@@ -65,6 +65,7 @@ def again(arguments: Sequence[str], dry: bool = False) -> int:
     if len(given) != 1:
         raise UserError("poise submit --resubmit-failed takes run_dir=, the directory of one sweep.")
     sweep = sweeps.read(Path(given[0].removeprefix("run_dir=")))
+    _refuse_elsewhere(sweep)
     states = _states(sweep)
     _show(sweep, states, dry)
     changed = [word for word in arguments if word not in given]
@@ -74,7 +75,18 @@ def again(arguments: Sequence[str], dry: bool = False) -> int:
         return 0
     arguments_of = {name: _taken_up(sweep.directory(name), changed) for name in failed}
     found = parse_runs([(sweep.runs[name], arguments_of[name]) for name in failed], CHECKS_OF_A_SWEEP)
+    if not dry and shutil.which("sbatch") is None:
+        raise UserError(NO_SLURM)
     return _submit(sweep, dict(zip(failed, (run.config for run in found), strict=True)), dry)
+
+
+def _refuse_elsewhere(sweep: Sweep) -> None:
+    """Paths in the configs would mean other files, and the default database be another one."""
+    if os.path.isdir(sweep.working) and not os.path.samefile(sweep.working, os.curdir):
+        raise UserError(
+            f"run_dir={sweep.path} was submitted in {sweep.working}, from which relative paths in it start: submit it "
+            "again from there."
+        )
 
 
 def _taken_up(directory: RunDirectory, changed: Sequence[str]) -> list[str]:

@@ -194,6 +194,25 @@ def test_a_sweep_goes_on_as_what_it_was(
     assert not sbatch.exists()
 
 
+def test_a_sweep_goes_on_from_where_its_relative_paths_start(
+    sbatch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*SUBMIT, "run_dir=all"])
+    first = os.getcwd()
+    monkeypatch.chdir(tmp_path)
+    assert main(["submit", "--resubmit-failed", f"run_dir={first}/all"]) == 2
+    assert f"was submitted in {first}, from which relative paths in it start" in capsys.readouterr().err
+    Path(first).rename(tmp_path / "moved")
+    assert main(["submit", "--resubmit-failed", "run_dir=moved/all"]) == 0
+
+
+def test_a_sweep_is_submitted_again_where_slurm_is(sbatch: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([*SUBMIT, "run_dir=all"])
+    (sbatch.parent / "bin" / "sbatch").unlink()
+    assert main([*AGAIN]) == 2
+    assert "there is no sbatch here" in capsys.readouterr().err
+
+
 def test_a_sweeps_directory_is_no_runs(sbatch: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([*SUBMIT, "run_dir=all"])
     for words in ([*SUBMIT, "run_dir=all"], ["submit", "run_dir=all"], ["train", "run_dir=all"]):
