@@ -90,8 +90,11 @@ class Forks:
         return end.value
 
     def _answer(self, timeout: float) -> Any:
-        assert self._pipe.poll(timeout), self._log.read_text()[-4000:]
-        good, value = self._pipe.recv()
+        try:
+            assert self._pipe.poll(timeout), "no answer"
+            good, value = self._pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            raise AssertionError(self._log.read_text()[-4000:]) from error
         assert good, value
         return value
 

@@ -37,7 +37,7 @@ from poise.figures.training import Training
 from poise.given import Objects, config_of
 from poise.history import History
 from poise.last_words import last_words
-from poise.launching import launch, speaks, under_launcher
+from poise.launching import RankLost, launch, speaks, under_launcher
 from poise.memory import memory_told, smaller_evaluation, smaller_training
 from poise.module import TrainingModule
 from poise.parts import described
@@ -159,7 +159,7 @@ def _run_on_ranks(config: Config, directory: RunDirectory) -> Result:
     if code in CODES.values():
         raise Stopped(next(number for number in CODES if CODES[number] == code))  # rank 0 has said how to continue
     if code:
-        raise RuntimeError(f"the run in {directory.path} failed with exit code {code}; see {directory.log}")
+        raise RankLost(f"see {directory.log}; {_way_on(directory)}", code)
     return Result(directory.metrics(), directory.path)
 
 
@@ -306,6 +306,8 @@ def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker, requests
         inference_mode=False,
     )
     _leave_signals(trainer)
+    # with max_steps Lightning takes a run for one without epochs: taken up at an epoch's end, it would end that twice
+    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     return trainer
 
 
