@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from poise.launching import OWN_LAUNCHER, RankLost, under_launcher
+from poise.launching import FALLEN, LOST, MEMORY, OWN_LAUNCHER, RankLost, under_launcher
 from poise.secrets import redact
 
 BEAT = 0.5  # seconds between two signs of life
@@ -77,7 +77,7 @@ class Company:
         """Who was lost, where a collective has failed."""
         timed_out = any(sign in str(error).lower() for sign in TIMED_OUT)
         if OWN_LAUNCHER in os.environ and not timed_out:
-            return RankLost(told=False)  # who started the ranks sees which has ended, and of what
+            return RankLost(code=LOST)  # who started the ranks sees which has ended, and of what
         if self._store.check([WORD]):
             return self._leave("")
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # it ends already, and is to say why
@@ -86,7 +86,7 @@ class Company:
         silent = [rank for rank, beat in self._beats(before).items() if beat == before[rank]]
         if not silent:
             return self._leave(f"the ranks do not come to the same place (trainer.timeout): {str(error)[:SAID]}")
-        return self._leave(self._no_answer(silent) if timed_out else f"{_ranks(silent)} ended without a word")
+        return self._leave(self._no_answer(silent) if timed_out else f"{_ranks(silent)} ended without a word, {MEMORY}")
 
     @property
     def _store(self) -> Any:
@@ -100,6 +100,8 @@ class Company:
         while self._store.add(key, 0) < target:
             if self._store.check([WORD]):
                 raise self._leave("")
+            if OWN_LAUNCHER in os.environ and _whole(self._store).check([FALLEN]):
+                raise RankLost(code=LOST)
             if time.monotonic() > look:
                 look += SILENCE
                 self._listen(heard, others)
@@ -121,7 +123,7 @@ class Company:
     def _leave(self, word: str) -> RankLost:
         """Say it, where no rank has said another thing first; that is what stands, and who said it tells."""
         first = self._store.compare_set(WORD, "", word).decode()
-        return RankLost(first, told=first == word or OWN_LAUNCHER not in os.environ)
+        return RankLost(first, 1 if first == word or OWN_LAUNCHER not in os.environ else LOST)
 
     def _beats(self, ranks: Iterable[int]) -> dict[int, int]:
         return {rank: self._store.add(f"beat/{rank}", 0) for rank in ranks}
@@ -184,6 +186,13 @@ def _explain(company: Company, error: Exception) -> None:
     except RuntimeError:
         raise RankLost(NO_STORE) from error
     raise lost from error
+
+
+def _whole(store: Any) -> Any:
+    """The store without the prefixes that PyTorch and we put before its keys."""
+    while hasattr(store, "underlying_store"):
+        store = store.underlying_store
+    return store
 
 
 def _is_of_a_collective(error: Exception) -> bool:

@@ -33,6 +33,7 @@ TAIL = 40  # lines of a failed rank's output
 PR_SET_PDEATHSIG = 1
 LOST = 76  # exit code of a rank that ends because another did; what sysexits.h calls a fault of the other side
 MEMORY = "perhaps for memory, as dmesg would say: a smaller trainer.batch_size or fewer trainer.devices need less"
+FALLEN = "poise/fallen"  # key in the ranks' store: one of them has failed
 OWN_LAUNCHER = "POISE_LAUNCHER"  # in the environment of ranks that poise started: the process that did
 
 
@@ -41,17 +42,12 @@ class RankLost(RuntimeError):
 
     Args:
         said: which, and what is known of it.
-        told: whether it is for this rank to say so; else whoever started the ranks does.
+        code: exit code of the process; LOST where it is not for this one to say so, but for who started the ranks.
     """
 
-    def __init__(self, said: str = "", told: bool = True) -> None:
+    def __init__(self, said: str = "", code: int = 1) -> None:
         super().__init__(said)
-        self.told = told
-
-    @property
-    def code(self) -> int:
-        """Exit code of the process."""
-        return 1 if self.told else LOST
+        self.code = code
 
 
 def launch(config_path: Path, devices: int, *, log_dir: Path | None = None, grace: float = 40.0) -> int:
@@ -154,6 +150,7 @@ class _Ranks:
                 failed = first
                 self.ending = self.ending or failed[1] in CODES.values()  # it was asked to stop, and they all are
                 if not self.ending:
+                    self.store.set(FALLEN, "")
                     self._send(signal.SIGTERM)
             if bad or (self.ending and any(code is not None for code in codes)):
                 self.deadline = min(self.deadline, time.monotonic() + self.grace)
@@ -270,10 +267,10 @@ def _report(rank: int, code: int, folder: Path) -> None:
 def _how(code: int) -> str:
     """How a rank has ended, by its exit code as a shell has it."""
     try:
-        name = signal.Signals(code - 128).name
+        number = signal.Signals(code - 128)
     except ValueError:
         return f"failed (exit code {code})"
-    return f"was ended by {name} (exit code {code}){f', {MEMORY}' if code - 128 == signal.SIGKILL else ''}"
+    return f"was ended by {number.name} (exit code {code}){f', {MEMORY}' if number == signal.SIGKILL else ''}"
 
 
 def _log(folder: Path, rank: int) -> Path:

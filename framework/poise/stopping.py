@@ -69,15 +69,15 @@ class Requests:
     def patiently(self) -> Iterator[None]:
         """Keep the first request meanwhile, for the run to look at; where it has not, stop in the end.
 
+        A run that fails stays patient, so that what it failed of is said.
+
         Raises:
             Stopped: in the end.
         """
         self._patient = True
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
-        try:
-            yield
-        finally:
-            self._patient = False
+        yield
+        self._patient = False
         if self.asked:
             raise Stopped(self.asked)
 

@@ -14,7 +14,7 @@ def main(logs: Path, words: list[str]) -> None:
     rank = os.environ["RANK"]
     if rank != "0":
         logs.mkdir(parents=True, exist_ok=True)
-        log = os.open(logs / f"rank-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        log = os.open(logs / f"rank-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log, stream.fileno())
     sys.argv[1:] = words

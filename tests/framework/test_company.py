@@ -8,6 +8,7 @@ import pytest
 
 import faulty
 from forks import KILLED, Forks
+from poise.launching import MEMORY
 
 LINE = "poise.launching.RankLost: "
 
@@ -58,7 +59,7 @@ def test_one_that_fails_says_of_what_and_no_secrets(forks: Forks) -> None:
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (signal.SIGKILL, "rank 1 ended without a word"),
+        (signal.SIGKILL, f"rank 1 ended without a word, {MEMORY}"),
         (signal.SIGSTOP, "rank 1 did not answer for 4 s (trainer.timeout)"),
     ],
 )
