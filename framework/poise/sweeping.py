@@ -15,13 +15,13 @@ from poise.config.axes import axes_of, parse_runs, parse_sweep
 from poise.errors import UserError
 from poise.job import Array, ranks_in_words, script
 from poise.last_words import command
-from poise.listing import rendered
 from poise.progress import say
 from poise.run_directory import RunDirectory, default_path
 from poise.secrets import redact
 from poise.slurm import squeue
 from poise.submitting import NO_SLURM, checked, keep_number, number_of, places_of, prepare, submitted, undone
 from poise.sweep import Sweep
+from poise.sweep_table import table
 from poise.tracking import address, parent
 from poise.tracking.tracker import quiet
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str], dry: bool = False) -> int:
     path = Path(directories.pop() or default_path(("sweep",)))
     sweep = Sweep(path, sweeps.named([run.values for run in found]))
     if dry:
-        _show(sweep, dict.fromkeys(sweep.runs, ""), dry)
+        _show(table(sweep, {}), dry)
     elif shutil.which("sbatch") is None:
         raise UserError(_no_slurm(arguments))
     return _submit(sweep, dict(zip(sweep.runs, (run.config for run in found), strict=True)), dry)
@@ -67,7 +67,7 @@ def again(arguments: Sequence[str], dry: bool = False) -> int:
     sweep = sweeps.read(Path(given[0].removeprefix("run_dir=")))
     _refuse_elsewhere(sweep)
     states = _states(sweep)
-    _show(sweep, states, dry)
+    _show(table(sweep, states), dry)
     changed = [word for word in arguments if word not in given]
     failed = [name for name, state in states.items() if state == FAILED]
     if not failed:
@@ -96,19 +96,16 @@ def _taken_up(directory: RunDirectory, changed: Sequence[str]) -> list[str]:
 
 def _states(sweep: Sweep) -> dict[str, str]:
     """What has become of each run: `finished`, `failed`, or what Slurm calls it while it is queued or running."""
-    numbers = {name: number_of(sweep.directory(name)) for name in sweep.runs}
-    under_way = squeue(number for number in numbers.values() if number is not None)
-    return {
-        name: FINISHED if sweep.directory(name).finished else under_way.get(number or "", FAILED).lower()
-        for name, number in numbers.items()
-    }
+    unfinished = [name for name in sweep.runs if not sweep.directory(name).finished]
+    numbers = {name: number for name in unfinished if (number := number_of(sweep.directory(name)))}
+    under_way = squeue(numbers.values())
+    states = {name: under_way.get(number, FAILED).lower() for name, number in numbers.items()}
+    return dict.fromkeys(sweep.runs, FINISHED) | dict.fromkeys(unfinished, FAILED) | states
 
 
-def _show(sweep: Sweep, states: Mapping[str, str], dry: bool) -> None:
-    """A line for each run; of a dry run not where the job is printed."""
-    columns = {"n": [str(n) for n in range(len(sweep.runs))], "run": list(sweep.runs)}
-    columns |= {"state": list(states.values())} if any(states.values()) else {}
-    (sys.stderr if dry else sys.stdout).write(f"{rendered(columns)}\n")
+def _show(text: str, dry: bool) -> None:
+    """Say what there is; of a dry run not where the job is printed."""
+    (sys.stderr if dry else sys.stdout).write(f"{text}\n")
 
 
 def _submit(sweep: Sweep, configs: Mapping[str, Config], dry: bool) -> int:

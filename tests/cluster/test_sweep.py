@@ -23,6 +23,19 @@ class Flaky(Recipe):
 """
 RUNS = ["recipe=plain", "recipe=flaky-Flaky", "recipe=mixup"]
 
+STAND_IN = """#!/bin/bash
+run=${@: -1}
+run=$(dirname "${run#config=}")
+echo started >>"$run/starts"
+if [ "$SLURM_ARRAY_TASK_ID" = 2 ] && [ -z "${SLURM_RESTART_COUNT:-}" ]; then
+    touch stopped
+    exit
+fi
+until [ -e stopped ]; do sleep 0.2; done
+sleep 3
+echo '{}' >"$run/report.json"
+"""  # in place of Python: the last run stops to go on later, while the others are still at it
+
 
 def tracked(folder: Path) -> tuple[dict[str, str], dict[str, str], set[str]]:
     """The status of each run by name, and its axis' value; the names of those that the sweep's stands above."""
@@ -61,3 +74,13 @@ def test_a_run_that_fails_loses_nothing_of_the_others_and_is_submitted_again_alo
     assert reports == {name: (tmp_path / "all" / name / "report.json").read_bytes() for name in reports}
     logs = sorted(path.name for path in (tmp_path / "all").glob("slurm-*.log"))
     assert logs == sorted([*(f"slurm-{number}_{task}.log" for task in range(3)), f"slurm-{again}_1.log"])
+
+
+def test_a_run_that_goes_back_into_the_queue_does_so_alone(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "python").write_text(STAND_IN)
+    (tmp_path / "python").chmod(0o755)
+    words = ("seed=0", "seed=1", "seed=2", "tracking=none", f"slurm.python={tmp_path}/python")
+    number = cluster.submit("--sweep", *words, *SMALL, cwd=tmp_path)
+    assert [cluster.ended(f"{number}_{task}") for task in range(3)] == ["COMPLETED"] * 3
+    starts = [(tmp_path / "all" / f"seed={seed}" / "starts").read_text().count("started") for seed in range(3)]
+    assert starts == [1, 1, 2]
