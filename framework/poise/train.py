@@ -204,9 +204,9 @@ def _goes_round(before: int | None, directory: RunDirectory) -> bool:
 
 def _fit(built: Built, directory: RunDirectory, tracker: NoTracker, requests: Requests) -> TrainingModule:
     """Train, and return a module with the best epoch's weights that nothing wraps."""
-    finished = copy.deepcopy(built.module)
     if built.config.trainer.precision == "64-true":
-        finished.double()
+        built.module.double()  # before a checkpoint is taken up, which would be rounded
+    finished = copy.deepcopy(built.module)
     with without_chatter():
         trainer = _trainer(built, directory, tracker, requests)
     resumed = checkpoint.newest(directory.checkpoints)
