@@ -75,7 +75,11 @@ def _check_files(table: Columns, folder: Path, files: Sequence[str]) -> None:
         if place in seen:
             raise UserError(f"{table.said}, line {line}: {quoted(file)} stands in line {seen[place]} already.")
         seen[place] = line
-    missing = [(line, file) for line, file in zip(table.lines, files, strict=True) if not os.path.isfile(folder / file)]
+    missing = [
+        (line, file)
+        for line, file in zip(table.lines, files, strict=True)
+        if not os.path.isfile(os.path.join(folder, file))
+    ]
     if missing:
         line, file = missing[0]
         more = f", and {len(missing) - 1} more are not" if len(missing) > 1 else ""
@@ -95,7 +99,7 @@ def _check_folders(table: Columns, folder: Path, files: Sequence[str]) -> None:
 
 def _place(folder: Path, file: str) -> str:
     """The same for all ways to write a path."""
-    return os.path.normpath(folder / file)
+    return os.path.normpath(os.path.join(folder, file))  # a Path for each would take as long again
 
 
 def _rows_by_part(table: Columns) -> dict[str, list[int]]:

@@ -1,14 +1,17 @@
 """The order of training does not depend on the cluster and continues from any point."""
 
 from collections import Counter
+from functools import partial
 from itertools import islice
+from typing import NamedTuple
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from poise.data.blocks import check_sizes
 from poise.data.order import StreamOrder, epoch_order, epoch_size
 from poise.data.sampler import EpochSampler, Rows
 from poise.errors import UserError
@@ -77,6 +80,57 @@ def test_a_sampler_continues_where_another_was(
     resumed = EpochSampler(**fixed, position=lambda: next(positions))
     given = [_listed(rows) for _ in range(epoch, 5) for rows in resumed]
     assert given == undisturbed[epoch * length + first :]
+
+
+class Cluster(NamedTuple):
+    """Ranks of a cluster, and how they share out a batch."""
+
+    ranks: int
+    micro_batches: int
+    blocks: int
+    block: int
+    replays: int
+
+
+CLUSTERS = st.builds(
+    Cluster,
+    st.sampled_from([1024, 1000, 96]),
+    st.integers(1, 2),
+    st.integers(1, 2),
+    st.sampled_from([1, 4]),
+    st.integers(1, 2),
+)
+
+
+@settings(max_examples=6, deadline=None)
+@given(CLUSTERS, st.integers(1, 2), st.integers(0, 50), st.integers(0, 3), SEEDS, st.data())
+def test_a_thousand_ranks_share_out_each_batch_in_blocks_without_a_gap_or_overlap(
+    cluster: Cluster, steps: int, extra: int, epoch: int, seed: int, data: st.DataObject
+) -> None:
+    ranks, micro, blocks, block, replays = cluster
+    batch_size = ranks * micro * blocks * block
+    assert check_sizes(batch_size, ranks, micro, block) == blocks * block
+    fixed = {"size": steps * batch_size + extra, "batch_size": batch_size, "seed": seed, "streams": {"a": 700}}
+    done = data.draw(st.integers(0, steps * micro * replays - 1))
+    of_ranks = []
+    for rank in range(ranks):
+        position = partial(next, iter([(epoch, done), (epoch, done), (epoch + 1, 0)]))
+        of_ranks.append(
+            EpochSampler(**fixed, micro_batches=micro, ranks=ranks, rank=rank, replays=replays, position=position)
+        )
+    used = steps * batch_size
+    for number, first in ((epoch, done), (epoch + 1, 0)):
+        order = EpochSampler(**fixed).order(number)
+        assert torch.equal(order.sort().values, torch.arange(len(order)))
+        stream = StreamOrder(700, seed, "a").rows(number * used, used)
+        parts = [list(sampler) for sampler in of_ranks]
+        for whole, seen in (
+            (order[:used], [[rows.train for rows in part] for part in parts]),
+            (stream, [[rows.streams["a"] for rows in part] for part in parts]),
+        ):
+            expected = whole.view(-1, ranks * blocks, block).repeat_interleave(replays, 0)[first:]
+            given = torch.stack([torch.stack(part) for part in seen], 1)  # [micro-batches, ranks, rows]
+            assert torch.equal(given.view(-1, ranks * blocks, block), expected)
 
 
 @given(st.integers(1, 4), SEEDS)
