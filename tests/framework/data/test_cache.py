@@ -201,3 +201,35 @@ def test_of_two_ranks_one_decodes(folder: Path, tmp_path: Path, pair: Pair) -> N
         assert torch.equal(x, _pixels())
         assert torch.equal(y, _pixels())
     assert json.loads((_only(tmp_path / "0") / MANIFEST).read_text())["folder"] == str(folder)
+
+
+def _memory_of(file: str) -> dict[str, int]:
+    """Bytes of a mapped file that are in memory for this process: all of them, and its share of them."""
+    found = {"Rss": 0, "Pss": 0}
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *rest = line.split()
+        if not name.endswith(":"):
+            inside = bool(rest) and rest[-1] == file
+        elif inside and name[:-1] in found:
+            found[name[:-1]] += 1024 * int(rest[0])
+    return found
+
+
+def _hold(folder: str, home: str) -> dict[str, int]:
+    """In a rank: the memory of the pictures once every rank has read them all."""
+    pictures = read_pictures(_gallery(Path(folder), size=128), Path(home), 1.0)
+    pictures[:]
+    dist.barrier()
+    found = _memory_of(str(_only(Path(home)) / PICTURES))
+    dist.barrier()
+    assert len(pictures) == COUNT  # they are mapped until here
+    return found
+
+
+def test_the_ranks_of_a_machine_hold_its_pictures_once(folder: Path, tmp_path: Path, pair: Pair) -> None:
+    size = COUNT * 3 * 128 * 128
+    first, second = pair.run(_hold, str(folder), str(tmp_path))
+    assert first["Rss"] >= size
+    assert second["Rss"] >= size
+    assert size <= first["Pss"] + second["Pss"] < 1.01 * size
