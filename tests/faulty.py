@@ -1,10 +1,15 @@
 """What goes wrong on one of several ranks, each for real: called in processes of their own (`forks.Forks`)."""
 
+import io
 import os
 import resource
+import signal
 import time
+from collections.abc import Mapping
+from contextlib import redirect_stderr
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,11 +17,13 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from poise import company
-from poise.batch import Batch, Outcome
+from poise.batch import Batch, Outcome, Predictions
+from poise.cli import attempt
 from poise.data.dataset import Arrays
 from poise.evaluator import Evaluator, Findings, Subject
 from poise.recipe import Recipe
 from poise.step import Step
+from poise_recipes.calibration.temperature_scaling import TemperatureScaling
 from small_runs import rows, small_fit, splits
 
 TWO = {"devices": 2, "block": 4}
@@ -152,3 +159,48 @@ def _memory() -> int:
     """Bytes of address space that this process has."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+# -- one process that is interrupted ---------------------------------------------------------------------------
+
+
+class Asks(Recipe):
+    """Asks its own process to stop at the end of an epoch's validation."""
+
+    def on_epoch_end(self, step: Step, metrics: Mapping[str, float]) -> None:
+        if step.epoch == 1:
+            signal.raise_signal(signal.SIGINT)
+
+
+class AsksInCalibration(TemperatureScaling):
+    """Asks its own process to stop while it is fitted."""
+
+    def fit(self, predictions: Predictions, unlabelled: Predictions | None = None) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+class AsksInEvaluation(Evaluator):
+    """Asks its own process to stop while it looks."""
+
+    def evaluate(self, subject: Subject) -> Findings:
+        signal.raise_signal(signal.SIGINT)
+        return Findings({})
+
+
+STAGES: dict[str, dict[str, Any]] = {
+    "validation": {"recipe": "faulty:Asks"},
+    "calibration": {"calibration": "faulty:AsksInCalibration"},
+    "evaluation": {"evaluation": "faulty:AsksInEvaluation"},
+}
+
+
+def interrupted_in(stage: str, run_dir: str) -> tuple[int, str]:
+    """The exit code of a run that is asked to stop at some stage, and what the command says."""
+
+    def run(_: list[str]) -> int:
+        small_fit(run_dir, **STAGES[stage])
+        return 0
+
+    with redirect_stderr(io.StringIO()) as said:
+        code = attempt(run, [])
+    return code, said.getvalue()

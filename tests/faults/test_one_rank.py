@@ -37,13 +37,8 @@ def test_an_error_on_one_rank_ends_all_with_its_own_words(
     assert said in guilty.value.splitlines()[-1]
     assert f"RankLost: rank 1 failed: {said}" in other.value.splitlines()[-1]
     assert "rank 1 failed" in (tmp_path / "run" / "log.txt").read_text()
-
-
-def test_what_was_saved_before_an_error_on_one_rank_is_good_and_goes_on(forks: Forks, tmp_path: Path) -> None:
-    forks.ends(faulty.fails_in_a_hook, str(tmp_path / "run"), ranks=2)
     kept = checkpoint.newest(tmp_path / "run" / "checkpoints")
-    assert kept is not None
-    assert kept.facts["step"] == 4
+    assert (kept.facts["step"] if kept else 0) == (0 if fails is faulty.fails_in_reading else 4)
 
 
 def test_a_rank_that_works_alone_for_longer_than_collectives_wait_is_waited_for(forks: Forks, tmp_path: Path) -> None:
