@@ -15,11 +15,12 @@ from poise.calibrator import Calibrator
 from poise.checkpoint import newest
 from poise.compilation import check_compiling
 from poise.config import Config, Entry
-from poise.data.augmentation import Augmentation
+from poise.data.dataset import Splits
 from poise.data.module import DataModule
 from poise.errors import UserError, nearest
 from poise.evaluator import Evaluator
 from poise.given import Objects
+from poise.models.classifier import Classifier
 from poise.module import TrainingModule
 from poise.parameter_groups import Grouping
 from poise.parts import NO_GPU, load_model, load_splits, make, threat_of
@@ -40,26 +41,10 @@ class Built:
         if not self.splits.trains:
             raise UserError(f"{config.data.name} has no training examples here: evaluate on it (poise evaluate)")
         self.model = load_model(_going_on(config), objects, self.splits)
-        recipes = {alias: objects.recipes.get(alias) or make("recipe", entry) for alias, entry in config.recipe.items()}
-        self.threat = threat_of(config, self.splits)
-        self.stack = RecipeStack(recipes)
+        self.module = module_of(config, objects, self.splits, self.model)
+        self.threat, self.stack, self.augment = self.module.threat, self.module.stack, self.module.augment
         self.calibrators: dict[str, Calibrator] = {a: make("calibrator", e) for a, e in config.calibration.items()}
         self.evaluators: list[Evaluator] = [make("evaluator", entry) for entry in config.evaluation.values()]
-        self.augment: dict[str, Augmentation] = {a: make("augmentation", e) for a, e in config.augment.items()}
-        tables = {name: read_table(where, name) for name, where in config.tables.items()}
-        self.module = TrainingModule(
-            self.model,
-            self.stack,
-            threat=self.threat,
-            optimizer=_bound("optimizer", config.optimizer),
-            grouping=Grouping(config.optimizer.layer_decay, config.optimizer.decay_norms_and_biases),
-            schedule=_bound("schedule", config.schedule),
-            seed=config.seed,
-            block=config.trainer.block_size,
-            splits=self.splits,
-            tables=tables,
-            augment=self.augment,
-        )
         self.module.prepare(config.trainer.max_epochs)
         self.data = DataModule(
             self.splits,
@@ -145,6 +130,28 @@ class Built:
                 f"trainer.devices={wanted} on a machine with {found} GPU{'s' * (found > 1)}: one rank needs one each; "
                 f"set trainer.devices={found}, or trainer.accelerator=cpu"
             )
+
+
+def module_of(config: Config, objects: Objects, splits: Splits, model: Classifier) -> TrainingModule:
+    """What trains a model on data as a config says it; nothing of it is prepared.
+
+    Raises:
+        UserError: a threat, table or parameter that does not fit.
+    """
+    recipes = {alias: objects.recipes.get(alias) or make("recipe", entry) for alias, entry in config.recipe.items()}
+    return TrainingModule(
+        model,
+        RecipeStack(recipes),
+        threat=threat_of(config, splits),
+        optimizer=_bound("optimizer", config.optimizer),
+        grouping=Grouping(config.optimizer.layer_decay, config.optimizer.decay_norms_and_biases),
+        schedule=_bound("schedule", config.schedule),
+        seed=config.seed,
+        block=config.trainer.block_size,
+        splits=splits,
+        tables={name: read_table(where, name) for name, where in config.tables.items()},
+        augment={alias: make("augmentation", entry) for alias, entry in config.augment.items()},
+    )
 
 
 def _going_on(config: Config) -> Config:

@@ -159,6 +159,17 @@ def _submit(arguments: list[str]) -> int:
     return _say(submitting.submit(config, dry))
 
 
+def _plan(arguments: list[str]) -> int:
+    from poise import first_words
+    from poise.config.planning import parse_plan
+
+    plan = parse_plan(arguments)
+    _announce(first_words.of_plan(plan))
+    from poise.planning.main import planned
+
+    return _say(planned(plan))
+
+
 def _evaluate(arguments: list[str]) -> int:
     from poise import first_words
     from poise.config.evaluating import parse_evaluation
@@ -235,6 +246,7 @@ def _completion(words: list[str]) -> int:
 COMMANDS: Mapping[str, Command] = {
     "train": _train,
     "submit": _submit,
+    "plan": _plan,
     "evaluate": _evaluate,
     "calibrate": _calibrate,
     "predict": _predict,

@@ -2,6 +2,7 @@
 
 from poise.config import Config
 from poise.config.evaluating import Evaluation
+from poise.config.planning import Plan
 from poise.tracking.facts import data_name
 
 
@@ -16,3 +17,11 @@ def of_evaluation(asked: Evaluation) -> str:
     """Such as `Evaluating runs/mine on digits: clean, adversarial`."""
     what = asked.directory or asked.config.model.name
     return f"Evaluating {what} on {data_name(asked.config)}: {', '.join(asked.config.evaluation) or 'nothing'}"
+
+
+def of_plan(plan: Plan) -> str:
+    """Such as `Planning trades,pgd on cifar10, resnet18: one step is rehearsed, which takes up to a minute`."""
+    config = plan.config
+    stack = ",".join(config.recipe) or "plain"
+    what = f"{stack} on {data_name(config)}, {config.model.name}"
+    return f"Planning {what}: a step is rehearsed on tensors without values, in seconds or a minute"

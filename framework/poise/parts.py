@@ -27,7 +27,11 @@ def load_splits(config: Config, objects: Objects) -> Splits:
     """The data: given, or what the source loads, as its wrappers make it one after the other."""
     if objects.data is not None:
         return objects.data
-    splits = _checked("data", config.data.name, make("data", config.data).load(config.seed))
+    return as_wrapped(config, _checked("data", config.data.name, make("data", config.data).load(config.seed)))
+
+
+def as_wrapped(config: Config, splits: Splits) -> Splits:
+    """Data of a source as the wrappers that a config names make them, one after the other."""
     for alias, entry in config.data.wrappers.items():
         splits = _checked("wrapper", entry.name, make("wrapper", entry).wrap(splits, key(config.seed, "data", alias)))
     return splits

@@ -25,18 +25,25 @@ def check_strategy(name: str, precision: str) -> None:
     Raises:
         UserError: an unknown strategy or precision, fp16, float64 under DeepSpeed, no DeepSpeed installed.
     """
-    _check_names(name, precision)
-    if not is_zero(name):
-        return
-    if precision == "64-true":
-        raise UserError(
-            f"strategy={name} trains in float32: set trainer.precision to 32-true or bf16-mixed, or use "
-            f"strategy=ddp for 64-true."
-        )
-    if importlib.util.find_spec("deepspeed") is None:
+    check_precision(name, precision)
+    if is_zero(name) and importlib.util.find_spec("deepspeed") is None:
         raise UserError(
             f"strategy={name} needs DeepSpeed, which is not installed: launch/setup.sh deepspeed in a checkout, "
             f"pip install deepspeed elsewhere; or use strategy=ddp."
+        )
+
+
+def check_precision(name: str, precision: str) -> None:
+    """Refuse what no machine can train.
+
+    Raises:
+        UserError: an unknown strategy or precision, fp16, float64 under DeepSpeed.
+    """
+    _check_names(name, precision)
+    if is_zero(name) and precision == "64-true":
+        raise UserError(
+            f"strategy={name} trains in float32: set trainer.precision to 32-true or bf16-mixed, or use "
+            f"strategy=ddp for 64-true."
         )
 
 

@@ -6,6 +6,8 @@ from poise import registry
 from poise.completion.settings import FOLDERS, Setting, of_members, settings_of
 from poise.config.commands import INPUTS, RESULTS, SCORES, draft_of_calibrate
 from poise.config.evaluating import GROUPS_TO_SET, TO_SET
+from poise.config.planning import OWN
+from poise.planning.hardware import GPUS, NETWORKS
 
 WORDS = Setting(("true", "false"))
 
@@ -32,6 +34,12 @@ def settings_of_evaluate(arguments: Sequence[str]) -> dict[str, Setting]:
         if path.partition(".")[0] in GROUPS_TO_SET or path in TO_SET
     }
     return found | {"run": Setting(files=(FOLDERS,)), "trust": WORDS}
+
+
+def settings_of_plan(arguments: Sequence[str]) -> dict[str, Setting]:
+    """What `poise plan` takes once these arguments stand on the line. Mistakes in them are passed over."""
+    found = settings_of([argument for argument in arguments if argument.partition("=")[0] not in OWN])
+    return found | {name: Setting() for name in OWN} | {"gpu": Setting(list(GPUS)), "network": Setting(list(NETWORKS))}
 
 
 def settings_of_predict() -> dict[str, Setting]:

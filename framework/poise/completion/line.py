@@ -12,6 +12,7 @@ from poise.cli import COMMANDS, OPTIONS, SWEEP
 from poise.completion.commands import (
     settings_of_calibrate,
     settings_of_evaluate,
+    settings_of_plan,
     settings_of_predict,
     settings_of_sync,
 )
@@ -58,6 +59,8 @@ def _candidates(before: Sequence[str], current: str) -> Iterable[str]:
         case "train" | "submit":
             taken = () if SWEEP in given else given
             return _settings(settings_of(given), taken, current, open_ended=(TABLES,))
+        case "plan":
+            return _settings(settings_of_plan(given), given, current, open_ended=(TABLES,))
         case "evaluate":
             return _settings(settings_of_evaluate(given), given, current)
         case "calibrate":

@@ -18,6 +18,7 @@ from poise.data.kept import alone, cache_home
 from poise.data.partition import stratified
 from poise.data.reachable import why_unreachable
 from poise.data.source import DataSource
+from poise.data.stand_in import stand_in
 from poise.errors import UserError
 from poise.files.shown import listed
 from poise.progress import say
@@ -41,12 +42,14 @@ class TorchvisionSource(DataSource):
         archives: files that torchvision fetches, relative to its root.
         unpacked: directory that it unpacks them into, likewise.
         class_names: where torchvision's own are not meant.
+        shape: of one picture.
     """
 
     dataset: ClassVar[str] = ""
     archives: ClassVar[tuple[str, ...]] = ()
     unpacked: ClassVar[str] = ""
     class_names: ClassVar[tuple[str, ...]] = ()
+    shape: ClassVar[tuple[int, int, int]] = (3, 32, 32)
 
     def __init__(
         self,
@@ -89,6 +92,12 @@ class TorchvisionSource(DataSource):
             num_classes=len(names),
             class_names=names,
         )
+
+    def stand_in(self) -> Splits | None:
+        """Splits of the published sizes."""
+        if self.published is None:
+            return None
+        return stand_in(self.shape, *self.published, {"val": self.val, "calibration": self.calibration})
 
     def pictures(self, dataset: Any) -> UInt8[Tensor, "N C H W"]:
         """Those of torchvision's data set: [N, H, W, C] or [N, H, W] there."""

@@ -20,5 +20,6 @@ class Cifar10(TorchvisionSource):
 
     augment: ClassVar[tuple[str, ...]] = ("pad_crop", "flip")
     dataset: ClassVar[str] = "CIFAR10"
+    published: ClassVar[tuple[int, int, int] | None] = (10, 50_000, 10_000)
     archives: ClassVar[tuple[str, ...]] = ("cifar-10-python.tar.gz",)
     unpacked: ClassVar[str] = "cifar-10-batches-py"

@@ -20,5 +20,6 @@ class Cifar100(TorchvisionSource):
 
     augment: ClassVar[tuple[str, ...]] = ("pad_crop", "flip")
     dataset: ClassVar[str] = "CIFAR100"
+    published: ClassVar[tuple[int, int, int] | None] = (100, 50_000, 10_000)
     archives: ClassVar[tuple[str, ...]] = ("cifar-100-python.tar.gz",)
     unpacked: ClassVar[str] = "cifar-100-python"

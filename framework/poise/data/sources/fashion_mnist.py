@@ -19,6 +19,8 @@ class FashionMnist(TorchvisionSource):
     """
 
     dataset: ClassVar[str] = "FashionMNIST"
+    published: ClassVar[tuple[int, int, int] | None] = (10, 60_000, 10_000)
+    shape: ClassVar[tuple[int, int, int]] = (1, 28, 28)
     archives: ClassVar[tuple[str, ...]] = (
         "FashionMNIST/raw/train-images-idx3-ubyte.gz",
         "FashionMNIST/raw/train-labels-idx1-ubyte.gz",

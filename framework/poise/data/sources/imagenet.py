@@ -12,6 +12,7 @@ from poise.data.folder import folder_at, load_folder
 from poise.data.listing import Listing, list_splits
 from poise.data.picture_files import Form
 from poise.data.source import DataSource
+from poise.data.stand_in import stand_in
 from poise.errors import UserError
 
 INSIDE = "ILSVRC/Data/CLS-LOC"  # of what Kaggle gives, with the names of classes beside ILSVRC
@@ -43,6 +44,7 @@ class Imagenet(DataSource):
 
     files: ClassVar[frozenset[str]] = frozenset({"path"})
     folders: ClassVar[frozenset[str]] = frozenset({"path"})
+    published: ClassVar[tuple[int, int, int] | None] = (1000, 1_281_167, 50_000)
     augment: ClassVar[tuple[str, ...]] = ("random_resized_crop", "flip")
 
     def __init__(
@@ -80,6 +82,13 @@ class Imagenet(DataSource):
         listing = Listing(folder, parts, _class_names(given, folders))
         shares = {"val": self.val, "calibration": self.calibration}
         return load_folder(listing, Form(3, self.size, self.resize), self.cache, self.cache_limit, shares, seed)
+
+    def stand_in(self) -> Splits | None:
+        """Splits of the published sizes."""
+        if self.published is None:
+            return None
+        shares = {"val": self.val, "calibration": self.calibration}
+        return stand_in((3, self.size, self.size), *self.published, shares)
 
 
 def _class_names(folder: Path, folders: Sequence[str]) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ class Mnist(TorchvisionSource):
     """
 
     dataset: ClassVar[str] = "MNIST"
+    published: ClassVar[tuple[int, int, int] | None] = (10, 60_000, 10_000)
+    shape: ClassVar[tuple[int, int, int]] = (1, 28, 28)
     archives: ClassVar[tuple[str, ...]] = (
         "MNIST/raw/train-images-idx3-ubyte.gz",
         "MNIST/raw/train-labels-idx1-ubyte.gz",

@@ -23,6 +23,7 @@ class Svhn(TorchvisionSource):
     """
 
     dataset: ClassVar[str] = "SVHN"
+    published: ClassVar[tuple[int, int, int] | None] = (10, 73_257, 26_032)
     archives: ClassVar[tuple[str, ...]] = ("train_32x32.mat", "test_32x32.mat")
     class_names: ClassVar[tuple[str, ...]] = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 

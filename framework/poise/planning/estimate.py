@@ -1,0 +1,111 @@
+"""A modelled time of a step and a run, from what is rehearsed and from a GPU's and a network's data sheets."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from poise.planning.hardware import Gpu, Network
+from poise.planning.meters import Work
+from poise.planning.traffic import Collective
+
+LAUNCH = 5e-6  # seconds that the host takes to start an operation
+OF_PEAK = 0.5  # of a GPU's floating-point rate that large operations reach
+OF_BANDWIDTH = 0.8  # of the bandwidth of memory, links and networks
+HIDDEN = 0.5  # of the time of collectives that travel while gradients are computed
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run is on.
+
+    Args:
+        gpu: each of them.
+        network: between nodes.
+        gpus: in all.
+        on_a_node: of them.
+        of_peak: share of a GPU's floating-point rate that large operations reach.
+    """
+
+    gpu: Gpu
+    network: Network
+    gpus: int
+    on_a_node: int
+    of_peak: float = OF_PEAK
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes a second that a ring through all GPUs carries: of its slowest link."""
+        link = self.gpu.link
+        return OF_BANDWIDTH * (min(link, self.network.bandwidth) if self.gpus > self.on_a_node else link)
+
+    def seconds(self, work: Iterable[Work], precision: str) -> float:
+        """Of operations one after the other, each as long as what takes longest: arithmetic, memory, or its start."""
+        moved = OF_BANDWIDTH * self.gpu.bandwidth
+        return sum(
+            max(one.flops / (self.of_peak * self._rate(one, precision)), one.moved / moved, LAUNCH) for one in work
+        )
+
+    def peak(self, work: Iterable[Work], precision: str) -> float:
+        """Seconds that the arithmetic alone would take at the full rate."""
+        return sum(one.flops / self._rate(one, precision) for one in work)
+
+    def _rate(self, work: Work, precision: str) -> float:
+        """PyTorch convolves float32 in TF32 unless told otherwise, and multiplies matrices in float32."""
+        gpu = self.gpu
+        if precision == "32-true":
+            return gpu.tf32 if work.convolves else gpu.float32
+        return gpu.bfloat16 if precision == "bf16-mixed" else gpu.float64
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of one optimiser step.
+
+    Args:
+        compute: of operations on the GPU.
+        network: of collectives, whether hidden or not.
+        waiting: of collectives that nothing hides.
+        arithmetic: that the arithmetic alone would take at the GPU's full rate.
+    """
+
+    compute: float
+    network: float
+    waiting: float
+    arithmetic: float
+
+    @property
+    def total(self) -> float:
+        """From one step to the next."""
+        return self.compute + self.waiting
+
+    @property
+    def scaling(self) -> float:
+        """Share of the time in which the GPUs compute: of the speed that as many GPUs without a network would have."""
+        return self.compute / self.total if self.total else 1.0
+
+    @property
+    def of_peak(self) -> float:
+        """Share of the GPU's full rate."""
+        return self.arithmetic / self.total if self.total else 0.0
+
+
+def step_time(
+    machine: Machine, work: Sequence[Work], collectives: Iterable[Collective], precision: str, accumulate: int
+) -> StepTime:
+    """The time of a step.
+
+    Args:
+        machine: what it is on.
+        work: of one micro-batch.
+        collectives: of the whole step.
+        precision: one of PRECISIONS.
+        accumulate: micro-batches of the step.
+    """
+    network = waiting = 0.0
+    for one in collectives:
+        seconds = one.sent(machine.gpus) / machine.bandwidth
+        network += seconds
+        waiting += seconds * (1 - HIDDEN if one.hidden else 1)
+    return StepTime(
+        accumulate * machine.seconds(work, precision), network, waiting, accumulate * machine.peak(work, precision)
+    )

@@ -1,0 +1,316 @@
+"""One step, rehearsed on tensors without values: the code that trains, on nothing that takes memory."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
+
+from poise.batch import Batch
+from poise.build import module_of
+from poise.config import Config
+from poise.data.blocks import check_sizes
+from poise.data.dataset import Splits
+from poise.data.loader import EvaluationLoader
+from poise.data.module import DataModule
+from poise.distributed import Ranks
+from poise.errors import UserError
+from poise.given import Objects
+from poise.module import TrainingModule
+from poise.parameter_groups import optimizer_over, parameter_groups
+from poise.parts import load_model
+from poise.planning.meters import LiveBytes, Work, Worked, bytes_of
+from poise.planning.traffic import Collective, ImaginedRanks
+from poise.precision import keep_casts
+from poise.recipe import Passes
+from poise.rules import Refusal
+from poise.step import Step
+
+TRIED = 8  # rows that a stack is tried on before it is rehearsed, as before training
+VALIDATION_STEPS = 10  # of the attack that validation makes
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a rank holds through the whole of its training, in bytes, where nothing is shared out.
+
+    Args:
+        trained: of each trained parameter, in the optimiser's order.
+        frozen: of parameters that are not trained.
+        buffers: of the model's buffers.
+        recipes: of recipes' buffers: averages, tables.
+        optimizer: of the optimiser's state.
+    """
+
+    trained: tuple[int, ...]
+    frozen: int
+    buffers: int
+    recipes: int
+    optimizer: int
+
+    @property
+    def gradients(self) -> int:
+        """Bytes of the gradients, or of the trained parameters."""
+        return sum(self.trained)
+
+    @property
+    def kept(self) -> int:
+        """Bytes of what no strategy shares out."""
+        return self.frozen + self.buffers + self.recipes
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """The most that is alive beside `Sizes`, in bytes, where every rank holds everything.
+
+    Args:
+        kept: of the batch before, which the module keeps until the next one is made.
+        forward: until the loss's gradient is asked for: activations, attacks, and changes of weights.
+        backward: meanwhile, beside the gradients of parameters.
+        backward_whole: meanwhile, those gradients included.
+        update: while the optimiser steps.
+    """
+
+    kept: int
+    forward: int
+    backward: int
+    backward_whole: int
+    update: int
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What one step of one rank does.
+
+    Args:
+        passes: of the step, as the recipes declare them, over micro-batches.
+        rows: examples of a micro-batch.
+        sizes: what is held.
+        peaks: what is held beside, at most.
+        work: each operation of one micro-batch's step.
+        validation: each operation of a validation batch.
+        collectives: what the stack's members send.
+        steps: optimiser steps of the whole run.
+        evaluated: validation batches of the whole run on one rank.
+        refused: why the stack cannot train where weights are shared out; "" where it can.
+    """
+
+    passes: Passes
+    rows: int
+    sizes: Sizes
+    peaks: Peaks
+    work: Sequence[Work]
+    validation: Sequence[Work]
+    collectives: Sequence[Collective]
+    steps: int
+    evaluated: int
+    refused: str
+
+
+def rehearse(config: Config, splits: Splits) -> Rehearsal:
+    """Rehearse a run of a config on data of the same sizes.
+
+    Raises:
+        Refusal: a stack that cannot train so.
+        UserError: data, model or settings that do not fit, or a model that looks at values.
+    """
+    module = _module(config, splits)
+    nowhere = FakeTensorMode(allow_non_fake_inputs=True)
+    with nowhere, _told(config.model.name), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # a copy asks whether it has one
+        module.model.to_empty(device="cpu")
+        module.prepare(config.trainer.max_epochs)
+        record = splits.train.fetch(torch.zeros(1, dtype=torch.int64))
+        streams = {name: data.fetch(torch.zeros(1, dtype=torch.int64)) for name, data in splits.streams.items()}
+        tried = module.receive(_rows(record, streams, TRIED))
+        module.admit(tried, accumulate=config.trainer.accumulate)
+        refused = _refusal(module, tried, config.trainer.accumulate)
+        if config.trainer.precision == "64-true":
+            module.double()
+        return _rehearsed(config, module, partial(_rows, record, streams), splits, refused)
+
+
+def _module(config: Config, splits: Splits) -> TrainingModule:
+    """What trains, its weights on no device."""
+    started = {"pretrained": False} if "pretrained" in config.model.params else {}
+    fresh = replace(config.model, params={**config.model.params, **started}, checkpoint=None)
+    with torch.device("meta"):
+        model = load_model(replace(config, model=fresh), Objects(), splits)
+    return module_of(config, Objects(), splits, model)
+
+
+@contextmanager
+def _told(model: str) -> Iterator[None]:
+    """What looks at values, of which there are none, is said in a line."""
+    try:
+        yield
+    except (UserError, Refusal):
+        raise
+    except RuntimeError as error:
+        raise UserError(
+            f"model={model} or a recipe looks at the values of tensors ({' '.join(str(error).split())[:100]}), and a "
+            "plan has none: it can only be trained to see what it takes"
+        ) from error
+
+
+def _rows(record: Mapping[str, Tensor], streams: Mapping[str, Mapping[str, Tensor]], rows: int) -> dict[str, Any]:
+    """A loader's record of so many examples like one."""
+    made: dict[str, Any] = {name: value.new_empty((rows, *value.shape[1:])) for name, value in record.items()}
+    return made | {"streams": {name: _rows(stream, {}, rows) for name, stream in streams.items()}}
+
+
+def _refusal(module: TrainingModule, tried: Batch, accumulate: int) -> str:
+    """Why the stack cannot train where no rank holds the whole weights."""
+    try:
+        module.ground.refuse(module.stack, tried, accumulate, whole_weights=False)
+    except Refusal as refusal:
+        return str(refusal)
+    return ""
+
+
+def _rehearsed(
+    config: Config, module: TrainingModule, rows_of: Callable[[int], dict[str, Any]], splits: Splits, refused: str
+) -> Rehearsal:
+    trainer, stage = config.trainer, _Stage(config, module)
+    rows = check_sizes(trainer.batch_size, trainer.devices, trainer.accumulate, trainer.block_size)
+    ranks, worked = ImaginedRanks(trainer.devices), Worked()
+    peaks = stage.step(rows_of(rows), ranks, worked)
+    return Rehearsal(
+        passes=module.stack.passes(),
+        rows=rows,
+        sizes=stage.sizes,
+        peaks=peaks,
+        work=worked.work,
+        validation=_validation(module, rows_of(trainer.eval_batch_size)),
+        collectives=ranks.calls,
+        steps=_steps(config, module, splits),
+        evaluated=trainer.max_epochs * EvaluationLoader(splits.val, trainer.eval_batch_size, trainer.devices).batches,
+        refused=refused,
+    )
+
+
+class _Stage:
+    """A step, in the order that the training module has, with a look at what is alive."""
+
+    def __init__(self, config: Config, module: TrainingModule) -> None:
+        self.module = module
+        self.precision = config.trainer.precision
+        self.accumulates = config.trainer.accumulate > 1
+        self.trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        groups = parameter_groups(module.model, self.trained, module.grouping)
+        self.optimizer = optimizer_over(module.optimizer, groups)
+        if config.trainer.accelerator != "cpu":
+            _step_as_on_gpus(self.optimizer)
+        self.live = LiveBytes()
+        for tensor in (*module.parameters(), *module.buffers()):
+            self.live.see(tensor)
+        self._step_before()
+
+    @property
+    def sizes(self) -> Sizes:
+        """What is held throughout."""
+        model = self.module.model
+        return Sizes(
+            trained=tuple(map(bytes_of, self.trained)),
+            frozen=sum(bytes_of(p) for p in self.module.parameters() if not p.requires_grad),
+            buffers=sum(map(bytes_of, model.buffers())),
+            recipes=sum(map(bytes_of, self.module.buffers())) - sum(map(bytes_of, model.buffers())),
+            optimizer=sum(map(bytes_of, _tensors(list(self.optimizer.state.values())))),
+        )
+
+    def step(self, record: dict[str, Any], ranks: Ranks, worked: Worked) -> Peaks:
+        """One step of one micro-batch."""
+        live, module, sizes = self.live, self.module, self.sizes
+        held = sizes.gradients + sizes.kept + sizes.optimizer
+        module.train()
+        for tensor in _tensors(record):
+            live.see(tensor)
+        with live, worked, live.telling_gradients(self.trained):
+            live.restart()
+            value, restore, batch, step = self._forward(record, ranks)
+            forward = live.peak_beside - held
+            self.optimizer.zero_grad()
+            live.gradients = 0
+            live.restart()
+            value.backward()
+            restore()
+            del value, restore
+            backward, whole = live.peak_beside - held, live.peak - held
+            live.restart()
+            self.optimizer.step()
+            update = live.peak_beside - held
+            module.stack.on_step_end(batch, step)
+        kept = live.live - live.gradients - held - sum(map(bytes_of, _tensors(record)))
+        if self.accumulates:
+            whole = backward + sizes.gradients
+        return Peaks(kept, forward + kept, backward + kept, whole + kept, update + kept)
+
+    def _step_before(self) -> None:
+        """What a step leaves to the next: gradients, and the optimiser's state."""
+        with self.live:
+            for parameter in self.trained:
+                parameter.grad = torch.empty_like(parameter)
+            self.optimizer.step()
+        self.live.gradients = self.sizes.gradients
+
+    def _forward(self, record: dict[str, Any], ranks: Ranks) -> tuple[Tensor, Callable[[], None], Batch, Step]:
+        """The loss of a micro-batch, with what takes perturbed weights back."""
+        module, stack = self.module, self.module.stack
+        step = module.detached_step(ranks)
+        with self._precision():
+            keep_casts()
+            batch = stack.mix(module.augmented(module.receive(record), step), step)
+            batch = stack.attack(batch, step)
+            loss = stack.loss(batch, step)
+            restore = stack.perturb_weights(loss, step)
+            return loss(), restore, batch, step
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cpu", torch.bfloat16) if self.precision == "bf16-mixed" else nullcontext()
+
+
+def _step_as_on_gpus(optimizer: Optimizer) -> None:
+    """PyTorch's optimisers update all parameters at once on GPUs, which takes memory, and one by one on CPUs."""
+    for group in optimizer.param_groups:
+        if "foreach" in group and group["foreach"] is None:
+            group["foreach"] = True
+
+
+def _validation(module: TrainingModule, record: dict[str, Any]) -> list[Work]:
+    """The work of a batch: a pass, and where the stack attacks, validation's attack and a pass on what it finds."""
+    x = module.receive(record).x
+    model = module.model.eval()
+    with Worked() as clean, torch.no_grad():
+        model(x)
+    if not module.attacks:
+        return clean.work
+    with Worked() as ascent:
+        torch.autograd.grad(model(x.requires_grad_()).sum(), x)
+    return [*clean.work, *VALIDATION_STEPS * ascent.work, *clean.work]
+
+
+def _steps(config: Config, module: TrainingModule, splits: Splits) -> int:
+    """Optimiser steps of the whole run."""
+    trainer = config.trainer
+    loader = DataModule(
+        splits,
+        trainer.batch_size,
+        trainer.accumulate,
+        config.seed,
+        module.stack.replays,
+        weights=partial(module.stack.sample_weights, module.task),
+        block=trainer.block_size,
+    ).train_dataloader()
+    steps = trainer.max_epochs * len(loader) // trainer.accumulate
+    return min(steps, trainer.max_steps or steps)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
