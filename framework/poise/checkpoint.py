@@ -14,6 +14,7 @@ import torch
 
 from poise.distributed import Ranks
 from poise.errors import UserError
+from poise.state_file import read_state
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -154,9 +155,7 @@ def rank_state(manifest: Manifest, rank: int) -> dict[str, Any]:
             f"{manifest.directory} was written by {manifest.ranks} ranks and holds nothing for rank {rank}: "
             f"what differs by rank can be resumed on as many ranks only."
         )
-    path = manifest.directory / _rank_file(rank)
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    return read_state(manifest.directory / _rank_file(rank))
 
 
 def _together(ranks: Ranks, directory: Path, work: Callable[[], None], only_first: bool = False) -> None:

@@ -47,6 +47,7 @@ from poise.recipe import Recipe
 from poise.report import Report, used
 from poise.result import Result
 from poise.run_directory import RunDirectory, default_path, failures_logged, logged
+from poise.state_file import StateFile
 from poise.stopping import CODES, Requests, Stopped
 from poise.strategies import is_zero
 from poise.tables import write_table
@@ -287,7 +288,7 @@ def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker, requests
             timeout=timedelta(seconds=settings.timeout),
             rows=settings.batch_size // (world.size * settings.accumulate),
         ),
-        plugins=[_environment()],
+        plugins=[_environment(), StateFile()],
         precision=settings.precision,
         accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.gradient_clip,

@@ -162,12 +162,8 @@ class ZeroStrategy(DeepSpeedStrategy):
         super(DeepSpeedStrategy, self).save_checkpoint(checkpoint, filepath, storage_options)
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read such a file, of any strategy and number of ranks, never more than tensors and plain values.
-
-        It is mapped: a machine's ranks share one copy, and each copies what it holds.
-        """
-        found: dict[str, Any] = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
-        return found
+        """Read such a file, of any strategy and number of ranks."""
+        return super(DeepSpeedStrategy, self).load_checkpoint(checkpoint_path, weights_only)
 
     @property
     def lightning_restore_optimizer(self) -> bool:

@@ -17,7 +17,6 @@ from left_behind import same
 from poise import checkpoint
 from poise.batch import Batch, Outcome
 from poise.config import from_yaml
-from poise.errors import UserError
 from poise.models.classifier import Classifier
 from poise.recipe import Recipe, Task
 from poise.run_directory import RunDirectory
@@ -243,22 +242,6 @@ def test_a_run_goes_on_with_the_next_example_on_another_number_of_ranks(
         mean = sum(state[f"model.{name}"] for state in states) / before
         torch.testing.assert_close(value, mean, rtol=0, atol=1e-6)
         assert all(torch.equal(value, rank[0][2][name]) for rank in resumed)
-
-
-def stopped_in_ranks(run_dir: str, at_step: int, options: dict[str, Any]) -> bool:
-    Stops.at_step = at_step
-    with pytest.raises(Stopped):
-        finished(Path(run_dir), **options)
-    return True
-
-
-def test_shards_of_zero_are_refused_on_another_number_of_ranks(pair: Pair, tmp_path: Path) -> None:
-    trainer = {"devices": 2, "block": 8, "checkpoint_every": 1}
-    options = {"strategy": "deepspeed_zero2", "trainer": trainer}
-    assert pair.run(stopped_in_ranks, str(tmp_path), 3, options) == [True, True]
-    alone = {**options, "trainer": {**trainer, "devices": 1}}
-    with pytest.raises(UserError, match=r"written by 2 ranks.*deepspeed_zero2.*set trainer\.devices=2"):
-        finished(tmp_path, **alone)
 
 
 def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
