@@ -1,4 +1,4 @@
-"""The programs that are compared: each trains a fresh model on the same batches, under a meter."""
+"""The programs that are compared: each trains a fresh model on the same batches, under a meter, on one rank or more."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 from measure import Meter
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from poise import TrainingModule
 from poise.attacks.threat import Threat
 from poise.console import without_chatter
 from poise.data.dataset import Arrays, Splits
 from poise.data.module import DataModule
+from poise.distributed import current_ranks, strategy
 from poise.models.small_cnn import small_cnn
 from poise.recipe import Recipe
 
@@ -85,10 +87,20 @@ class Metered(DataModule):
     def train_dataloader(self) -> Meter:  # type: ignore[override]  # a loader all the same
         return self.meter.over(super().train_dataloader())
 
+    def _ranks(self) -> tuple[int, int]:
+        """Those of the process, for a program by hand has no trainer that tells."""
+        ranks = current_ranks()
+        return ranks.size, ranks.rank
+
+
+def shared(model: nn.Module) -> nn.Module:
+    """What averages the model's gradients over the ranks; the model itself on one."""
+    return model if current_ranks().size == 1 else DistributedDataParallel(model, broadcast_buffers=False)
+
 
 def bare(job: Job, meter: Meter) -> None:
     """A loop in plain PyTorch."""
-    model = job.model()
+    model = shared(job.model())
     optimizer = torch.optim.SGD(model.parameters(), **SGD)
     for batch in Metered(job, meter).train_dataloader():
         loss = F.cross_entropy(model(batch["x"]), batch["label"])
@@ -100,6 +112,7 @@ def bare(job: Job, meter: Meter) -> None:
 def trades_floor(job: Job, meter: Meter, steps: int = 10, beta: float = 6.0) -> None:
     """TRADES in plain PyTorch, with as few passes as it has: 13 forwards, 10 input and 2 full backwards."""
     model = job.model()
+    trained = shared(model)
     optimizer = torch.optim.SGD(model.parameters(), **SGD)
     for batch in Metered(job, meter).train_dataloader():
         x = batch["x"]
@@ -115,7 +128,7 @@ def trades_floor(job: Job, meter: Meter, steps: int = 10, beta: float = 6.0) -> 
                 (gradient,) = torch.autograd.grad(kl, x_adv)
                 x_adv = (x_adv.detach() + 2.5 * THREAT.eps / steps * gradient.sign()).clamp(low, high)
             model.train()
-            logits, logits_adv = model(x), model(x_adv)
+            logits, logits_adv = trained(x), trained(x_adv)
             clean, adv = F.log_softmax(logits, 1), F.log_softmax(logits_adv, 1)
             kl = F.kl_div(adv, clean, reduction="batchmean", log_target=True)
             loss = F.cross_entropy(logits, batch["label"]) + beta * kl
@@ -159,13 +172,15 @@ def poise(job: Job, meter: Meter, recipe: Sequence[Recipe] = ()) -> None:
 
 
 def _fit(module: L.LightningModule, job: Job, data: Metered) -> None:
+    size = current_ranks().size
     with without_chatter():
         trainer = L.Trainer(
             max_epochs=1,
             limit_val_batches=0,
             precision=job.precision,  # type: ignore[arg-type]  # a literal of its own
             accelerator="cpu",
-            devices=1,
+            devices=size,
+            strategy=strategy("auto", world_size=size, accelerator="cpu"),
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -174,4 +189,5 @@ def _fit(module: L.LightningModule, job: Job, data: Metered) -> None:
             use_distributed_sampler=False,
             inference_mode=False,
         )
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]  # as in `fit`
         trainer.fit(module, data)
