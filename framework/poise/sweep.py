@@ -70,7 +70,7 @@ def read(path: Path) -> Sweep:
     """
     try:
         return Sweep(path, **json.loads((path / FILE).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         what = "is not there" if not path.exists() else f"is no sweep's: it holds no {FILE}"
         raise UserError(f"run_dir={path} {what}; give the directory of a sweep") from None
     except (OSError, ValueError, TypeError) as error:

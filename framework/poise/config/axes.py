@@ -10,6 +10,7 @@ from poise.config.compose import CHECKS, Check, parse
 from poise.config.errors import ConfigErrors
 from poise.config.layers import shown, typed
 from poise.config.schema import Config
+from poise.secrets import redact
 
 MOST = 1000  # runs: what an array of jobs holds on a cluster where nobody has set more
 
@@ -106,7 +107,7 @@ def _told(mistake: str, those: Sequence[Values], size: int) -> str:
     first, *others = those
     common = {path: value for path, value in first.items() if all(other[path] == value for other in others)}
     more = f" and {len(others)} more" if others and not common else ""
-    label = f"{' '.join(words(common or first))}{more}"
+    label = redact(f"{' '.join(words(common or first))}{more}")
     return mistake if mistake.startswith(label) else f"{label}: {mistake}"
 
 

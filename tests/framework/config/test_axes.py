@@ -56,6 +56,15 @@ def test_words_that_give_nothing_are_no_axis() -> None:
         ),
         ("seed=-1 seed=2", ["seed=-1 has to be 0 or more."]),
         (
+            "model.checkpoint=http://me:word@there model.checkpoint=b seed=0 seed=1",
+            [
+                "model.checkpoint=http://***@there: model.checkpoint holds a password in an address, which would be "
+                "written to config.yaml: keep it in a file of its own.",
+                "model.checkpoint=http://***@there: there is no such file. There is no http:.",
+                "model.checkpoint=b: there is no such file.",
+            ],
+        ),
+        (
             "recipe=trades recipe=mixup seed=0 seed=1 recipe.trades.beta=3 data=dgits",
             [
                 "data=dgits: there is no data called 'dgits'. Did you mean 'digits'? (`poise list` shows all.)",
