@@ -28,6 +28,10 @@ class Curves(Callback):
         self._written = 0
         self._names: dict[str, str] = {}
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The step at which a run is taken up has been passed on."""
+        self._written = trainer.global_step
+
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Pass on the values of a step that is due; once, where several micro-batches make it."""
         step = trainer.global_step
