@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ from poise.errors import UserError
 from poise.models.small_cnn import small_cnn
 from poise.recipe import Recipe, Task
 from poise.step import Step
-from poise.strategies import ZERO, is_zero
+from poise.strategies import is_zero
 from ranks import Pair, rank_environment
 from small_runs import CLASSES, small_fit
 
@@ -34,6 +35,7 @@ class Halts(Recipe):
     """Stops the run, once armed, at the end of a step; remembers what all ranks share, and has a weight of its own."""
 
     at_step: ClassVar[int | None] = None
+    seen: Tensor
 
     def setup(self, task: Task, model: nn.Module) -> None:
         self.register_buffer("seen", torch.zeros(task.num_train, dtype=torch.float64))
@@ -81,7 +83,7 @@ def trained(run_dir: str, strategy: str, devices: int, until: int | None, **opti
     Halts.at_step = until
     settings = {"checkpoint_every": 1, "block": 4, "accumulate": 2, "devices": devices, **options.pop("trainer", {})}
     optimizer = {"name": "adamw", "lr": 0.01, "layer_decay": 0.7, "decay_norms_and_biases": False}
-    groups = {"optimizer": optimizer, "model": network(), "strategy": strategy, **options}
+    groups = {"optimizer": optimizer, "model": network(), "strategy": strategy, "calibration": "none", **options}
     try:
         small_fit(run_dir, recipe(), trainer=settings, **groups)
     except Halted:
@@ -95,6 +97,7 @@ def on_one_rank_of_its_own(*arguments: Any, **options: Any) -> bool:
         port = str(free.getsockname()[1])
 
     def train() -> None:
+        warnings.simplefilter("ignore")
         os.environ.update({**rank_environment(0, size=1), "MASTER_PORT": port})
         os._exit(0 if trained(*arguments, **options) else 1)
 
@@ -118,7 +121,7 @@ def in_parts(pair: Pair, run_dir: Path, parts: list[tuple[str, int]], **options:
     assert manifest.facts["step"] == STEPS
     state = torch.load(manifest.state, weights_only=True)
     kept = {name: state[name] for name in ("state_dict", "optimizer_states", "lr_schedulers", "loops")}
-    return kept | {"shipped": load_file(next((run_dir / "predictor").glob("*.safetensors")))}
+    return kept | {"shipped": load_file(run_dir / "predictor" / "model.safetensors")}
 
 
 def tensors(value: Any, where: str = "") -> dict[str, Any]:
@@ -171,3 +174,13 @@ def test_each_strategy_goes_on_with_every_others_checkpoint(
     pair: Pair, whole: dict[str, Any], tmp_path: Path, strategies: list[tuple[str, int]]
 ) -> None:
     assert far(whole, in_parts(pair, tmp_path / "parts", strategies), SPREAD) == {}
+
+
+def test_deepspeeds_own_shards_are_not_taken_up(tmp_path: Path) -> None:
+    assert trained(str(tmp_path), "auto", 1, 2)
+    (state,) = (tmp_path / "checkpoints").glob("*/state")
+    state.unlink()
+    state.mkdir()
+    (state / "mp_rank_00_model_states.pt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"state holds DeepSpeed's own shards, which are not read.*another run_dir$"):
+        trained(str(tmp_path), "auto", 1, None)
