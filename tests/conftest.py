@@ -20,6 +20,7 @@ shape_checks.install()
 
 import pytest  # noqa: E402
 
+from forks import Forks  # noqa: E402
 from ranks import Pair  # noqa: E402
 
 
@@ -28,3 +29,12 @@ def pair() -> Iterator[Pair]:
     """Two rank processes joined by gloo, started at first use and kept for the whole session."""
     with Pair() as pair:
         yield pair
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """A process that has trained once, and forks itself for each call of a function, kept for the whole session."""
+    from killed_runs import warm
+
+    with Forks(warm) as forks:
+        yield forks

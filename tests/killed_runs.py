@@ -1,8 +1,11 @@
 """Small runs of whatever is registered, to be killed and taken up again: stacks, settings, and a process's part."""
 
+import os
 import random as globally
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -76,6 +79,11 @@ def warm(folder: str) -> None:
     trained(f"{folder}/warm", Case(("trades", "ema")), 0)
 
 
+def database(folder: Path) -> dict[str, Any]:
+    """Where a run is tracked: in a folder's database, each step of it."""
+    return {"name": "mlflow", "uri": f"sqlite:///{folder}/mlflow.db", "every": 1}
+
+
 def stacks(random: Random) -> list[Names]:
     """Stacks that together hold every registered recipe."""
     left = list(registry.records("recipe"))
@@ -134,3 +142,16 @@ def augmentations() -> dict[str, Any]:
         for name, record in records.items()
     }
     return {"name": list(records), **sizes}
+
+
+def trained_in_ranks(run_dir: str, case: Case, salt: int, until: Moment | None, victim: int) -> Counter[str]:
+    """As `trained`, on a rank; only one of them is killed by itself."""
+    return trained(run_dir, case, salt, until if int(os.environ["RANK"]) == victim else None)
+
+
+def stored(database: Path, name: str) -> list[tuple[Any, ...]]:
+    """What MLflow's database holds of a run, which is there once: how it ended, and each value with its step."""
+    with closing(sqlite3.connect(database)) as connection:
+        ((run, status),) = connection.execute("select run_uuid, status from runs where name = ?", [name]).fetchall()
+        values = connection.execute("select key, step, value from metrics where run_uuid = ?", [run]).fetchall()
+    return [(status,), *sorted(values)]
