@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cluster.machine import Machine
@@ -20,6 +20,7 @@ NODES = ("n1", "n2", "n3")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "sinfo", "squeue", "scancel")
 SEARCHED = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])  # where Debian has the daemons
 ACTIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SIGNALING", "STOPPED", "SUSPENDED")
+UP = ("IDLE", "MIXED", "ALLOCATED")
 POLL = 0.1
 TAIL = 4_000  # characters of a log that an error shows
 
@@ -48,6 +49,7 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=1,batch_sched_delay=0
 SlurmdParameters=config_overrides
 SlurmdTimeout={node_timeout}
+MessageTimeout=5
 ReturnToService=2
 KillWait=5
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -78,6 +80,7 @@ class Cluster:
             "PATH": SEARCHED,
             "SLURM_CONF": str(self.folder / "slurm.conf"),
             "MASTER_ADDR": "127.0.0.1",  # n1 is no name that resolves
+            "POISE_SHAPE_CHECKS": "0",  # seconds of each rank's start
         }
         self.nodes: dict[str, Machine] = {}
         self._node_timeout = node_timeout
@@ -91,17 +94,28 @@ class Cluster:
             self._start_munge()
             self._start("slurmctld", "-D", "-i")
             for name in NODES:
-                self.start_node(name)
+                self._start_node(name)
             self._cleanup = cleanup.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
-    def start_node(self, name: str) -> None:
+    @contextlib.contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """Have a node die, with all that runs there; in the end it comes back."""
+        self.nodes[name].kill()
+        try:
+            yield
+        finally:
+            self._start_node(name)
+
+    def _start_node(self, name: str) -> None:
         """Have a node join, for the first time or again, and wait until jobs can run there."""
+        before = self._node(name)["SlurmdStartTime"]
         self.nodes[name] = self._start("slurmd", "-D", "-N", name)
-        self.until(f"node {name} is idle", lambda: self.run("sinfo", "-hn", name, "-o", "%t") == "idle")
+        self.until(f"node {name} is there", lambda: self._node(name)["SlurmdStartTime"] != before)
+        self.until(f"node {name} is up", lambda: self._node(name)["State"] in UP)
 
     def run(self, *words: str, cwd: Path | None = None) -> str:
         """What a command says; one that fails is an error."""
@@ -118,8 +132,7 @@ class Cluster:
 
     def job(self, number: str) -> dict[str, str]:
         """What Slurm says of a job, such as JobState, Restarts, ExitCode."""
-        said = self.run("scontrol", "show", "job", "--oneliner", number)
-        return dict(re.findall(r"(\S+?)=(\S*)", said))
+        return self._shown("job", number)
 
     def ended(self, number: str, timeout: float = 300.0) -> str:
         """How a job ended, such as COMPLETED or FAILED, once it has."""
@@ -159,6 +172,12 @@ class Cluster:
         machine = Machine(command, self.environment, self.folder / f"{command[0]}.log")
         self._cleanup.callback(machine.kill)
         return machine
+
+    def _node(self, name: str) -> dict[str, str]:
+        return self._shown("node", name)
+
+    def _shown(self, what: str, name: str) -> dict[str, str]:
+        return dict(re.findall(r"(\S+?)=(\S*)", self.run("scontrol", "show", what, "--oneliner", name)))
 
     def _logs(self) -> str:
         files = sorted(self.folder.glob("*.log"))
