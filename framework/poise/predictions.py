@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from poise.batch import Predictions, as_input
@@ -12,6 +13,8 @@ from poise.distributed import Ranks
 from poise.errors import UserError
 from poise.models.classifier import Classifier
 from poise.modes import in_mode
+
+PIECE = 2**26  # bytes of all ranks' predictions that each gathers at once
 
 Attack = Callable[[Classifier, Tensor, Tensor, Tensor], Tensor]
 
@@ -52,12 +55,23 @@ def predict(
             logits.append(output.logits)
             features.append(output.features)
             watch(len(part))
-    order = ranks.collect(positions.to(parameter.device)).argsort()
     seen = [f for f in features if f is not None]
     return Predictions(
-        logits=ranks.collect(torch.cat(logits))[order].cpu(),
-        features=ranks.collect(torch.cat(seen))[order].cpu() if seen else None,
+        logits=_of_all(torch.cat(logits), len(data), ranks),
+        features=_of_all(torch.cat(seen), len(data), ranks) if seen else None,
         label=data.label.cpu(),
         group=None if data.group is None else data.group.cpu(),
         index=torch.arange(len(data)),
     )
+
+
+def _of_all(own: Shaped[Tensor, "n *shape"], size: int, ranks: Ranks) -> Shaped[Tensor, "N *shape"]:
+    """All ranks' rows in the order of their positions, on the host: no device ever holds more than a piece of them."""
+    whole = torch.empty((size, *own.shape[1:]), dtype=own.dtype)
+    most = -(-size // ranks.size)
+    at_once = max(1, PIECE // (ranks.size * own[:1].nbytes))
+    for first in range(0, most, at_once):
+        end = min((first + at_once) * ranks.size, size)
+        positions = torch.cat([torch.arange(first * ranks.size + r, end, ranks.size) for r in range(ranks.size)])
+        whole[positions] = ranks.collect(own[first : first + at_once]).cpu()
+    return whole
