@@ -127,8 +127,9 @@ class _Ranks:
 
         self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         try:
-            for rank in range(self.size):
-                self.processes.append(self._start(rank))
+            with _ctrl_c_held():
+                for rank in range(self.size):
+                    self.processes.append(self._start(rank))
         except BaseException:
             self._kill()
             raise
@@ -255,6 +256,16 @@ def _signals() -> Iterator["deque[int]"]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Have processes started meanwhile hear of a Ctrl-C once they can answer it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _report(rank: int, code: int, folder: Path) -> None:
     text = f"rank {rank} {_how(code)}"
     path = _log(folder, rank)
@@ -300,7 +311,10 @@ if __name__ == "__main__":
     _bind_to(int(sys.argv[1]))
     del sys.argv[:2]
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except KeyboardInterrupt:  # while it was imported
+        sys.exit(130)
     except SystemExit as end:
         if not end.code:  # after a failure others may still be waiting for this rank
             leave_group()
