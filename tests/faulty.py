@@ -29,11 +29,6 @@ from small_runs import rows, small_fit, splits
 TWO = {"devices": 2, "block": 4}
 
 
-def warm(_: str) -> None:
-    """Import all that a run needs."""
-    import poise.train  # noqa: F401
-
-
 # -- the ranks' company ----------------------------------------------------------------------------------------
 
 
@@ -175,8 +170,9 @@ class Asks(Recipe):
 class AsksInCalibration(TemperatureScaling):
     """Asks its own process to stop while it is fitted."""
 
-    def fit(self, predictions: Predictions, unlabelled: Predictions | None = None) -> None:
+    def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "AsksInCalibration":
         signal.raise_signal(signal.SIGTERM)
+        return self
 
 
 class AsksInEvaluation(Evaluator):

@@ -2,7 +2,6 @@
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,6 @@ import faulty
 from forks import Forks
 from poise.saving import last_step
 from processes import Command
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    with Forks(faulty.warm) as forks:
-        yield forks
 
 
 @pytest.mark.parametrize(

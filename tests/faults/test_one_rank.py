@@ -1,7 +1,7 @@
 """What goes wrong on one rank of a run: all end soon, and say the same of it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,6 @@ from forks import Forks
 from poise import checkpoint
 
 SOON = 30.0  # seconds, of a minute that is promised: others work on this machine
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    with Forks(faulty.warm) as forks:
-        yield forks
 
 
 @pytest.mark.parametrize(

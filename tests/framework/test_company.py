@@ -2,7 +2,6 @@
 
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,12 +10,6 @@ from forks import KILLED, Forks
 from poise.launching import MEMORY
 
 LINE = "poise.launching.RankLost: "
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    with Forks(faulty.warm) as forks:
-        yield forks
 
 
 def lost(traceback: str) -> str:

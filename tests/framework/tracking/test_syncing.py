@@ -73,7 +73,8 @@ def test_a_killed_run_is_sent_and_said_to_be_killed_until_somebody_goes_on_with_
     assert status == "KILLED"
     assert abs(ended - (tmp_path / "run" / "curves.jsonl").stat().st_mtime_ns // 10**6) < 1000
     stored = rows(
-        tmp_path / "mlflow.db", f"select step from metrics where run_uuid = '{own}' and key = 'train/loss' order by step"
+        tmp_path / "mlflow.db",
+        f"select step from metrics where run_uuid = '{own}' and key = 'train/loss' order by step",
     )
     assert [step for (step,) in stored] == list(range(1, last + 1))
     assert (tmp_path / "run" / "curves.jsonl").read_text().count("\n") - last in (0, 1)
