@@ -1,5 +1,7 @@
 """The cluster that the tests of this folder share."""
 
+import contextlib
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,5 +14,11 @@ def cluster() -> Iterator[Cluster]:
     """Three nodes under Slurm, started at first use and kept for the whole session."""
     if reason := why_not():
         pytest.skip(reason)
-    with Cluster() as cluster:
+    with contextlib.ExitStack() as running:
+        try:
+            cluster = running.enter_context(Cluster())
+        except AssertionError as error:
+            if "CI" in os.environ:
+                raise
+            pytest.skip(f"Slurm is here and does not run: {error}")
         yield cluster

@@ -41,11 +41,6 @@ class Machine:
         """End everything there at once; others see their connections to it closed."""
         self._holder.communicate()
 
-    def freeze(self) -> None:
-        """Have nothing there answer any more; to others it looks like a machine that has lost its power."""
-        for process in descendants(self._holder.pid):
-            os.kill(process, signal.SIGSTOP)
-
 
 def descendants(process: int) -> list[int]:
     """All that a process has started, and what they have started."""

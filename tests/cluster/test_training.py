@@ -23,6 +23,7 @@ SETTINGS = (
 )
 DISTURBED = ("recipe=trades,cluster.paced:Paced", "recipe.Paced.seconds=0.25", "run_dir=disturbed", *SETTINGS)
 LONG = 300.0  # seconds
+LOST = 120.0  # seconds, of which Slurm takes 20 to notice that a node is lost, and as many to start again
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ class Run:
         self.cluster.until(f"a checkpoint after step {before}", lambda: self.saved > before, LONG)
         return self.saved
 
-    def starts_again(self, time: int) -> None:
+    def starts_again(self, time: int, within: float = LONG) -> None:
         """Wait until it has gone back into the queue and out of it again, for the so manieth time."""
         now = {"JobState": "RUNNING", "Restarts": str(time)}
-        self.cluster.until(f"start {time} after the first", lambda: now.items() <= self.job.items(), LONG)
+        self.cluster.until(f"start {time} after the first", lambda: now.items() <= self.job.items(), within)
 
     def tracked(self, what: str) -> list[int]:
         query = (
@@ -112,7 +113,7 @@ def test_a_run_that_is_disturbed_again_and_again_ends_as_one_that_is_not(
 
     run.gets_on()
     with cluster.without("n2"):
-        run.starts_again(3)
+        run.starts_again(3, within=LOST)
         assert run.job["NodeList"] == "n[1,3]"
         run.gets_on()
 
