@@ -40,7 +40,7 @@ def content(path: Path, run_dir: Path) -> Any:
     if path.suffix == ".pt" or path.name == "state":
         return torch.load(path, weights_only=False, map_location="cpu")
     if path.suffix in TEXTS:
-        return path.read_text().replace(str(run_dir), "RUN").replace(run_dir.name, "NAME")
+        return path.read_text().replace(str(run_dir), "RUN").replace(f">{run_dir.name}<", ">NAME<")
     return path.read_bytes()
 
 
