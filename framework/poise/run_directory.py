@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -247,6 +247,11 @@ class _ToFile(logging.FileHandler):
         if not self.failed:
             self.failed = True
             sys.stderr.write(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}\n")
+
+    def close(self) -> None:
+        """Close it; what it still holds of lines that found no room is lost."""
+        with suppress(OSError):
+            super().close()
 
 
 class _ToTerminal(logging.Handler):
