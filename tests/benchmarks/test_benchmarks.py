@@ -52,3 +52,12 @@ def test_the_table_of_resnet_steps_is_printed() -> None:
     rows = table("residual.py", "--side=8", "--batch-size=2", "--recipes=mixup")[2:]
     assert [row[0].split(" ")[0] for row in rows] == ["TRADES-10", "TRADES-10", "mixup"]
     assert all(float(row[2]) > 0 for row in rows)
+
+
+def test_the_table_of_scaling_is_printed() -> None:
+    rows = table("scaling.py", "--jobs=smallest")
+    ratios = [row for row in rows[2:] if len(row) == 7]
+    assert [row[1] for row in ratios] == ["by hand, clock", "by hand, processor"] * 3
+    assert all(float(row[2]) > 0 for row in ratios)
+    assert [row[1] for row in rows[-2:]] == ["strong", "weak"]
+    assert all(float(row[2]) > 0 and float(row[3]) > 0 for row in rows[-2:])
