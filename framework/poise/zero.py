@@ -116,6 +116,10 @@ class ZeroStrategy(DeepSpeedStrategy):
             }
         super()._format_config()
 
+    def _setup_model(self, model: nn.Module) -> nn.Module:  # type: ignore[override]
+        """As DDP does; Lightning's would pass over `Trainer(sync_batchnorm=True)`."""
+        return self._layer_sync.apply(model) if self._layer_sync else model
+
     def _setup_model_and_optimizer(
         self, model: nn.Module, optimizer: Optimizer | None, lr_scheduler: Any = None
     ) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 launch/README.md has the table.
 """
 
+import gc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,7 +34,11 @@ Found = dict[str, Tensor] | str
 
 def outcomes(names: tuple[str, ...], own: str) -> dict[str, Found]:
     """What a stack's state is after two steps under each strategy, or the line that refuses it."""
-    return {name: trained(names, name, own) for name in STRATEGIES}
+    gc.freeze()  # DeepSpeed collects garbage at each start, among all that was imported
+    try:
+        return {name: trained(names, name, own) for name in STRATEGIES}
+    finally:
+        gc.unfreeze()
 
 
 def trained(names: tuple[str, ...], strategy_name: str, own: str) -> Found:
