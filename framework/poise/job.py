@@ -61,6 +61,7 @@ def script(config: Config, places: Places, array: Array | None = None) -> str:
             *_run(places, array),
             f"{_srun(config, places)} || {{",
             "    status=$?",
+            *YIELDING,
             f'    tail -n {LINES} "$run"/logs/rank-*.log',
             '    exit "$status"',
             "}",
@@ -78,6 +79,14 @@ MEETING = (  # the ranks meet on the first node, or where the user says
     "fi",
     "MASTER_PORT=${MASTER_PORT:-$((10000 + SLURM_JOB_ID % 20000))}",
     "export MASTER_ADDR MASTER_PORT",
+)
+
+YIELDING = (  # of those whose job is over, by scancel or its limit, Slurm says something else
+    "    # ended by SIGTERM in a job that is to go on: it makes room for another",
+    '    if [ "$status" = 143 ] && [ "$(squeue --noheader --format=%T --jobs="$job")" = RUNNING ]; then',
+    '        scontrol requeue "$job"',
+    "        exit",
+    "    fi",
 )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import getpass
 import os
+import random
 import re
 import secrets
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from cluster.machine import Machine
@@ -21,6 +23,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "sinf
 SEARCHED = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])  # where Debian has the daemons
 ACTIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SIGNALING", "STOPPED", "SUSPENDED")
 UP = ("IDLE", "MIXED", "ALLOCATED")
+PORTS = range(30_000, 32_768)  # ranks of jobs meet below, and above are the kernel's
 POLL = 0.1
 TAIL = 4_000  # characters of a log that an error shows
 
@@ -52,7 +55,10 @@ SlurmdTimeout={node_timeout}
 MessageTimeout=5
 ReturnToService=2
 KillWait=5
-PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=20
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=2 PreemptMode=OFF
 """
 NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=1000 State=UNKNOWN\n"
 NO_CGROUPS = "CgroupPlugin=cgroup/v1\n"  # the one that asks nothing of the machine as long as nobody uses it
@@ -185,8 +191,11 @@ class Cluster:
 
 
 def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Of those that the kernel gives to no connection, which would come and go in between."""
+    free = (port for port in random.sample(PORTS, len(PORTS)) if _is_free(port))
+    return list(islice(free, count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0

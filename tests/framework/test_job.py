@@ -20,6 +20,7 @@ FAKES = {  # of the cluster's programs: what they were called with
     "srun": 'printf "%s\\0" "$MASTER_ADDR" "$MASTER_PORT" "$@" >"$RECORD"; exit "${STATUS:-0}"',
     "scontrol": 'case $* in "show hostnames node[7-8]") printf "%s\\n" node7 node8 ;; '
     'requeue*) echo "$*" >"$RECORD-requeue" ;; *) exit 1 ;; esac',
+    "squeue": 'echo "$STATE"',
 }
 
 
@@ -106,6 +107,11 @@ srun --kill-on-bad-exit=1 --cpus-per-task=8 --open-mode=append --output="${run//
     --cpu-bind=cores apptainer exec --nv $HOME/my.sif \\
     /opt/bin/python -m poise.slurm_task train config="$run/config.yaml" || {
     status=$?
+    # ended by SIGTERM in a job that is to go on: it makes room for another
+    if [ "$status" = 143 ] && [ "$(squeue --noheader --format=%T --jobs="$job")" = RUNNING ]; then
+        scontrol requeue "$job"
+        exit
+    fi
     tail -n 20 "$run"/logs/rank-*.log
     exit "$status"
 }
@@ -163,6 +169,21 @@ def test_a_job_that_fails_shows_each_ranks_last_lines_and_ends_as_srun_did(
     done = subprocess.run(["bash"], input=text, env=cluster | {"STATUS": "7"}, capture_output=True, text=True)
     assert done.returncode == 7
     assert all(f"the end of {rank}\n" in done.stdout for rank in (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "goes_on"),
+    [(143, "RUNNING", True), (143, "COMPLETING", False), (143, "", False), (7, "RUNNING", False)],
+)
+def test_a_job_that_is_ended_to_make_room_for_another_goes_back_into_the_queue(
+    cluster: dict[str, str], tmp_path: Path, status: int, state: str, goes_on: bool
+) -> None:
+    asked = Path(f"{cluster['RECORD']}-requeue")
+    asked.unlink(missing_ok=True)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "rank-0.log").touch()
+    run(job(str(tmp_path)), cluster | {"STATUS": str(status), "STATE": state}, code=0 if goes_on else status)
+    assert asked.exists() == goes_on
 
 
 def test_a_run_that_stopped_without_its_report_goes_back_into_the_queue(
