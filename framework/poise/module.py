@@ -334,13 +334,14 @@ class TrainingModule(L.LightningModule):
         """Validate what would be shipped: evaluation weights, batch statistics averaged over ranks."""
         shipped = shipped_state(self.model, self.stack, current_ranks())
         if shipped is not None:
-            self._raw_state = {name: value.clone() for name, value in self.model.state_dict().items()}
-            self.model.load_state_dict(shipped)
+            own = self.model.state_dict()
+            self._raw_state = {name: own[name].clone() for name in shipped}
+            self.model.load_state_dict(shipped, strict=False)
 
     def on_validation_end(self) -> None:
         """Train on with the weights that were being trained."""
         if self._raw_state is not None:
-            self.model.load_state_dict(self._raw_state)
+            self.model.load_state_dict(self._raw_state, strict=False)
             self._raw_state = None
 
     def validation_step(self, record: Mapping[str, Any], batch_idx: int) -> None:

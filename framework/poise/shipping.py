@@ -21,16 +21,16 @@ def statistics(model: nn.Module) -> dict[str, Shaped[Tensor, "..."]]:
 
 
 def shipped_state(model: nn.Module, stack: RecipeStack, ranks: Ranks) -> dict[str, Shaped[Tensor, "..."]] | None:
-    """The state_dict that is validated and shipped, or None where it is the model's own.
+    """What is validated and shipped in place of the model's own state, by name in it; None where nothing is.
 
-    A recipe's evaluation weights where one gives them, with the batch statistics averaged over ranks; call on all
-    ranks.
+    A recipe's evaluation weights where one gives them, and the batch statistics averaged over ranks; call on all
+    ranks. Under ZeRO-3 the model's own weights are not there to be given along.
     """
     given = stack.eval_weights()
     own = statistics(model)
     if given is None and (not own or ranks.size == 1):
         return None
-    state = dict(model.state_dict() if given is None else given)
+    state = dict(own if given is None else given)
     averaged = [name for name in own if state[name].is_floating_point()]
     if ranks.size > 1 and averaged:
         flat = ranks.mean(torch.cat([state[name].flatten() for name in averaged]))
