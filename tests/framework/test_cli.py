@@ -14,6 +14,7 @@ from poise import submitting, sweeping, syncing, ui
 from poise.cli import COMMANDS, main
 from poise.config import Config
 from poise.errors import UserError
+from poise.planning import main as planning
 
 FILES = ("config=", "run=", "model.checkpoint=", "logits=")  # what an example names that is not there
 
@@ -161,6 +162,7 @@ def test_the_examples_of_the_help_are_right(
     monkeypatch.setattr(submitting, "submit", lambda config, dry: "")
     for name in ("main", "again"):
         monkeypatch.setattr(sweeping, name, lambda words, dry: served.append(words) or 0)
+    monkeypatch.setattr(planning, "planned", lambda plan: served.append([plan.machines.gpu]) or "")
     monkeypatch.setattr(syncing, "main", lambda asked: served.append([asked.run_dir]) or 0)
     for command in ("", *COMMANDS):
         main([*filter(None, [command]), "--help"])
@@ -200,6 +202,7 @@ sys.exit(code != int(sys.argv[1]))
         (2, "train data=npz data.path=missing.npz tables.errors=nowhere run_dir=/proc/none"),
         (2, "calibrate logits=missing.npz calibration=nonsense recipe=trades out=found.txt"),
         (2, "predict run=missing input=missing.npz trust=perhaps"),
+        (2, "plan gpu=h10 recipe=trades data=imagenet data.path=missing"),
         (2, "ui tracking.uri=sqlite:///missing.db"),
         (2, "sync run_dir=missing"),
         (2, "trian"),

@@ -20,22 +20,13 @@ class Blank(Stored):
         return torch.zeros(len(positions), *self.shape[1:], dtype=self.dtype)
 
 
-def stand_in(
-    shape: Sequence[int],
-    classes: int,
-    train: int,
-    test: int,
-    shares: Mapping[str, float],
-    groups: int = 0,
-) -> Splits:
+def stand_in(shape: Sequence[int], classes: int, sizes: Mapping[str, int], groups: int = 0) -> Splits:
     """Blank pictures of classes, and groups, that are all alike large.
 
     Args:
         shape: of one input.
         classes: C.
-        train: examples that train, val and calibration share.
-        test: examples of the test split.
-        shares: of val and calibration in `train`.
+        sizes: examples of each of the four splits.
         groups: G; 0 for data without them.
 
     Raises:
@@ -46,12 +37,18 @@ def stand_in(
         number = torch.arange(rows)
         return Arrays(Blank(rows, shape), number % classes, number // classes % groups if groups else None)
 
-    held_out = {name: round(share * train) for name, share in shares.items()}
+    splits = {name: blank(rows) for name, rows in sizes.items()}
     return Splits(
-        train=blank(max(0, train - sum(held_out.values()))),
-        val=blank(held_out["val"]),
-        calibration=blank(held_out["calibration"]),
-        test=blank(test),
+        train=splits["train"],
+        val=splits["val"],
+        calibration=splits["calibration"],
+        test=splits["test"],
         num_classes=classes,
         group_names=tuple(map(str, range(groups))),
     )
+
+
+def sizes_of(train: int, test: int, val: float, calibration: float) -> dict[str, int]:
+    """Examples of the four splits where the official training set has shares of val and calibration."""
+    held_out = {"val": round(val * train), "calibration": round(calibration * train)}
+    return {"train": max(0, train - sum(held_out.values())), **held_out, "test": test}

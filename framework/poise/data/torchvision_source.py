@@ -18,7 +18,7 @@ from poise.data.kept import alone, cache_home
 from poise.data.partition import stratified
 from poise.data.reachable import why_unreachable
 from poise.data.source import DataSource
-from poise.data.stand_in import stand_in
+from poise.data.stand_in import sizes_of, stand_in
 from poise.errors import UserError
 from poise.files.shown import listed
 from poise.progress import say
@@ -97,7 +97,8 @@ class TorchvisionSource(DataSource):
         """Splits of the published sizes."""
         if self.published is None:
             return None
-        return stand_in(self.shape, *self.published, {"val": self.val, "calibration": self.calibration})
+        classes, train, test = self.published
+        return stand_in(self.shape, classes, sizes_of(train, test, self.val, self.calibration))
 
     def pictures(self, dataset: Any) -> UInt8[Tensor, "N C H W"]:
         """Those of torchvision's data set: [N, H, W, C] or [N, H, W] there."""

@@ -9,8 +9,7 @@ from poise.planning.outlook import outlook, strategies_of
 from poise.planning.rehearsal import rehearse
 from poise.planning.told import told
 
-TEST = 1000  # examples of a test split that nobody looks at
-SHARE = 0.1  # of val and of calibration
+BESIDE = 8  # times as many examples to train on as in each other split, where nothing says it
 
 
 def planned(plan: Plan) -> str:
@@ -28,8 +27,8 @@ def splits_of(plan: Plan) -> Splits:
     """Data of the right sizes: as told, as published, or else read."""
     config, asked = plan.config, plan.machines
     if asked.without_data and asked.classes and asked.examples:
-        held_out = {name: float(config.data.params.get(name) or SHARE) for name in ("val", "calibration")}
-        whole = round(asked.examples / (1 - sum(held_out.values())))
-        return as_wrapped(config, stand_in(asked.shape, asked.classes, whole, TEST, held_out, asked.groups))
+        beside = max(2, asked.examples // BESIDE)
+        sizes = {"train": asked.examples, "val": beside, "calibration": beside, "test": beside}
+        return as_wrapped(config, stand_in(asked.shape, asked.classes, sizes, asked.groups))
     blank = make("data", config.data).stand_in()
     return load_splits(config, Objects()) if blank is None else as_wrapped(config, blank)

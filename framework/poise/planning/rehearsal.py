@@ -26,7 +26,7 @@ from poise.given import Objects
 from poise.module import TrainingModule
 from poise.parameter_groups import optimizer_over, parameter_groups
 from poise.parts import load_model
-from poise.planning.meters import LiveBytes, Work, Worked, bytes_of
+from poise.planning.meters import LiveBytes, Work, Worked, Zeros, bytes_of
 from poise.planning.traffic import Collective, ImaginedRanks
 from poise.precision import keep_casts
 from poise.recipe import Passes
@@ -97,9 +97,9 @@ class Rehearsal:
         work: each operation of one micro-batch's step.
         validation: each operation of a validation batch.
         collectives: what the stack's members send.
-        steps: optimiser steps of the whole run.
         evaluated: validation batches of the whole run on one rank.
         refused: why the stack cannot train where weights are shared out; "" where it can.
+        steps: optimiser steps of the whole run.
     """
 
     passes: Passes
@@ -109,9 +109,9 @@ class Rehearsal:
     work: Sequence[Work]
     validation: Sequence[Work]
     collectives: Sequence[Collective]
-    steps: int
     evaluated: int
     refused: str
+    steps: int = 0
 
 
 def rehearse(config: Config, splits: Splits) -> Rehearsal:
@@ -121,9 +121,10 @@ def rehearse(config: Config, splits: Splits) -> Rehearsal:
         Refusal: a stack that cannot train so.
         UserError: data, model or settings that do not fit, or a model that looks at values.
     """
-    module = _module(config, splits)
+    with _told(config.model.name), Zeros():
+        module = _module(config, splits)
     nowhere = FakeTensorMode(allow_non_fake_inputs=True)
-    with nowhere, _told(config.model.name), warnings.catch_warnings():
+    with nowhere, Zeros(), _told(config.model.name), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # a copy asks whether it has one
         module.model.to_empty(device="cpu")
         module.prepare(config.trainer.max_epochs)
@@ -134,7 +135,9 @@ def rehearse(config: Config, splits: Splits) -> Rehearsal:
         refused = _refusal(module, tried, config.trainer.accumulate)
         if config.trainer.precision == "64-true":
             module.double()
-        return _rehearsed(config, module, partial(_rows, record, streams), splits, refused)
+        found = _rehearsed(config, module, partial(_rows, record, streams), refused)
+    with _told(config.model.name):
+        return replace(found, steps=_steps(config, module, splits))
 
 
 def _module(config: Config, splits: Splits) -> TrainingModule:
@@ -148,15 +151,18 @@ def _module(config: Config, splits: Splits) -> TrainingModule:
 
 @contextmanager
 def _told(model: str) -> Iterator[None]:
-    """What looks at values, of which there are none, is said in a line."""
+    """Shapes that hang on values, of which there are none, are said in a line."""
     try:
         yield
-    except (UserError, Refusal):
+    except Refusal:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, UserError) as error:
+        if isinstance(error, UserError) and "meta" not in str(error):
+            raise
+        said = " ".join(str(error).split())[:100]
         raise UserError(
-            f"model={model} or a recipe looks at the values of tensors ({' '.join(str(error).split())[:100]}), and a "
-            "plan has none: it can only be trained to see what it takes"
+            f"model={model} or a recipe does what depends on the values of tensors, and a plan has none ({said}): only "
+            "training it shows what it takes"
         ) from error
 
 
@@ -176,12 +182,14 @@ def _refusal(module: TrainingModule, tried: Batch, accumulate: int) -> str:
 
 
 def _rehearsed(
-    config: Config, module: TrainingModule, rows_of: Callable[[int], dict[str, Any]], splits: Splits, refused: str
+    config: Config, module: TrainingModule, rows_of: Callable[[int], dict[str, Any]], refused: str
 ) -> Rehearsal:
     trainer, stage = config.trainer, _Stage(config, module)
     rows = check_sizes(trainer.batch_size, trainer.devices, trainer.accumulate, trainer.block_size)
     ranks, worked = ImaginedRanks(trainer.devices), Worked()
     peaks = stage.step(rows_of(rows), ranks, worked)
+    assert module.splits is not None
+    validating = EvaluationLoader(module.splits.val, trainer.eval_batch_size, trainer.devices)
     return Rehearsal(
         passes=module.stack.passes(),
         rows=rows,
@@ -190,8 +198,7 @@ def _rehearsed(
         work=worked.work,
         validation=_validation(module, rows_of(trainer.eval_batch_size)),
         collectives=ranks.calls,
-        steps=_steps(config, module, splits),
-        evaluated=trainer.max_epochs * EvaluationLoader(splits.val, trainer.eval_batch_size, trainer.devices).batches,
+        evaluated=trainer.max_epochs * validating.batches,
         refused=refused,
     )
 

@@ -12,7 +12,7 @@ from poise.data.folder import folder_at, load_folder
 from poise.data.listing import Listing, list_splits
 from poise.data.picture_files import Form
 from poise.data.source import DataSource
-from poise.data.stand_in import stand_in
+from poise.data.stand_in import sizes_of, stand_in
 from poise.errors import UserError
 
 INSIDE = "ILSVRC/Data/CLS-LOC"  # of what Kaggle gives, with the names of classes beside ILSVRC
@@ -87,8 +87,8 @@ class Imagenet(DataSource):
         """Splits of the published sizes."""
         if self.published is None:
             return None
-        shares = {"val": self.val, "calibration": self.calibration}
-        return stand_in((3, self.size, self.size), *self.published, shares)
+        classes, train, test = self.published
+        return stand_in((3, self.size, self.size), classes, sizes_of(train, test, self.val, self.calibration))
 
 
 def _class_names(folder: Path, folders: Sequence[str]) -> tuple[str, ...]:

@@ -109,6 +109,7 @@ def bytes_sent() -> int:
 def _most(seen: profile) -> int:
     assert seen.profiler is not None
     results = seen.profiler.kineto_results
+    assert results is not None
     span = next(event for event in results.events() if event.name() == NAME)
     begin, end = span.start_ns(), span.start_ns() + span.duration_ns()
     known: dict[int, int] = {}
