@@ -69,9 +69,11 @@ class Spool:
         self._size = self._mend()
         self._last = dict(self.state.last)
         self.status = self.state.status
+        self._latest = self.state.started
         for record in self._waiting():
             self._note(record, self._last)
             self.status = record.get("status", self.status)
+            self._latest = max(self._latest, record.get("time", 0))
 
     @property
     def unsent(self) -> int:
@@ -96,10 +98,15 @@ class Spool:
             self.save()
         self._last, self.status = {}, None
 
+    def now(self) -> int:
+        """The time in milliseconds, never before one that was given: clocks are set back, and curves are not."""
+        self._latest = max(self._latest, milliseconds())
+        return self._latest
+
     def metrics(self, values: Mapping[str, float], step: int, time: int | None = None) -> None:
         """Append those values of a step that a run, stopped and resumed, has not appended before."""
         new = {name: value for name, value in values.items() if step > self._last.get(name, -1)}
-        now = time or milliseconds()
+        now = time or self.now()
         for part in _parts(new):
             if self._size > self.limit or not self._append({"time": now, "step": step, "metrics": part}):
                 self.dropped += len(part)
@@ -108,8 +115,12 @@ class Spool:
     def artifact(self, name: str, text: str) -> None:
         """Keep a text, without secrets, and append that it is to be sent."""
         path = self.artifacts / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, redact(text))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path, redact(text))
+        except OSError:  # the disk is full
+            self.dropped += 1
+            return
         self._append({"artifact": name})
 
     def file(self, name: str, path: Path) -> None:
@@ -135,8 +146,8 @@ class Spool:
 
     def mark(self, status: str, time: int | None = None) -> None:
         """Append what has become of the run: RUNNING, SCHEDULED, FINISHED, FAILED or KILLED."""
-        self.status = status
-        self._append({"time": time or milliseconds(), "status": status})
+        if self._append({"time": time or self.now(), "status": status}):
+            self.status = status
 
     def chunk(self) -> tuple[list[Record], int]:
         """The records that wait, as far as a chunk goes, and where they end."""

@@ -23,7 +23,7 @@ from poise.tracking.lock import held
 from poise.tracking.notices import warn
 from poise.tracking.parent import Child, values_as_tags
 from poise.tracking.server import Server
-from poise.tracking.spool import Spool, milliseconds, read_state
+from poise.tracking.spool import Spool, read_state
 from poise.tracking.writer import Writer
 
 if TYPE_CHECKING:
@@ -120,10 +120,10 @@ class Tracker(NoTracker):
             warn(
                 f"Tracking at {self.writer.shown}: {self.spool.unsent} bytes of {self.spool.folder} are not sent "
                 f"({self.writer.error or 'it takes too long'}). "
-                f"The same command with run_dir={self.directory.path} sends them."
+                f"poise sync run_dir={self.directory.path} sends them."
             )
         if self.spool.dropped:
-            warn(f"Tracking dropped {self.spool.dropped} values: {self.spool.folder} was full.")
+            warn(f"Tracking dropped {self.spool.dropped} values and files: {self.spool.folder} was full.")
         self.spool.close()
 
     def wind_up(self) -> bool:
@@ -156,7 +156,7 @@ class Tracker(NoTracker):
 
     def _report(self, metrics: Mapping[str, float], table: str) -> None:
         named = {f"best/{name}" if name.startswith("val/") else name: value for name, value in metrics.items()}
-        values, now = {facts.name_of(name): value for name, value in named.items()}, milliseconds()
+        values, now = {facts.name_of(name): value for name, value in named.items()}, self.spool.now()
         self.spool.metrics(values, 0, now)
         self.spool.tags({facts.DESCRIPTION: facts.description(table)})
         self.spool.artifact("report.txt", f"{table.rstrip()}\n")
