@@ -106,7 +106,7 @@ def run_ranks(
             shutil.rmtree(folder, ignore_errors=True)
         return 0
     rank, code = failed
-    if not ranks.ending:
+    if not ranks.ending and (rank or code > 128):  # rank 0 has said here what it failed of
         _report(rank, code, folder)
     return 1 if code == LOST else code
 
@@ -269,7 +269,7 @@ def _ctrl_c_held() -> Iterator[None]:
 def _report(rank: int, code: int, folder: Path) -> None:
     text = f"rank {rank} {_how(code)}"
     path = _log(folder, rank)
-    lines = path.read_text(errors="replace").splitlines()[-TAIL:] if path.exists() else []  # rank 0 has said it here
+    lines = path.read_text(errors="replace").splitlines()[-TAIL:] if path.exists() else []
     if lines:
         text = "\n".join([f"{text}; the end of {path}:", *lines])
     sys.stderr.write(f"{text}\n")

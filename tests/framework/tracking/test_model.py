@@ -85,7 +85,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, RunDir
 def test_a_server_that_is_away_is_said_and_holds_nothing_up(sent: tuple[str, RunDirectory, list[str]]) -> None:
     _, directory, (fails, kept) = sent
     assert "fails and is tried again" in fails
-    assert f"The same command with run_dir={directory.path} sends them." in kept
+    assert f"poise sync run_dir={directory.path} sends them." in kept
     assert state(directory.path).status == "FINISHED"
 
 

@@ -217,7 +217,7 @@ def test_a_database_that_cannot_be_made_does_not_end_a_run(
         result = fit(tmp_path, tracking=tracking)
     assert result.metrics["test/accuracy"] >= 0
     said = capsys.readouterr().err
-    assert f"The same command with run_dir={tmp_path / 'run'} sends them." in said
+    assert f"poise sync run_dir={tmp_path / 'run'} sends them." in said
     (tmp_path / "file").unlink()
     assert fit(tmp_path, tracking=tracking).metrics == result.metrics
     assert statuses(tmp_path / "file" / "mlflow.db") == ["FINISHED"]
