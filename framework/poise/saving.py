@@ -1,7 +1,7 @@
 """When checkpoints are written, and which are kept."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import lightning as L
@@ -131,11 +131,23 @@ def rank_state(manifest: Manifest, ranks: Ranks) -> dict[str, Shaped[Tensor, "..
     """What differs by rank, for this rank; on another number of ranks the mean of all ranks' batch statistics."""
     if manifest.ranks == ranks.size:
         return checkpoint.rank_state(manifest, ranks.rank)
-    if any(name.startswith("stack.") for name in checkpoint.rank_state(manifest, 0)):
+    first = checkpoint.rank_state(manifest, 0)
+    if any(name.startswith("stack.") for name in first):
         log.warning("recipes' state that differs by rank starts afresh: %d ranks wrote it", manifest.ranks)
-    states = [checkpoint.rank_state(manifest, rank) for rank in range(manifest.ranks)]
-    shared = [name for name, value in states[0].items() if name.startswith("model.") and value.is_floating_point()]
-    return {name: torch.stack([state[name] for state in states]).mean(0) for name in shared}
+    kept = {name: value for name, value in first.items() if name.startswith("model.") and value.is_floating_point()}
+    return _mean_of_all(manifest, kept, ranks) if kept else {}
+
+
+def _mean_of_all(
+    manifest: Manifest, like: Mapping[str, Shaped[Tensor, "..."]], ranks: Ranks
+) -> dict[str, Shaped[Tensor, "..."]]:
+    """The mean of what all ranks of a checkpoint kept under some names; each of those now reads its share of them."""
+    total = torch.zeros(sum(value.numel() for value in like.values()), dtype=torch.float64)
+    for rank in range(ranks.rank, manifest.ranks, ranks.size):
+        state = checkpoint.rank_state(manifest, rank)
+        total += torch.cat([state[name].flatten() for name in like])
+    parts = (ranks.sum(total) / manifest.ranks).split([value.numel() for value in like.values()])
+    return {n: part.view_as(value).to(value.dtype) for (n, value), part in zip(like.items(), parts, strict=True)}
 
 
 def _evaluated_state(trainer: L.Trainer, module: TrainingModule, ranks: Ranks) -> dict[str, Shaped[Tensor, "..."]]:

@@ -4,13 +4,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from poise import checkpoint, saving
 from poise.batch import Batch
-from poise.distributed import Ranks
+from poise.distributed import Ranks, current_ranks
 from poise.errors import UserError
 from poise.recipe import Recipe
 from poise.step import Step
+from ranks import Pair
 from small_runs import small_fit
 
 
@@ -89,9 +91,25 @@ def test_state_of_ranks_is_their_own_on_as_many_and_averaged_on_others(tmp_path:
     torch.save(states[1], tmp_path / "step-00000001" / "rank-1.pt")
     manifest = checkpoint.Manifest(tmp_path / "step-00000001", {}, ranks=2)
     assert torch.equal(saving.rank_state(manifest, Two())["stack.free.delta"], torch.ones(3))
-    averaged = saving.rank_state(manifest, Ranks())
-    assert list(averaged) == ["model.bn.running_mean"]
-    assert torch.equal(averaged["model.bn.running_mean"], torch.full((2,), 0.5))
+    alone = saving.rank_state(manifest, Ranks())
+    assert list(alone) == ["model.bn.running_mean"]
+    assert torch.equal(alone["model.bn.running_mean"], torch.full((2,), 0.5))
+
+
+def averaged(directory: str) -> dict[str, Tensor]:
+    """In a rank: what two ranks take up of three."""
+    return saving.rank_state(checkpoint.Manifest(Path(directory), {}, ranks=3), current_ranks())
+
+
+def test_ranks_share_the_reading_of_what_more_of_them_kept(pair: Pair, tmp_path: Path) -> None:
+    values = [{"model.bn.running_mean": torch.rand(2), "model.bn.running_var": torch.rand(2, 3)} for _ in range(3)]
+    written(tmp_path, 1, 0.0, values[0])
+    for rank in (1, 2):
+        torch.save(values[rank], tmp_path / "step-00000001" / f"rank-{rank}.pt")
+    for found in pair.run(averaged, str(tmp_path / "step-00000001")):
+        assert found.keys() == values[0].keys()
+        for name, value in found.items():
+            torch.testing.assert_close(value, torch.stack([kept[name] for kept in values]).mean(0))
 
 
 class Looks(Recipe):
