@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -45,7 +46,7 @@ class LiveBytes(TorchDispatchMode):
         self.live = self.gradients = self.peak = self.peak_beside = 0
         self._known: dict[int, int] = {}
 
-    def see(self, tensor: Tensor) -> None:
+    def see(self, tensor: Shaped[Tensor, "..."]) -> None:
         """Count a tensor from now until nothing holds its storage."""
         storage = tensor.untyped_storage()
         if storage._cdata in self._known:
@@ -114,7 +115,7 @@ class Zeros(TorchDispatchMode):
             raise
 
 
-def bytes_of(tensor: Tensor) -> int:
+def bytes_of(tensor: Shaped[Tensor, "..."]) -> int:
     """Bytes of a tensor's values."""
     return tensor.numel() * tensor.element_size()
 

@@ -1,5 +1,7 @@
 """Laws of sizes, bytes and modelled times."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,8 +73,8 @@ def test_parts_are_told_whole_under_every_strategy() -> None:
         assert min(found.parts.values()) >= 0
 
 
-def test_what_zero_does_to_tensors_follows_its_settings(tmp_path: pytest.TempPathFactory) -> None:
-    own = tmp_path / "own.json"  # type: ignore[operator]
+def test_what_zero_does_to_tensors_follows_its_settings(tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
     own.write_text(
         '{"zero_optimization": {"reduce_bucket_size": 1000, "overlap_comm": false, "stage3_max_live_parameters": 1000,'
         ' "stage3_prefetch_bucket_size": 0, "stage3_param_persistence_threshold": 200}}'
