@@ -58,14 +58,14 @@ def _print_anything() -> None:
 
 
 def _explained(error: BaseException) -> tuple[str, int]:
-    from poise.launching import RankLost
+    from poise.launching import LOST, RankLost
 
     if isinstance(error, UserError):
         return redact(str(error)), 2
     if isinstance(error, Stopped):
         return str(error), error.code
     if isinstance(error, RankLost):
-        return f"The run failed: {redact(str(error))}." if error.told else "", error.code
+        return "" if error.code == LOST else f"The run failed: {redact(str(error))}.", error.code
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted.", 130
     text = redact(" ".join(str(error).split()))
