@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from poise.planning.rehearsal import Peaks, Sizes
+from poise.planning.stage import Peaks, Sizes
 from poise.planning.zero import Zero
 from poise.strategies import zero_stage
 

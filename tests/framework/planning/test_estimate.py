@@ -11,7 +11,7 @@ from poise.planning.hardware import GPUS, NETWORKS, mistake
 from poise.planning.memory import memory_of
 from poise.planning.meters import Work
 from poise.planning.network import own_collectives
-from poise.planning.rehearsal import Peaks, Sizes
+from poise.planning.stage import Peaks, Sizes
 from poise.planning.traffic import Collective
 from poise.planning.zero import zero_of
 from poise.strategies import STRATEGIES, ZERO
