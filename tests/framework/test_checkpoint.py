@@ -146,6 +146,22 @@ def test_newest_is_the_last_whole_one(tmp_path: Path, caplog: pytest.LogCaptureF
         assert name in skipped
 
 
+def test_one_that_is_removed_is_none_and_what_a_kill_leaves_of_it_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (1, 2, 3):
+        put(tmp_path / f"step-{step}", step=step)
+    checkpoint.remove(tmp_path / "step-3")
+    (tmp_path / "step-2").rename(tmp_path / "step-2.removed")
+    newest = checkpoint.newest(tmp_path)
+    assert newest is not None
+    assert newest.directory.name == "step-1"
+    assert checkpoint.glance(tmp_path / "step-2.removed") is None
+    assert caplog.text == ""
+    checkpoint.remove(tmp_path / "step-2.removed")
+    assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
+
+
 def test_damage_anywhere_is_one_line_and_the_one_before_is_taken(tmp_path: Path) -> None:
     for step in (1, 2):
         put(tmp_path / f"step-{step}", step=step, score=0.5)
