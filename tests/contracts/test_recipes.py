@@ -166,7 +166,7 @@ def collectives_of_a_step(made: TrainingModule) -> tuple[int, int, list[str]]:
     unused = any(member.unused_parameters for _, member in made.stack.items())
     ddp = strategy("ddp", world_size=2, accelerator="cpu", find_unused_parameters=unused)
     seen = SeenCollectives(step=4)  # neither logged nor at the end of an epoch, with DDP's buckets as they stay
-    kit.fit(made, steps=5, epochs=2, callbacks=[seen], settings={"devices": 2, "strategy": ddp, "limit_val_batches": 0})
+    kit.fit(made, epochs=2, callbacks=[seen], settings={"devices": 2, "strategy": ddp, "limit_val_batches": 0})
     return made.stack.collectives(), seen.buckets + unused, seen.names
 
 
