@@ -62,7 +62,7 @@ def script(config: Config, places: Places, array: Array | None = None) -> str:
             f"{_srun(config, places)} || {{",
             "    status=$?",
             *YIELDING,
-            f'    tail -n {LINES} "$run"/logs/rank-*.log',
+            f'    tail -n {LINES} "$run"/logs/rank-*.log || :',  # there is none where no rank came to start
             '    exit "$status"',
             "}",
             "# nothing failed: a run without its report stopped to go on later",

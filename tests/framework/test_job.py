@@ -112,7 +112,7 @@ srun --kill-on-bad-exit=1 --cpus-per-task=8 --open-mode=append --output="${run//
         scontrol requeue "$job"
         exit
     fi
-    tail -n 20 "$run"/logs/rank-*.log
+    tail -n 20 "$run"/logs/rank-*.log || :
     exit "$status"
 }
 # nothing failed: a run without its report stopped to go on later
@@ -184,6 +184,10 @@ def test_a_job_that_is_ended_to_make_room_for_another_goes_back_into_the_queue(
     (tmp_path / "logs" / "rank-0.log").touch()
     run(job(str(tmp_path)), cluster | {"STATUS": str(status), "STATE": state}, code=0 if goes_on else status)
     assert asked.exists() == goes_on
+
+
+def test_a_job_without_a_ranks_log_ends_as_srun_did(cluster: dict[str, str], tmp_path: Path) -> None:
+    run(job(str(tmp_path)), cluster | {"STATUS": "7"}, code=7)
 
 
 def test_a_run_that_stopped_without_its_report_goes_back_into_the_queue(
