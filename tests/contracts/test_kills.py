@@ -33,15 +33,15 @@ Attempt = Callable[[Path, int, Moment | None], End]
 
 def test_a_run_that_is_killed_at_any_moment_ends_as_one_that_was_not(forks: Forks, tmp_path: Path) -> None:
     random, kills = Random(SEED), 0
-    every = cases(random, forks.run(stacks, Random(SEED)), tmp_path)
-    for number in count():
-        case, folder = next(every), tmp_path / str(number)
+    found = forks.run(stacks, Random(SEED))
+    for number, case in enumerate(cases(random, found, tmp_path), start=1):
+        folder = tmp_path / str(number)
 
         def attempt(path: Path, salt: int, until: Moment | None, case: Case = case) -> End:
             return forks.ends(trained, str(path), case, salt, until)[0]
 
         kills += len(killed_and_compared(attempt, folder, random, f"{case}"))
-        if kills >= KILLS:
+        if kills >= KILLS and number >= len(found):
             return
 
 
