@@ -7,15 +7,10 @@ import signal
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import nn
 
 from poise import checkpoint, company, saving
@@ -25,12 +20,12 @@ from poise.calibration import Calibration
 from poise.calibrator import Calibrator
 from poise.card import Card
 from poise.config import Config, Entry, to_yaml, written
-from poise.console import EVALUATING, Telling, without_chatter
+from poise.console import EVALUATING, without_chatter
 from poise.data.dataset import Splits
 from poise.data.identity import identity_of
 from poise.data.source import DataSource
 from poise.disk import disk_told
-from poise.distributed import Ranks, current_ranks, strategy
+from poise.distributed import Ranks, current_ranks
 from poise.errors import UserError
 from poise.evaluator import Findings, Subject
 from poise.figures.training import Training
@@ -47,12 +42,11 @@ from poise.recipe import Recipe
 from poise.report import Report, used
 from poise.result import Result
 from poise.run_directory import RunDirectory, default_path, failures_logged, logged
-from poise.state_file import StateFile
 from poise.stopping import CODES, Requests, Stopped
 from poise.strategies import is_zero
 from poise.tables import write_table
-from poise.tracking.curves import Curves
 from poise.tracking.tracker import NoTracker, send_rest, tracked
+from poise.trainer import trainer_of
 from poise.watch import NonFiniteLoss
 from poise.world import check_world, world_of
 
@@ -142,8 +136,8 @@ def _continuing(config: Config) -> str:
 def _refuse_shards(directory: RunDirectory) -> None:
     if shards := next(directory.checkpoints.glob(f"*/{checkpoint.STATE}/"), None):
         raise UserError(
-            f"{shards} holds DeepSpeed's own shards, which are not read, for that runs what is in them: begin again with "
-            "another run_dir"
+            f"{shards} holds DeepSpeed's own shards, which are not read, for that runs what is in them: begin again "
+            "with another run_dir"
         )
 
 
@@ -176,8 +170,8 @@ def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker, request
         number = getattr(error, "number", signal.SIGINT)
         if number == signal.SIGUSR1 and _goes_round(before, directory):
             raise RuntimeError(
-                "asked to stop once more without having got on: give the run more time (slurm.time); the same command "
-                f"with run_dir={directory.path} goes on"
+                "asked to stop once more without having got on: give the run more time (slurm.time); "
+                f"{_way_on(directory)}"
             ) from None
         raise Stopped(number, _stopped(number, directory)) from None
 
@@ -209,7 +203,7 @@ def _fit(built: Built, directory: RunDirectory, tracker: NoTracker, requests: Re
         built.module.double()  # before a checkpoint is taken up, which would be rounded
     finished = copy.deepcopy(built.module)
     with without_chatter():
-        trainer = _trainer(built, directory, tracker, requests)
+        trainer = trainer_of(built, directory, tracker, requests)
     resumed = checkpoint.newest(directory.checkpoints)
     if world_of(built.config).first:
         History(directory.curves).go_on_from(resumed.facts["step"] if resumed else 0)
@@ -246,10 +240,8 @@ def _fit(built: Built, directory: RunDirectory, tracker: NoTracker, requests: Re
 
 
 def _stopped(number: int, directory: RunDirectory) -> str:
-    step = saving.last_step(directory.checkpoints)
-    at = "" if step is None else f" from step {step}"
     what = "Interrupted" if number == signal.SIGINT else f"Stopped by {signal.Signals(number).name}"
-    return f"{what}. The same command with run_dir={directory.path} continues{at}."
+    return f"{what}: {_way_on(directory)}."
 
 
 def _way_on(directory: RunDirectory) -> str:
@@ -267,60 +259,6 @@ def _less_memory(config: Config, directory: RunDirectory) -> str:
 def _less_memory_after(config: Config, directory: RunDirectory) -> str:
     smaller = smaller_evaluation(config.trainer)
     return f"the training is done, and the same command with run_dir={directory.path} {smaller} goes on from there"
-
-
-def _trainer(built: Built, directory: RunDirectory, tracker: NoTracker, requests: Requests) -> L.Trainer:
-    settings, tracking, world = built.config.trainer, built.config.tracking, world_of(built.config)
-    unused = any(member.unused_parameters for _, member in built.stack.items())
-    trainer = L.Trainer(
-        max_epochs=settings.max_epochs,
-        max_steps=settings.max_steps or -1,
-        accelerator=built.accelerator,
-        devices=world.on_node,
-        num_nodes=world.nodes,
-        strategy=strategy(
-            built.config.strategy,
-            world_size=world.size,
-            accelerator=built.accelerator,
-            precision=settings.precision,
-            find_unused_parameters=unused,
-            deepspeed=built.config.deepspeed,
-            timeout=timedelta(seconds=settings.timeout),
-            rows=settings.batch_size // (world.size * settings.accumulate),
-        ),
-        plugins=[_environment(), StateFile()],
-        precision=settings.precision,
-        accumulate_grad_batches=settings.accumulate,
-        gradient_clip_val=settings.gradient_clip,
-        sync_batchnorm=settings.sync_batchnorm,
-        callbacks=[
-            Telling(bar=settings.progress),
-            Curves([History(directory.curves).append, *tracker.writes()], tracking.every),
-            saving.Saver(directory.checkpoints, built.selection, settings.checkpoint_every, requests),
-        ],
-        logger=False,
-        log_every_n_steps=tracking.every,  # on all ranks: it reduces
-        enable_progress_bar=False,  # a bar for each epoch does not say when a run ends
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        inference_mode=False,
-    )
-    _leave_signals(trainer)
-    # with max_steps Lightning takes a run for one without epochs: taken up at an epoch's end, it would end that twice
-    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
-    return trainer
-
-
-def _leave_signals(trainer: L.Trainer) -> None:
-    """Lightning would answer SIGTERM by a collective inside the handler, and asks all ranks for it at every step."""
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
-
-
-def _environment() -> ClusterEnvironment:
-    """Lightning would take a machine of a Slurm job for its own, and requeue it from a signal's handler."""
-    return TorchElasticEnvironment() if under_launcher() else LightningEnvironment()
 
 
 def _after_fit(finished: TrainingModule, built: Built, directory: RunDirectory, ranks: Ranks) -> dict[str, float]:

@@ -104,7 +104,7 @@ def test_a_run_that_is_disturbed_again_and_again_ends_as_one_that_is_not(
     cluster.run("scancel", "--signal=USR1", run.number)  # as Slurm does before a job's time is over
     run.starts_again(1)
     stopped = run.saved
-    assert f"Stopped by SIGUSR1. The same command with run_dir=disturbed continues from step {stopped}." in run.log()
+    assert f"Stopped by SIGUSR1: the same command with run_dir=disturbed goes on from step {stopped}." in run.log()
 
     run.gets_on()
     assert f"Going on from step {stopped}\n" in run.log()

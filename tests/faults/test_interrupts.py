@@ -27,7 +27,7 @@ def test_a_run_that_is_asked_to_stop_says_in_a_line_where_it_goes_on(
     found, said = forks.run(faulty.interrupted_in, stage, str(run))
     lines = [line for line in said.splitlines() if not line.startswith("epoch ")]
     assert found == code
-    assert lines == [f"{word}. The same command with run_dir={run} continues from step {step}."]
+    assert lines == [f"{word}: the same command with run_dir={run} goes on from step {step}."]
     assert last_step(run / "checkpoints") == step
     assert not (run / "report.json").exists()
 

@@ -31,7 +31,7 @@ def told(ended: Ended) -> list[str]:
 def test_two_ranks_of_poise_lose_one_stop_for_one_and_are_interrupted(tmp_path: Path) -> None:
     """The same run throughout, each time from where it was."""
     run = tmp_path / "run"
-    way_on = "The same command with run_dir=run continues from step "
+    way_on = "the same command with run_dir=run goes on from step "
 
     first = Command(["-m", "poise", "train", *WORDS], tmp_path / "first.log")
     first.until(lambda: has_gone_on(run, 3))

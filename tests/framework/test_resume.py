@@ -278,7 +278,7 @@ def test_an_evaluation_that_is_interrupted_says_how_to_go_on(
 
     with monkeypatch.context() as patch:
         patch.setattr("poise.train.evaluate", interrupted)
-        with pytest.raises(KeyboardInterrupt, match=r"run_dir=\S*run continues from step 12\."):
+        with pytest.raises(KeyboardInterrupt, match=r"run_dir=\S*run goes on from step 12\."):
             small_fit(tmp_path / "run")
     assert small_fit(tmp_path / "run").metrics["test/accuracy"] >= 0
     assert "Going on from step 12" in capsys.readouterr().out

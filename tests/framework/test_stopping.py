@@ -57,15 +57,15 @@ def asked(run_dir: str, options: Mapping[str, Any] = {}, **when: int) -> tuple[i
 @pytest.mark.parametrize(
     ("number", "code", "said"),
     [
-        (signal.SIGINT, 130, "Interrupted. "),
-        (signal.SIGTERM, 143, "Stopped by SIGTERM. "),
-        (signal.SIGUSR1, AGAIN, "Stopped by SIGUSR1. "),
+        (signal.SIGINT, 130, "Interrupted: "),
+        (signal.SIGTERM, 143, "Stopped by SIGTERM: "),
+        (signal.SIGUSR1, AGAIN, "Stopped by SIGUSR1: "),
     ],
 )
 def test_a_run_stops_after_the_step_with_a_checkpoint(tmp_path: Path, number: int, code: int, said: str) -> None:
     run_dir = tmp_path / "paused"
     before = signal.getsignal(number)
-    way_out = f"{said}The same command with run_dir={run_dir} continues from step 6."
+    way_out = f"{said}the same command with run_dir={run_dir} goes on from step 6."
     assert asked(str(run_dir), number=number, at_step=6) == (code, way_out, 6)
     assert signal.getsignal(number) == before
     small_fit(run_dir, [Signals()])
@@ -116,7 +116,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, capfd: pytest.CaptureFixtu
                 signal.raise_signal(signal.SIGINT)
                 raise AssertionError("not reached")
 
-    with pytest.raises(Stopped, match=r"^Interrupted\. .* continues from step 4\.$"):
+    with pytest.raises(Stopped, match=r"^Interrupted: .* goes on from step 4\.$"):
         small_fit(tmp_path, [Twice()])
     assert saving.last_step(tmp_path / "checkpoints") == 4
     assert capfd.readouterr().err.count("Ctrl-C once more ends at once") == 1
