@@ -64,7 +64,7 @@ def test_two_ranks_of_poise_lose_one_stop_for_one_and_are_interrupted(tmp_path: 
     assert ended.code == 130
     asked, said = (line for line in told(ended) if line)
     assert asked == "Stopping after this step, with a checkpoint. Ctrl-C once more ends at once."
-    assert said == f"Interrupted. {way_on}{step}."
+    assert said == f"Interrupted: {way_on}{step}."
 
 
 def test_torchrun_ends_where_one_rank_is_killed_and_the_first_says_which(tmp_path: Path) -> None:
