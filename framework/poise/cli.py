@@ -6,11 +6,15 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from poise import __version__
 from poise.errors import UserError, nearest
 from poise.secrets import redact
 from poise.stopping import Stopped
+
+if TYPE_CHECKING:
+    from poise.config import Config
 
 LONGEST = 500  # characters of an error's text
 SITE = "site-packages"
@@ -136,10 +140,23 @@ def _train(arguments: list[str]) -> int:
         return _say(explain([word for word in arguments if word != "--print-config"]))
     config = parse(arguments, CHECKS if under_launcher() else CHECKS_OF_A_START)
     if speaks():
-        _announce(first_words.of_training(config))
+        _announce(first_words.of_training(config, _looked_at(config)))
     from poise import train
 
     return train.main(config)
+
+
+def _looked_at(config: "Config") -> bool:
+    """Whether the run is finished; what is wrong with its directory is said before anything is imported."""
+    from poise.config import to_yaml
+    from poise.run_directory import RunDirectory
+
+    if config.run_dir is None:
+        return False
+    directory = RunDirectory(Path(config.run_dir))
+    directory.check(to_yaml(config), resume=config.resume == "auto")
+    directory.check_free()
+    return directory.finished
 
 
 def _submit(arguments: list[str]) -> int:

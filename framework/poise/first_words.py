@@ -6,8 +6,10 @@ from poise.config.planning import Plan
 from poise.tracking.facts import data_name
 
 
-def of_training(config: Config) -> str:
-    """Such as `Training trades,pgd on digits, small_cnn, 20 epochs`."""
+def of_training(config: Config, finished: bool = False) -> str:
+    """Such as `Training trades,pgd on digits, small_cnn, 20 epochs`; of a finished run that it is."""
+    if finished:
+        return f"{config.run_dir} is finished: looking for what is left to tell"
     stack = ",".join(config.recipe) or "plain"
     epochs = config.trainer.max_epochs
     return f"Training {stack} on {data_name(config)}, {config.model.name}, {epochs} epoch{'s' * (epochs > 1)}"

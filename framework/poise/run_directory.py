@@ -11,9 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from poise import kept
 from poise.disk import way_out
 from poise.errors import UserError
-from poise.files.shown import listed
+from poise.files.shown import listed, quoted
 from poise.secrets import redact
 
 LOGGERS = ("poise", "lightning.pytorch", "lightning.fabric", "py.warnings")
@@ -31,7 +32,12 @@ HARMLESS = (
 )
 HARMLESS_GROUPS = ("calibration.", "evaluation.", "tracking.", "slurm.")  # nothing that is trained depends on them
 LEFTOVERS = {"config.yaml", "lock", "log.txt", "predictor", "tracking", "report.txt", "report.html", "figures"}
+CHANGES = 8  # of a config that are told
 BEFORE = {"lock", "logs", "config.yaml.partial"}  # what may be there of a run before its config is
+
+NO_REPORT = "Bring it back, or delete it: the run then goes on from its last checkpoint to its end."
+NO_DATA = "Bring it back, or delete it to go on without a check that the data are those that the run began with."
+NO_CONFIG = "Bring it back, or name another run_dir."
 
 log = logging.getLogger("poise")
 
@@ -65,8 +71,15 @@ class RunDirectory:
         return self.report.is_file()
 
     def metrics(self) -> dict[str, float]:
-        """The final metrics of a finished run."""
-        found: dict[str, float] = json.loads(self.report.read_text())
+        """The final metrics of a finished run.
+
+        Raises:
+            UserError: the report is damaged.
+        """
+        found = kept.read_mapping(self.report, NO_REPORT)
+        for name, value in found.items():
+            if not isinstance(value, int | float):
+                raise kept.damaged(self.report, f"{quoted(name)} is no number", NO_REPORT)
         return found
 
     def told(self) -> str:
@@ -76,13 +89,14 @@ class RunDirectory:
 
     def write_report(self, metrics: Mapping[str, float]) -> None:
         """Write the final metrics, all at once: a report is what says that a run is over."""
-        _write(self.report, json.dumps(dict(metrics), indent=2) + "\n")
+        kept.write_text(self.report, json.dumps(dict(metrics), indent=2) + "\n")
 
     def check(self, config: str, resume: bool) -> None:
         """Whether a run with this config may begin or go on here; changes nothing.
 
         Raises:
-            UserError: the directory is no run's, or holds a run that is not to be resumed or has another config.
+            UserError: the directory is no run's, or holds a run that is not to be resumed or has another config, or
+                what is in it is damaged.
         """
         if not self.path.exists():
             return
@@ -94,7 +108,7 @@ class RunDirectory:
             return
         if not resume:
             raise UserError(f"run_dir={self.path} holds a run already: resume=auto continues it, or name another")
-        if changed := _changes(self.config.read_text(), config):
+        if changed := _changes(_values_in(self.config), _flat(config)):
             raise UserError(
                 f"run_dir={self.path} holds a run with another config ({'; '.join(changed)}): "
                 "continue it as it was, or name another run_dir"
@@ -104,9 +118,9 @@ class RunDirectory:
         """Whether the data are those that the run here began with, where one did; changes nothing.
 
         Raises:
-            UserError: they have changed: what is trained further would be no run of either.
+            UserError: they have changed: what is trained further would be no run of either; or nobody can tell.
         """
-        if self.data.is_file() and (changed := _difference(json.loads(self.data.read_text()), now)):
+        if self.data.is_file() and (changed := _difference(_identity_in(self.data), now)):
             raise UserError(
                 f"run_dir={self.path} holds a run on other data: {changed}. Bring them back, or name another run_dir"
             )
@@ -118,7 +132,7 @@ class RunDirectory:
             UserError: it cannot be written.
         """
         with self._written():
-            _write(self.data, json.dumps(now) + "\n")
+            kept.write_text(self.data, json.dumps(now) + "\n")
 
     def check_new(self) -> None:
         """Whether an evaluation may begin here, also in place of one that did not come to its end; changes nothing.
@@ -130,6 +144,16 @@ class RunDirectory:
             raise UserError(f"run_dir={self.path} is a file")
         if self.finished or (self.path.is_dir() and {p.name for p in self.path.iterdir()} - LEFTOVERS):
             raise UserError(f"run_dir={self.path} holds something already: name a directory that is new or empty")
+
+    def check_free(self) -> None:
+        """Whether nobody trains here now; changes nothing.
+
+        Raises:
+            InUse: another process does.
+        """
+        if (self.path / "lock").is_file() and not self.finished:
+            with self.held():
+                pass
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -169,7 +193,7 @@ class RunDirectory:
         """
         with self._written():
             self.path.mkdir(parents=True, exist_ok=True)
-            _write(self.config, config)
+            kept.write_text(self.config, config)
 
 
 def stack_name(names: tuple[str, ...]) -> str:
@@ -220,13 +244,6 @@ def failures_logged() -> Iterator[None]:
     except Exception:
         log.exception("the run failed")
         raise
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file, all at once: a kill or a full disk leaves what was there before."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _terminal() -> logging.Handler:
@@ -284,14 +301,38 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None
     return None
 
 
-def _changes(before: str, after: str) -> list[str]:
-    """The keys whose values differ and matter, each with both values."""
-    old, new = _flat(before), _flat(after)
+def _identity_in(file: Path) -> dict[str, Any]:
+    """What the data were, as far as they are compared."""
+    found = kept.read_mapping(file, NO_DATA)
+    classes, splits = found.get("classes"), found.get("splits")
+    whole = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    whole = whole and isinstance(splits, dict) and all(isinstance(split, dict) for split in splits.values())
+    if not whole or not all("examples" in split for split in splits.values()):
+        raise kept.damaged(file, "this describes no data", NO_DATA)
+    return found
+
+
+def _values_in(file: Path) -> dict[str, str]:
+    """The values of a run's config by path."""
+    import yaml
+
+    try:
+        found = _flat(kept.read_text(file, NO_CONFIG))
+    except (yaml.YAMLError, RecursionError):
+        raise kept.damaged(file, "this is no YAML", NO_CONFIG) from None
+    if set(found) <= {""}:
+        raise kept.damaged(file, "this is no config", NO_CONFIG)
+    return found
+
+
+def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """The keys whose values differ and matter, each with both values; the first few of many."""
     keys = [key for key in sorted({*old, *new}) if key not in HARMLESS and not key.startswith(HARMLESS_GROUPS)]
     absent = "not there"
-    return [
+    told = [
         f"{key} was {old.get(key, absent)}, now {new.get(key, absent)}" for key in keys if old.get(key) != new.get(key)
     ]
+    return [*told[:CHANGES], *([f"and {len(told) - CHANGES} more"] if len(told) > CHANGES else [])]
 
 
 def _flat(text: str) -> dict[str, str]:

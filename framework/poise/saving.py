@@ -117,6 +117,11 @@ def best(root: Path) -> Manifest | None:
     return None
 
 
+def any_left(root: Path) -> bool:
+    """Whether checkpoints were written, whole ones or not."""
+    return any(root.glob("step-*"))
+
+
 def last_step(root: Path) -> int | None:
     """The highest step that a checkpoint says it is of; None without any."""
     return max((int(manifest.facts["step"]) for manifest in _all(root)), default=None)

@@ -97,7 +97,6 @@ def run(config: Config, objects: Objects | None = None) -> Result:
     directory, first = RunDirectory(Path(str(config.run_dir))), world_of(config).first
     if first:
         directory.check(to_yaml(config), resume=config.resume == "auto")
-        _refuse_shards(directory)
     if directory.finished:
         result = Result(directory.metrics(), directory.path)
         if first:
@@ -131,14 +130,6 @@ def run(config: Config, objects: Objects | None = None) -> Result:
 def _continuing(config: Config) -> str:
     """What is written continues the run."""
     return to_yaml(replace(config, resume="auto"))
-
-
-def _refuse_shards(directory: RunDirectory) -> None:
-    if shards := next(directory.checkpoints.glob(f"*/{checkpoint.STATE}/"), None):
-        raise UserError(
-            f"{shards} holds DeepSpeed's own shards, which are not read, for that runs what is in them: begin again "
-            "with another run_dir"
-        )
 
 
 def _refuse_objects(config: Config, objects: Objects) -> None:
@@ -208,6 +199,8 @@ def _fit(built: Built, directory: RunDirectory, tracker: NoTracker, requests: Re
     if world_of(built.config).first:
         History(directory.curves).go_on_from(resumed.facts["step"] if resumed else 0)
     path: Path | None = None
+    if resumed is None and saving.any_left(directory.checkpoints):
+        log.warning("no checkpoint of %s is whole: the training begins again", directory.path)
     if resumed is not None:
         log.info("resuming from %s", resumed.directory)
         if world_of(built.config).first:

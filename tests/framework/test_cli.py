@@ -5,6 +5,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 import poise
 from poise import submitting, sweeping, syncing, ui
 from poise.cli import COMMANDS, main
-from poise.config import Config
+from poise.config import Config, parse, to_yaml
 from poise.errors import UserError
 from poise.planning import main as planning
 
@@ -253,3 +254,36 @@ def test_a_terminal_that_lacks_a_character_is_no_failure() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "recipe.trades.beta=6.0" in done.stdout
+
+
+HOLDS = """
+import fcntl, sys
+file = open(sys.argv[1], "a")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_directory_that_is_in_use_is_said_before_anything_is_imported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(tmp_path / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        assert main(["train", f"run_dir={tmp_path}"]) == 2
+        other.communicate()
+    said = f"run_dir={tmp_path} is in use: another process trains there; wait for it, or name another run_dir\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_finished_run_is_not_said_to_be_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"run_dir={tmp_path}", "tracking=none"]
+    (tmp_path / "config.yaml").write_text(to_yaml(parse(words)))
+    (tmp_path / "report.json").write_text('{"test/accuracy": 0.5}')
+    assert main(["train", *words]) == 0
+    output = capsys.readouterr()
+    assert output.err == f"{tmp_path} is finished: looking for what is left to tell\n"
+    assert f"{tmp_path} is finished; its report:" in output.out

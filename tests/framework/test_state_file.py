@@ -89,3 +89,25 @@ def test_what_a_rank_kept_is_read_the_same_way() -> None:
     archive(Path("step-1/rank-0.pt"), PICKLES["by its name"])
     with pytest.raises(UserError, match=r"step-1/rank-0\.pt is not read"):
         checkpoint.rank_state(manifest, 0)
+
+
+def test_deepspeeds_own_shards_are_not_taken_up() -> None:
+    Path("state").mkdir()
+    archive(Path("state/mp_rank_00_model_states.pt"), PICKLES["by its name"])
+    with pytest.raises(UserError, match=r"^state holds DeepSpeed's own shards, which are not read.*another run_dir$"):
+        StateFile().load_checkpoint("state")
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"hello world", b"PK\x05\x06" + b"\0" * 18])
+def test_what_is_no_file_of_tensors_is_said_to_be_none(data: bytes) -> None:
+    Path("state").write_bytes(data)
+    with pytest.raises(UserError, match=r"^state is (whole, and yet no state of a training: remove|not read, .* Remove) that checkpoint\.$"):
+        read_state(Path("state"))
+
+
+def test_a_state_without_a_trainings_parts_is_not_taken_up() -> None:
+    for state in ({}, {"loops": {}}, [1]):
+        torch.save(state, "state")
+        with pytest.raises(UserError, match="^state is whole, and yet no state of a training"):
+            StateFile().load_checkpoint("state")

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from poise import checkpoint
 from poise.batch import Batch
-from poise.errors import UserError
 from poise.models.small_cnn import small_cnn
 from poise.recipe import Recipe, Task
 from poise.step import Step
@@ -174,13 +173,3 @@ def test_each_strategy_goes_on_with_every_others_checkpoint(
     pair: Pair, whole: dict[str, Any], tmp_path: Path, strategies: list[tuple[str, int]]
 ) -> None:
     assert far(whole, in_parts(pair, tmp_path / "parts", strategies), SPREAD) == {}
-
-
-def test_deepspeeds_own_shards_are_not_taken_up(tmp_path: Path) -> None:
-    assert trained(str(tmp_path), "auto", 1, 2)
-    (state,) = (tmp_path / "checkpoints").glob("*/state")
-    state.unlink()
-    state.mkdir()
-    (state / "mp_rank_00_model_states.pt").write_bytes(b"")
-    with pytest.raises(UserError, match=r"state holds DeepSpeed's own shards, which are not read.*another run_dir$"):
-        trained(str(tmp_path), "auto", 1, None)
