@@ -22,6 +22,7 @@ MEANT = (
     r"The number of training batches \(\d+\) is smaller than the logging interval",  # small data have short epochs
     r".*broadcast_buffers",  # its successor is not in every PyTorch that poise takes
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"Grad strides do not match bucket view strides",  # pictures' channels lie last in memory, and weights' do not
     r"GPU available but not used",  # trainer.accelerator=cpu says so
     r"TensorFloat32 tensor cores for float32 matrix multiplication",  # 32-true means it; bf16-mixed is what is faster
     r"The `srun` command is available on your system but is not used",  # a run on this machine, where Slurm is as well
