@@ -36,7 +36,8 @@ def check_sizes(batch_size: int, ranks: int, accumulate: int, block: int) -> int
 
 def _misfit(batch_size: int, ranks: int, accumulate: int, block: int) -> str:
     parts = ranks * accumulate
-    share, whole = f"{batch_size / parts:g}", batch_size % parts == 0
+    whole = batch_size % parts == 0
+    share = f"{batch_size // parts}" if whole else f"about {batch_size / parts:,.1f}"
     over = f"{ranks} rank{'s' * (ranks > 1)}"
     each = "a rank"
     if accumulate > 1:
@@ -44,7 +45,7 @@ def _misfit(batch_size: int, ranks: int, accumulate: int, block: int) -> str:
     fits = []
     if batch_size % (accumulate * block) == 0:
         fits.append(f"{', '.join(map(str, _divisors(batch_size // (accumulate * block))))} ranks")
-    fits.append(f"batch_size={math.ceil(batch_size / (parts * block)) * parts * block}")
+    fits.append(f"trainer.batch_size={math.ceil(batch_size / (parts * block)) * parts * block}")
     if whole:
         fits.append(f"trainer.block={default_block(batch_size // parts)} (other draws: another run)")
     *others, last = fits

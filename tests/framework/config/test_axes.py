@@ -75,9 +75,9 @@ def test_words_that_give_nothing_are_no_axis() -> None:
             "trainer.batch_size=64 trainer.batch_size=100 trainer.block=16 trainer.block=64 seed=0 seed=1",
             [
                 "trainer.batch_size=100 trainer.block=16: batch_size=100 over 1 rank is 100 a rank, not a multiple of "
-                "block=16. Fits: batch_size=112; or trainer.block=4 (other draws: another run)",
+                "block=16. Fits: trainer.batch_size=112; or trainer.block=4 (other draws: another run)",
                 "trainer.batch_size=100 trainer.block=64: batch_size=100 over 1 rank is 100 a rank, not a multiple of "
-                "block=64. Fits: batch_size=128; or trainer.block=4 (other draws: another run)",
+                "block=64. Fits: trainer.batch_size=128; or trainer.block=4 (other draws: another run)",
             ],
         ),
     ],

@@ -95,7 +95,7 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
         (
             ["trainer.devices=16", "strategy=ddp"],
             "batch_size=128 over 16 ranks is 8 a rank, not a multiple of block=16. Fits: 1, 2, 4, 8 ranks; "
-            "batch_size=256; or trainer.block=8 (other draws: another run)",
+            "trainer.batch_size=256; or trainer.block=8 (other draws: another run)",
         ),
         (["--devices", "trainer.max_epochs"], "'--devices' is not of the form path=value"),
         (["=3"], "'=3' is not of the form path=value"),

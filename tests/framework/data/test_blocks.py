@@ -15,7 +15,7 @@ def test_the_message_word_for_word() -> None:
         check_sizes(128, ranks=16, accumulate=1, block=16)
     assert str(caught.value) == (
         "batch_size=128 over 16 ranks is 8 a rank, not a multiple of block=16. Fits: 1, 2, 4, 8 ranks; "
-        "batch_size=256; or trainer.block=8 (other draws: another run)"
+        "trainer.batch_size=256; or trainer.block=8 (other draws: another run)"
     )
 
 
@@ -25,12 +25,12 @@ def test_the_message_with_accumulation_and_without_every_way_out() -> None:
     assert str(caught.value) == (
         "batch_size=96 over 2 ranks and 2 micro-batches is 24 a rank and micro-batch, "
         "not a multiple of block=16. "
-        "Fits: 1, 3 ranks; batch_size=128; or trainer.block=8 (other draws: another run)"
+        "Fits: 1, 3 ranks; trainer.batch_size=128; or trainer.block=8 (other draws: another run)"
     )
     with pytest.raises(UserError) as caught:
         check_sizes(100, ranks=16, accumulate=1, block=8)
     assert str(caught.value) == (
-        "batch_size=100 over 16 ranks is 6.25 a rank, not a multiple of block=8. Fits: batch_size=128"
+        "batch_size=100 over 16 ranks is about 6.2 a rank, not a multiple of block=8. Fits: trainer.batch_size=128"
     )
 
 
