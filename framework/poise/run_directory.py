@@ -12,32 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from poise import kept
+from poise.continuing import change_of_data, changes_of_config
 from poise.disk import way_out
 from poise.errors import UserError
-from poise.files.shown import listed, quoted
+from poise.files.shown import quoted
 from poise.secrets import redact
 
 LOGGERS = ("poise", "lightning.pytorch", "lightning.fabric", "py.warnings")
-HARMLESS = (
-    "run_dir",
-    "resume",
-    "strategy",
-    "deepspeed",
-    "trainer.accelerator",
-    "trainer.checkpoint_every",
-    "trainer.devices",
-    "trainer.eval_batch_size",
-    "trainer.progress",
-    "trainer.timeout",
-)
-HARMLESS_GROUPS = ("calibration.", "evaluation.", "tracking.", "slurm.")  # nothing that is trained depends on them
 LEFTOVERS = {"config.yaml", "lock", "log.txt", "predictor", "tracking", "report.txt", "report.html", "figures"}
-CHANGES = 8  # of a config that are told
 BEFORE = {"lock", "logs", "config.yaml.partial"}  # what may be there of a run before its config is
 
-NO_REPORT = "Bring it back, or delete it: the run then goes on from its last checkpoint to its end."
-NO_DATA = "Bring it back, or delete it to go on without a check that the data are those that the run began with."
-NO_CONFIG = "Bring it back, or name another run_dir."
+NO_REPORT = "bring it back, or delete it: the run then goes on from its last checkpoint to its end"
 
 log = logging.getLogger("poise")
 
@@ -102,17 +87,30 @@ class RunDirectory:
             return
         if not self.path.is_dir():
             raise UserError(f"run_dir={self.path} is a file")
-        if not self.config.exists():
-            if strangers := sorted({p.name for p in self.path.iterdir()} - BEFORE):
-                raise UserError(f"run_dir={self.path} is not a run's: it holds {strangers[0]}; name another directory")
+        begun = self.config.exists()
+        if not begun and (strangers := sorted({p.name for p in self.path.iterdir()} - BEFORE)):
+            raise UserError(f"run_dir={self.path} is not a run's: it holds {strangers[0]}; name another directory")
+        self._check_kinds()
+        if not begun:
             return
         if not resume:
             raise UserError(f"run_dir={self.path} holds a run already: resume=auto continues it, or name another")
-        if changed := _changes(_values_in(self.config), _flat(config)):
+        if changed := changes_of_config(self.config, config):
             raise UserError(
                 f"run_dir={self.path} holds a run with another config ({'; '.join(changed)}): "
                 "continue it as it was, or name another run_dir"
             )
+
+    def _check_kinds(self) -> None:
+        """Whether what bears a name of ours is of our kind: else the run would fail when it comes to write it."""
+        files = (self.config, self.data, self.report, self.curves, self.log)
+        folders = (self.checkpoints, self.predictor, self.tables, self.ranks)
+        for path, is_kind, kind in (
+            *((path, Path.is_file, "file") for path in files),
+            *((path, Path.is_dir, "directory") for path in folders),
+        ):
+            if path.exists() and not is_kind(path):
+                raise UserError(f"{path} is no {kind}, as in a run's directory: move it away, or name another run_dir")
 
     def check_data(self, now: Mapping[str, Any]) -> None:
         """Whether the data are those that the run here began with, where one did; changes nothing.
@@ -120,7 +118,7 @@ class RunDirectory:
         Raises:
             UserError: they have changed: what is trained further would be no run of either; or nobody can tell.
         """
-        if self.data.is_file() and (changed := _difference(_identity_in(self.data), now)):
+        if self.data.is_file() and (changed := change_of_data(self.data, now)):
             raise UserError(
                 f"run_dir={self.path} holds a run on other data: {changed}. Bring them back, or name another run_dir"
             )
@@ -284,65 +282,3 @@ class _Redacted(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
-
-
-def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """How data differ from those of before, the first difference in words; None where they are the same."""
-    if before["classes"] != now["classes"]:
-        return f"the classes were {listed(before['classes'])} and are {listed(now['classes'])}"
-    for name in {**before["splits"], **now["splits"]}:
-        then, today = before["splits"].get(name), now["splits"].get(name)
-        if then is None or today is None:
-            return f"there {'was no' if then is None else 'is no more'} {name}"
-        if then["examples"] != today["examples"]:
-            return f"{name} had {then['examples']} examples and has {today['examples']}"
-        if then != today:
-            return f"{name} holds other examples"
-    return None
-
-
-def _identity_in(file: Path) -> dict[str, Any]:
-    """What the data were, as far as they are compared."""
-    found = kept.read_mapping(file, NO_DATA)
-    classes, splits = found.get("classes"), found.get("splits")
-    whole = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    whole = whole and isinstance(splits, dict) and all(isinstance(split, dict) for split in splits.values())
-    if not whole or not all("examples" in split for split in splits.values()):
-        raise kept.damaged(file, "this describes no data", NO_DATA)
-    return found
-
-
-def _values_in(file: Path) -> dict[str, str]:
-    """The values of a run's config by path."""
-    import yaml
-
-    try:
-        found = _flat(kept.read_text(file, NO_CONFIG))
-    except (yaml.YAMLError, RecursionError):
-        raise kept.damaged(file, "this is no YAML", NO_CONFIG) from None
-    if set(found) <= {""}:
-        raise kept.damaged(file, "this is no config", NO_CONFIG)
-    return found
-
-
-def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """The keys whose values differ and matter, each with both values; the first few of many."""
-    keys = [key for key in sorted({*old, *new}) if key not in HARMLESS and not key.startswith(HARMLESS_GROUPS)]
-    absent = "not there"
-    told = [
-        f"{key} was {old.get(key, absent)}, now {new.get(key, absent)}" for key in keys if old.get(key) != new.get(key)
-    ]
-    return [*told[:CHANGES], *([f"and {len(told) - CHANGES} more"] if len(told) > CHANGES else [])]
-
-
-def _flat(text: str) -> dict[str, str]:
-    import yaml
-
-    def walk(prefix: str, value: object) -> Iterator[tuple[str, str]]:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                yield from walk(f"{prefix}.{key}" if prefix else str(key), inner)
-        else:
-            yield prefix, str(value)
-
-    return dict(walk("", yaml.load(text, Loader=yaml.BaseLoader)))

@@ -1,6 +1,7 @@
 """A composed config becomes a job of a Slurm cluster."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from poise import kept
 from poise.config import Config, to_yaml
 from poise.errors import UserError
 from poise.job import Places, ranks_in_words, script
@@ -19,6 +21,8 @@ NO_SLURM = (
     "there is no sbatch here: submit where Slurm is installed, or start the ranks yourself (launch/torchrun.sh on each "
     "machine, poise train trainer.devices=N on one); --dry-run shows the job."
 )
+NUMBER = re.compile(r"[0-9]+(_[0-9]+)?(;\S+)?")  # as sbatch gives it, of an array with the task's own
+NO_NUMBER = "see that no job of this run is queued or running (squeue --me), then delete it"
 
 
 def submit(config: Config, dry: bool = False) -> str:
@@ -64,14 +68,23 @@ def _refuse_queued(directory: RunDirectory) -> None:
 
 
 def number_of(directory: RunDirectory) -> str | None:
-    """What sbatch said of a run's last job; None where none was submitted."""
+    """What sbatch said of a run's last job; None where none was submitted.
+
+    Raises:
+        UserError: nobody can tell.
+    """
     file = _number_file(directory)
-    return file.read_text().strip() if file.is_file() else None
+    if not file.is_file():
+        return None
+    number = kept.read_text(file, NO_NUMBER).strip()
+    if not NUMBER.fullmatch(number):
+        raise kept.damaged(file, "this is no number of a job", NO_NUMBER)
+    return number
 
 
 def keep_number(directory: RunDirectory, number: str) -> None:
     """Keep what sbatch says of a run's job."""
-    _number_file(directory).write_text(f"{number}\n")
+    kept.write_text(_number_file(directory), f"{number}\n")
 
 
 def _number_file(directory: RunDirectory) -> Path:

@@ -8,12 +8,17 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from poise import kept
 from poise.errors import UserError
+from poise.files.shown import quoted
 from poise.run_directory import RunDirectory
 
 FILE = "sweep.json"
 LONGEST = 120  # characters of a name
+NAME = re.compile(r"[\w=,.+-]+", re.ASCII)
+WAY_OUT = "bring it back, or delete it and submit each run by itself: poise submit config=RUN/config.yaml run_dir=RUN"
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,8 @@ class Sweep:
 
     def write(self) -> None:
         """Write it into its directory, which is there, all at once."""
-        kept = {name: value for name, value in vars(self).items() if name != "path"}
-        partial = self.path / f"{FILE}.partial"
-        partial.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(self.path / FILE)
+        values = {name: value for name, value in vars(self).items() if name != "path"}
+        kept.write_text(self.path / FILE, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def is_sweep(path: Path) -> bool:
@@ -66,15 +69,38 @@ def read(path: Path) -> Sweep:
     """The sweep in a directory.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or its file is damaged.
     """
-    try:
-        return Sweep(path, **json.loads((path / FILE).read_text(encoding="utf-8")))
-    except (FileNotFoundError, NotADirectoryError):
-        what = "is not there" if not path.exists() else f"is no sweep's: it holds no {FILE}"
-        raise UserError(f"run_dir={path} {what}; give the directory of a sweep") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path / FILE} cannot be read: {error}") from None
+    if not is_sweep(path):
+        what = f"is no sweep's: it holds no {FILE}" if os.path.exists(path) else "is not there"
+        raise UserError(f"run_dir={path} {what}; give the directory of a sweep")
+    file = path / FILE
+    values = kept.read_mapping(file, WAY_OUT)
+    if wrong := _wrong(values):
+        raise kept.damaged(file, wrong, WAY_OUT)
+    return Sweep(path, **values)
+
+
+def _wrong(values: Mapping[str, Any]) -> str | None:
+    """What a file says that no sweep's does; None where it is a sweep's."""
+    kinds = {"runs": dict, "working": str, "key": str, "started": int}
+    for name, kind in kinds.items():
+        if not isinstance(values.get(name), kind):
+            return f"{name} is missing" if name not in values else f"{name} is not as it was written"
+    if strangers := [name for name in values if name not in kinds]:
+        return f"{quoted(strangers[0])} has no meaning there"
+    runs = values["runs"]
+    if not runs:
+        return "it has no runs"
+    axes = next(iter(runs.values()))
+    for name, own in runs.items():
+        if not NAME.fullmatch(name) or name.startswith("."):
+            return f"{quoted(name)} is no name of a run"
+        if not own or not isinstance(own, dict) or not all(isinstance(value, str) for value in own.values()):
+            return f"{quoted(name)} has no values of the axes"
+        if own.keys() != axes.keys():
+            return f"{quoted(name)} has other axes than the first run"
+    return None
 
 
 def around(run: Path) -> Sweep | None:

@@ -1,5 +1,6 @@
 """A sweep as people read it: what has become of each run, and what those came to that have finished."""
 
+import math
 import re
 from collections.abc import Mapping
 from statistics import mean, stdev
@@ -57,8 +58,10 @@ def _over_seeds(sweep: Sweep, scores: Mapping[str, Scores]) -> str:
 def _spread(values: list[float]) -> str:
     if len(values) < 2:
         return "".join(map(_percent, values))
+    if not all(map(math.isfinite, values)):
+        return "not finite"
     return f"{100 * mean(values):.2f} ± {100 * stdev(values):.2f} %"
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
+    return f"{100 * value:.2f} %" if math.isfinite(value) else "not finite"

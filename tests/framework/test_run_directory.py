@@ -127,6 +127,60 @@ def test_inputs_of_any_kind_have_an_identity() -> None:
         assert identity_of(splits(train=Arrays(x, train.label, train.group)))["splits"]["train"]["examples"] == 68
 
 
+@pytest.mark.parametrize("text", ["", "[]", "5", "null", '{"test/accuracy": "x"}', "[" * 100_000])
+def test_a_damaged_report_is_named_with_the_way_out(text: str, tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.report.write_text(text)
+    with pytest.raises(
+        UserError, match=r"report\.json is damaged: .*; bring it back, or delete it: the run then goes on"
+    ):
+        directory.metrics()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b"\xff", b'{"classes": 3, "splits": {}}', b'{"classes": [], "splits": {"train": 1}}']
+)
+def test_damaged_data_are_named_with_the_way_out(content: bytes, tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.data.write_bytes(content)
+    with pytest.raises(UserError, match=r"data\.json is damaged: .*; bring it back, or delete it to go on without"):
+        directory.check_data(identity_of(splits()))
+
+
+@pytest.mark.parametrize("content", [b"", b"[", b"a: [", b"\xff\xfe", b"5", b"[" * 100_000])
+def test_a_damaged_config_is_named_with_the_way_out(content: bytes, tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.config.write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.yaml is damaged: .*; bring it back, or name another run_dir$"):
+        directory.check(written(), resume=True)
+
+
+def test_of_many_changes_the_first_few_are_told(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.claim("seed: 0\n")
+    with pytest.raises(UserError, match=r"(?:[\w.]+ was not there, now [^;]*; ){8}and \d+ more\)"):
+        directory.check(written(), resume=True)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "predictor", "tables", "logs"])
+def test_a_file_where_a_run_has_a_directory_is_said_at_the_start(name: str, tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.claim(written())
+    (tmp_path / name).write_text("")
+    with pytest.raises(UserError, match=f"{name} is no directory, as in a run's directory: move it away"):
+        directory.check(written(), resume=True)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "data.json", "report.json", "curves.jsonl", "log.txt"])
+def test_a_directory_where_a_run_has_a_file_is_said_at_the_start(name: str, tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    if name != "config.yaml":
+        directory.claim(written())
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=rf"{name} is no file, as in a run's directory: move it away"):
+        directory.check(written(), resume=True)
+
+
 def test_a_resumed_run_refuses_data_that_have_changed(tmp_path: Path) -> None:
     small_fit(tmp_path / "run", trainer={"max_steps": 5, "max_epochs": 3})
     (tmp_path / "run/report.json").unlink()

@@ -1,5 +1,7 @@
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -78,7 +80,12 @@ def test_a_sweep_is_finished_when_all_its_runs_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [(None, "is no sweep's: it holds no sweep.json"), ("{", "cannot be read"), ('{"a": 1}', "cannot be read")],
+    [
+        (None, "is no sweep's: it holds no sweep.json"),
+        ("{", "is damaged: this is no JSON; bring it back, or delete it and submit each run by itself: poise submit"),
+        ('{"a": 1}', "is damaged: runs is missing; bring it back"),
+        ("[" * 100_000, "is damaged: this is no JSON"),
+    ],
 )
 def test_a_directory_that_is_no_sweeps_is_named(text: str | None, said: str, tmp_path: Path) -> None:
     if text is not None:
@@ -87,3 +94,31 @@ def test_a_directory_that_is_no_sweeps_is_named(text: str | None, said: str, tmp
         read(tmp_path)
     with pytest.raises(UserError, match="is not there"):
         read(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"runs": None}, "runs is not as it was written"),
+        ({"runs": []}, "runs is not as it was written"),
+        ({"runs": {}}, "it has no runs"),
+        ({"runs": {"../there": {"seed": "0"}}}, "../there' is no name of a run"),
+        ({"runs": {"it's": {"seed": "0"}}}, "is no name of a run"),
+        ({"runs": {"..": {"seed": "0"}}}, "is no name of a run"),
+        ({"runs": {"a": {}}}, "'a' has no values of the axes"),
+        ({"runs": {"a": {"seed": 0}}}, "'a' has no values of the axes"),
+        ({"runs": {"a": 5}}, "'a' has no values of the axes"),
+        ({"runs": {"a": {"seed": "0"}, "b": {"model": "mlp"}}}, "'b' has other axes than the first run"),
+        ({"working": None}, "working is not as it was written"),
+        ({"started": "now"}, "started is not as it was written"),
+        ({"more": 1}, "'more' has no meaning there"),
+    ],
+)
+def test_a_sweep_that_says_something_else_is_named(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    Sweep(tmp_path, named(runs("seed=0 seed=1"))).write()
+    file = tmp_path / "sweep.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    with pytest.raises(UserError) as caught:
+        read(tmp_path)
+    assert str(caught.value).startswith(f"{file} is damaged: ")
+    assert said in str(caught.value)

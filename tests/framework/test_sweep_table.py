@@ -47,3 +47,10 @@ def test_runs_that_have_finished_show_what_they_came_to_and_their_spread_over_se
 def test_without_seeds_there_is_no_spread(tmp_path: Path) -> None:
     sweep = swept(tmp_path, [{"model": "mlp"}, {"model": "small_cnn"}], [0.5, 0.6])
     assert [line[0] for line in lines(sweep, ["finished", "finished"])] == ["n", "0", "1"]
+
+
+def test_accuracies_that_are_not_finite_are_said_to_be_so(tmp_path: Path) -> None:
+    sweep = swept(tmp_path, RUNS[:2], [0.5, float("nan")])
+    found = lines(sweep, ["finished", "finished"])
+    assert found[2][3:] == ["not finite", "not finite"]
+    assert found[-1] == ["trades", "2", "not finite", "not finite"]

@@ -194,6 +194,26 @@ def test_a_sweep_goes_on_as_what_it_was(
     assert not sbatch.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("report.json", b"", "is damaged: this is empty; bring it back, or delete it"),
+        ("config.yaml", b"a: [", "is damaged: this is no YAML; bring it back"),
+        ("job.txt", b"\xff\xfe", "is damaged: this is no text; see that no job of this run is queued or running"),
+        ("job.txt", b"", "is damaged: this is no number of a job; see that no job"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(
+    name: str, content: bytes, said: str, sbatch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*SUBMIT, "run_dir=all"])
+    sbatch.unlink()
+    Path("all", RUNS[1], name).write_bytes(content)
+    assert main([*AGAIN]) == 2
+    assert f"all/{RUNS[1]}/{name} {said}" in capsys.readouterr().err
+    assert not sbatch.exists()
+
+
 def test_a_sweep_goes_on_from_where_its_relative_paths_start(
     sbatch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ from poise.cli import main
 from poise.config import Config, parse
 from poise.config.axes import parse_sweep
 from poise.config.planning import parse_plan
-from poise.run_directory import HARMLESS, HARMLESS_GROUPS
+from poise.continuing import HARMLESS, HARMLESS_GROUPS
 from stub_project import LAUNCH
 
 SECTION = (LAUNCH / "README.md").read_text(encoding="utf-8").partition("## From a laptop to a cluster")[2]
