@@ -159,7 +159,7 @@ def test_a_run_whose_job_is_queued_is_not_submitted_again(sbatch: Path, capsys: 
     assert main([*SUBMIT, "run_dir=mine"]) == 0
     sbatch.unlink()
     squeue = sbatch.parent / "bin" / "squeue"
-    squeue.write_text('#!/bin/bash\n[ "$3 $4" = "--jobs=4711 --clusters=cluster" ] && echo 4711\n')
+    squeue.write_text('#!/bin/bash\n[ "$3 $4" = "--jobs=4711 --clusters=cluster" ] && echo 4711 PENDING\n')
     squeue.chmod(0o755)
     capsys.readouterr()
     assert main([*SUBMIT, "run_dir=mine"]) == 2
