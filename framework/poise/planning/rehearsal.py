@@ -1,6 +1,5 @@
 """One step, rehearsed on tensors without values: the code that trains, on nothing that takes memory."""
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +21,8 @@ from poise.errors import UserError
 from poise.given import Objects
 from poise.module import TrainingModule
 from poise.parts import load_model
-from poise.planning.meters import Work, Worked, Zeros
+from poise.planning.meters import Work, Worked
+from poise.planning.nowhere import Zeros, nowhere
 from poise.planning.stage import Peaks, Sizes, Stage
 from poise.planning.traffic import Collective, ImaginedRanks
 from poise.recipe import Passes
@@ -58,7 +58,7 @@ class Rehearsal:
     collectives: Sequence[Collective]
     evaluated: int
     refused: str
-    steps: int = 0
+    steps: int
 
 
 def rehearse(config: Config, splits: Splits) -> Rehearsal:
@@ -70,9 +70,8 @@ def rehearse(config: Config, splits: Splits) -> Rehearsal:
     """
     with _told(config.model.name), Zeros():
         module = _module(config, splits)
-    nowhere = FakeTensorMode(allow_non_fake_inputs=True)
-    with nowhere, Zeros(), _told(config.model.name), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # a copy asks whether it has one
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with _told(config.model.name), nowhere(mode):
         module.model.to_empty(device="cpu")
         module.prepare(config.trainer.max_epochs)
         record = splits.train.fetch(torch.zeros(1, dtype=torch.int64))
@@ -80,11 +79,12 @@ def rehearse(config: Config, splits: Splits) -> Rehearsal:
         tried = module.receive(_rows(record, streams, TRIED))
         module.admit(tried, accumulate=config.trainer.accumulate)
         refused = _refusal(module, tried, config.trainer.accumulate)
+    with _told(config.model.name):
+        steps = _steps(config, module, splits)
+    with _told(config.model.name), nowhere(mode):
         if config.trainer.precision == "64-true":
             module.double()
-        found = _rehearsed(config, module, partial(_rows, record, streams), refused)
-    with _told(config.model.name):
-        return replace(found, steps=_steps(config, module, splits))
+        return _rehearsed(config, module, partial(_rows, record, streams), refused, steps)
 
 
 def _module(config: Config, splits: Splits) -> TrainingModule:
@@ -129,7 +129,7 @@ def _refusal(module: TrainingModule, tried: Batch, accumulate: int) -> str:
 
 
 def _rehearsed(
-    config: Config, module: TrainingModule, rows_of: Callable[[int], dict[str, Any]], refused: str
+    config: Config, module: TrainingModule, rows_of: Callable[[int], dict[str, Any]], refused: str, steps: int
 ) -> Rehearsal:
     trainer, stage = config.trainer, Stage(config, module)
     rows = check_sizes(trainer.batch_size, trainer.devices, trainer.accumulate, trainer.block_size)
@@ -147,6 +147,7 @@ def _rehearsed(
         collectives=ranks.calls,
         evaluated=trainer.max_epochs * validating.batches,
         refused=refused,
+        steps=steps,
     )
 
 

@@ -1,19 +1,26 @@
 """A rehearsed step is that of the run, takes no memory, and refuses what a run refuses."""
 
+import copy
 from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
 from contracts import kit
 from poise import registry
+from poise.batch import Batch, Outcome
 from poise.config import compose
 from poise.config.planning import parse_plan
 from poise.errors import UserError
+from poise.models.classifier import Classifier
 from poise.planning.main import planned, splits_of
+from poise.planning.nowhere import nowhere
 from poise.planning.rehearsal import Rehearsal, rehearse
+from poise.recipe import Recipe, Task
 from poise.rules import Refusal
+from poise.step import Step
 
 SMALL: dict[str, Any] = {"trainer.batch_size": 16, "trainer.max_epochs": 2}
 
@@ -77,6 +84,42 @@ def test_a_stack_that_the_data_refuse_is_refused() -> None:
     plan = parse_plan(["recipe=group_dro", "shape=1,8,8", "classes=2", "examples=500", "groups=3"])
     assert len(splits_of(plan).train) == 500
     assert "> auto" in planned(plan)
+
+
+def test_one_group_is_planned_as_it_is_trained() -> None:
+    plan = parse_plan(["recipe=group_dro", "model=mlp", "shape=1,8,8", "classes=10", "examples=1000", "groups=1"])
+    assert "1 backward to the weights" in planned(plan)
+
+
+class Keeps(Recipe):
+    """Keeps a tensor from its constructor and a number from its setup, which is logged as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.ones(3))
+
+    def setup(self, task: Task, model: Classifier) -> None:
+        self.register_buffer("number", torch.tensor(2.0))
+
+    def weigh(self, outcome: Outcome, batch: Batch, step: Step) -> torch.Tensor:
+        return self.number * self.table[:1] * torch.ones_like(outcome.loss)
+
+
+def test_recipes_that_hold_values_are_copied_without_harm() -> None:
+    found = _rehearsed(recipe=f"{__name__}:Keeps")
+    assert found.sizes.recipes == 16
+    mode = FakeTensorMode()
+    with nowhere(mode):
+        held = torch.ones(3), torch.nn.Parameter(torch.ones(2)), torch.tensor(1.0)
+        copied = copy.deepcopy((held, held[0]))
+    assert copied[1] is copied[0][0]
+    assert [one.fake_mode is mode for one in copied[0]] == 3 * [True]
+    assert [one.requires_grad for one in copied[0]] == [False, True, False]
+
+
+def test_a_batch_that_the_data_do_not_fill_is_refused_before_its_step_is_rehearsed() -> None:
+    with pytest.raises(UserError, match="fewer than batch_size=1048576: lower trainer.batch_size"):
+        _rehearsed(recipe="trades", **{"trainer.batch_size": 2**20})
 
 
 class Looks(torch.nn.Module):
