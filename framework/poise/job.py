@@ -130,11 +130,14 @@ def _options(config: Config, places: Places, array: Array | None) -> Iterator[st
 
 
 def _srun(config: Config, places: Places) -> str:
-    """Since Slurm 22.05 a step does not take the job's cores per task by itself."""
+    """Since Slurm 22.05 a step does not take the job's cores per task by itself.
+
+    What the job's script exports reaches the ranks also where the job itself was submitted with --export=NONE.
+    """
     slurm = config.slurm
     cores = [] if slurm.cpus is None else [f"--cpus-per-task={slurm.cpus}"]
     python = slurm.python or str(places.python)
-    words = shlex.join(["srun", "--kill-on-bad-exit=1", *cores, "--open-mode=append"])
+    words = shlex.join(["srun", "--export=ALL", "--kill-on-bad-exit=1", *cores, "--open-mode=append"])
     output = '--output="${run//%/%%}/logs/rank-%t.log"'  # a name that Slurm fills in
     rank = shlex.join([python, "-m", "poise.slurm_task", "train"])
     before = [] if slurm.prefix is None else [slurm.prefix]

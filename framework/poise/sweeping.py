@@ -62,7 +62,7 @@ def again(arguments: Sequence[str], dry: bool = False) -> int:
         UserError: there is no such sweep, or nothing can be submitted.
     """
     given = [word for word in arguments if word.startswith("run_dir=")]
-    if len(given) != 1:
+    if len(given) != 1 or given[0] == "run_dir=":
         raise UserError("poise submit --resubmit-failed takes run_dir=, the directory of one sweep.")
     sweep = sweeps.read(Path(given[0].removeprefix("run_dir=")))
     _refuse_elsewhere(sweep)

@@ -103,7 +103,7 @@ export MASTER_ADDR MASTER_PORT
 
 job=$SLURM_JOB_ID
 run=/shared/runs/mine
-srun --kill-on-bad-exit=1 --cpus-per-task=8 --open-mode=append --output="${run//%/%%}/logs/rank-%t.log" \\
+srun --export=ALL --kill-on-bad-exit=1 --cpus-per-task=8 --open-mode=append --output="${run//%/%%}/logs/rank-%t.log" \\
     --cpu-bind=cores apptainer exec --nv $HOME/my.sif \\
     /opt/bin/python -m poise.slurm_task train config="$run/config.yaml" || {
     status=$?

@@ -179,6 +179,7 @@ def test_nothing_is_submitted_where_nothing_failed(
     [
         (["seed=3"], f"run_dir={{}}/all/{RUNS[1]} holds a run with another config (seed was 1, now 3)"),
         (["slurm.nods=3"], "slurm.nods: slurm has no parameter 'nods'. Did you mean 'nodes'?"),
+        (["slurm.nodes=2", "slurm.gpus=3", "trainer.devices=1"], "trainer.devices=1 and slurm.nodes × slurm.gpus = 6"),
         (["run_dir=other"], "poise submit --resubmit-failed takes run_dir=, the directory of one sweep."),
     ],
 )
@@ -224,6 +225,29 @@ def test_a_sweep_goes_on_from_where_its_relative_paths_start(
     assert f"was submitted in {first}, from which relative paths in it start" in capsys.readouterr().err
     Path(first).rename(tmp_path / "moved")
     assert main(["submit", "--resubmit-failed", "run_dir=moved/all"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "ranks", "told"),
+    [
+        (["slurm.gpus=4"], 4, "4 ranks on 1 node"),
+        (["slurm.nodes=2"], 2, "2 ranks on 2 nodes"),
+        (["slurm.nodes=2", "slurm.gpus=2"], 4, "4 ranks on 2 nodes"),
+    ],
+)
+def test_a_sweep_goes_on_with_another_number_of_ranks(
+    words: Sequence[str], ranks: int, told: str, sbatch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*SUBMIT, "run_dir=all"])
+    assert main([*AGAIN, *words]) == 0
+    assert f"an array of 4, each {told}" in capsys.readouterr().out
+    assert from_yaml(Path("all", RUNS[0], "config.yaml").read_text()).trainer.devices == ranks
+
+
+def test_the_sweep_to_submit_again_has_to_be_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["run_dir="]):
+        assert main(["submit", "--resubmit-failed", *words]) == 2
+        assert "--resubmit-failed takes run_dir=, the directory of one sweep" in capsys.readouterr().err
 
 
 def test_a_sweep_is_submitted_again_where_slurm_is(sbatch: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from poise.config.compose import CHECKS, Check, parse
 from poise.config.errors import ConfigErrors
 from poise.config.layers import shown, typed
-from poise.config.schema import Config
+from poise.config.schema import Config, TrackingConfig, TrainerConfig
 from poise.secrets import redact
 
 MOST = 1000  # runs: what an array of jobs holds on a cluster where nobody has set more
+NO_AXES = ("resume", "trainer.progress", "trainer.timeout")  # nor is what tells how a run is tracked
 
 Values = Mapping[str, str]  # of the axes by path, as they were given
 
@@ -95,9 +96,13 @@ def _mistakes_in(axes: Mapping[str, Sequence[str]]) -> Iterator[str]:
         yield from (
             f"{path}={shown(v)} is given twice: leave one out." for v in dict.fromkeys(values) if values.count(v) > 1
         )
+    for path in axes:
+        if path in NO_AXES or path.startswith("tracking."):
+            yield f"{path} is given several times, and is no axis: no run would be another. Give one value."
     if size > MOST:
         counted = " × ".join(str(len(values)) for values in axes.values())
-        yield f"{counted} are {size} runs, and a sweep has at most {MOST}: submit it in parts."
+        told = f"{counted} are {size} runs" if len(axes) > 1 else f"These are {size} runs"
+        yield f"{told}, and a sweep has at most {MOST}: submit it in parts."
 
 
 def _told(mistake: str, those: Sequence[Values], size: int) -> str:
@@ -131,9 +136,16 @@ def _repeated(found: Sequence[Combination]) -> Iterable[str]:
     first: dict[str, Values] = {}
     told: dict[str, None] = {}
     for run in found:
-        before = first.setdefault(repr(run.config), run.values)
+        before = first.setdefault(repr(_as_trained(run.config)), run.values)
         if before is not run.values:
             paths = [path for path in before if before[path] != run.values[path]]
             both = (" ".join(words({path: values[path] for path in paths})) for values in (before, run.values))
             told[f"{' and '.join(both)} make the same run: leave one out."] = None
     return told
+
+
+def _as_trained(config: Config) -> Config:
+    """A config without what makes no run another."""
+    trainer = replace(config.trainer, progress=True, timeout=TrainerConfig.timeout)
+    tracking = replace(config.tracking, every=TrackingConfig.every)
+    return replace(config, resume="auto", trainer=trainer, tracking=tracking)

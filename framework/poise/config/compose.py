@@ -35,6 +35,8 @@ from poise.config.schema import (
     Entry,
     ModelConfig,
     OptimizerConfig,
+    SlurmConfig,
+    TrainerConfig,
 )
 from poise.config.stacking import check_stack
 from poise.scores import UNCALIBRATED
@@ -184,24 +186,34 @@ def _config(draft: Draft) -> Config:
 def _groups(draft: Draft) -> dict[str, Any]:
     """The groups of fixed fields, as their dataclasses. A job's nodes and GPUs say how many ranks train."""
     found: dict[str, Any] = {}
-    devices_given = draft.level("trainer.devices")
+    devices_level = draft.level("trainer.devices")
+    size_level = max(draft.level("slurm.nodes"), draft.level("slurm.gpus"))
     for group, cls in GROUPS.items():
         found[group] = cls(**draft.fields(cls, group))
         draft.refuse_unknown(group, group, [item.name for item in fields(cls)])
     trainer, slurm = found["trainer"], found["slurm"]
-    if slurm.ranks is not None and not devices_given:
+    if slurm.ranks is None or (devices_level and _fits(trainer, slurm)):
+        return found
+    if devices_level < size_level:  # of a job's size anew and devices that are written, the new one decides
         found["trainer"] = replace(trainer, devices=slurm.ranks)
         draft.origins["trainer.devices"] = "slurm.nodes × slurm.gpus" if slurm.gpus else "slurm.nodes"
-    elif slurm.gpus is not None and slurm.ranks != trainer.devices:
+    elif slurm.gpus is not None:
         draft.mistake(
             f"trainer.devices={trainer.devices} and slurm.nodes × slurm.gpus = {slurm.ranks} differ: give one of them."
         )
-    elif trainer.devices % (slurm.nodes or 1):
+    else:
         draft.mistake(
             f"trainer.devices={trainer.devices} are not equally many ranks on each of slurm.nodes={slurm.nodes}: "
             "give a multiple, or leave trainer.devices out for one rank a node."
         )
     return found
+
+
+def _fits(trainer: TrainerConfig, slurm: SlurmConfig) -> bool:
+    """Whether a job of some nodes and GPUs has room for a number of ranks."""
+    if slurm.gpus is None:
+        return trainer.devices % (slurm.nodes or 1) == 0
+    return trainer.devices == slurm.ranks
 
 
 def _recipes(draft: Draft) -> tuple[dict[str, Entry], dict[str, Entry]]:

@@ -24,6 +24,8 @@ _TASKS = (
     *("--ntasks", "--ntasks-per-node", "--ntasks-per-gpu", "--ntasks-per-core", "--ntasks-per-socket", "-n"),
     "--tasks-per-node",
 )
+_NOTHING = ("--test-only", "--help", "-h", "--usage", "--version", "-V")
+_GRES = re.compile(r"--gres[= ](\S*,)?(gres[:/])?gpu\b")
 _OWN: Mapping[str, str] = {
     **dict.fromkeys(("--nodes", "-N"), "what slurm.nodes says. Set that."),
     **dict.fromkeys(_TASKS, f"what {_RANKS} says. Set that."),
@@ -35,6 +37,13 @@ _OWN: Mapping[str, str] = {
     "--open-mode": "append, so that a job that is requeued goes on in its log. Leave it out.",
     **dict.fromkeys(("--array", "-a"), "what poise submit --sweep and slurm.parallel say. Set those."),
     "--wrap": "a job of its own. Leave it out.",
+    "--no-requeue": "against what a run does that is stopped: it goes back into the queue. Leave it out.",
+    **dict.fromkeys(_NOTHING, "what makes sbatch submit nothing. Leave it out."),
+    **dict.fromkeys(("--wait", "-W"), "what makes sbatch wait until the job is over. Leave it out."),
+    **dict.fromkeys(("--account", "-A"), "what slurm.account says. Set that."),
+    **dict.fromkeys(("--partition", "-p"), "what slurm.partition says. Set that."),
+    **dict.fromkeys(("--qos", "-q"), "what slurm.qos says. Set that."),
+    **dict.fromkeys(("--constraint", "-C"), "what slurm.constraint says. Set that."),
 }  # options of sbatch by what they are here
 
 
@@ -86,6 +95,9 @@ def mistakes_in_extra(slurm: SlurmConfig) -> Iterator[str]:
     except ValueError as error:
         yield f"slurm.extra={shown(extra)} is not as in a shell: {error}."
         return
+    if slurm.gpus is not None and _GRES.search(" ".join(words)):
+        both = f"--gres=gpu asks for GPUs, and so does slurm.gpus={slurm.gpus}"
+        yield f"slurm.extra={shown(extra)}: {both}: leave one out."
     for before, word in zip(["", *words], words, strict=False):
         if option := _own(word):
             yield f"slurm.extra={shown(extra)}: {option} is {_OWN[option]}"

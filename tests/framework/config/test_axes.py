@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from poise.config import CHECKS_OF_A_JOB, ConfigErrors, parse
@@ -90,3 +92,25 @@ def test_a_sweep_that_no_array_holds_is_refused_before_it_is_read() -> None:
     seeds = " ".join(f"seed={seed}" for seed in range(200))
     line = f"{seeds} optimizer.lr=1 optimizer.lr=2 optimizer.lr=3 optimizer.lr=4 optimizer.lr=5 optimizer.lr=6"
     assert mistakes(line) == ["200 × 6 are 1200 runs, and a sweep has at most 1000: submit it in parts."]
+
+
+def test_one_axis_that_no_array_holds_is_counted_once() -> None:
+    line = " ".join(f"seed={seed}" for seed in range(1001))
+    assert mistakes(line) == ["These are 1001 runs, and a sweep has at most 1000: submit it in parts."]
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [("resume", ("auto", "never")), ("trainer.progress", ("true", "false")), ("tracking.every", ("1", "10"))],
+)
+def test_what_makes_no_run_another_is_no_axis(path: str, values: tuple[str, str]) -> None:
+    assert mistakes(" ".join(f"{path}={value}" for value in values)) == [
+        f"{path} is given several times, and is no axis: no run would be another. Give one value."
+    ]
+
+
+def test_files_that_make_the_same_run_are_no_axis(tmp_path: Path) -> None:
+    for name, text in (("a", "seed: 1"), ("b", "seed: 1\nresume: never\ntrainer: {progress: false}")):
+        (tmp_path / name).write_text(text)
+    both = [f"config={tmp_path / name}" for name in ("a", "b")]
+    assert mistakes(" ".join(both)) == [f"{both[0]} and {both[1]} make the same run: leave one out."]

@@ -24,6 +24,7 @@ def test_what_is_no_limit_of_time(time: str) -> None:
         "--mem 64G -w node7 --comment 'two words'",
         "--time-min=10 --nodelist=node7 --gres=gpu:4 --cpus-per-gpu=4",
         "--comment='# -N --array' --exclusive -H",
+        "--export=NONE --wait-all-nodes=1 --verbose --requeue",
     ],
 )
 def test_options_of_sbatch(extra: str) -> None:
@@ -39,6 +40,17 @@ def test_options_of_sbatch(extra: str) -> None:
         ("--gpus-per-task 1", "--gpus-per-task is what slurm.gpus says."),
         ("-G8", "-G is what slurm.gpus says."),
         ("--open-mode=truncate", "--open-mode is append, so that a job that is requeued goes on in its log."),
+        ("--no-requeue", "--no-requeue is against what a run does that is stopped: it goes back into the queue."),
+        ("--test-only", "--test-only is what makes sbatch submit nothing. Leave it out."),
+        ("--mem=1G --help", "--help is what makes sbatch submit nothing."),
+        ("--vers", "--version is what makes sbatch submit nothing."),
+        ("--usage", "--usage is what makes sbatch submit nothing."),
+        ("--wait", "--wait is what makes sbatch wait until the job is over. Leave it out."),
+        ("-W", "-W is what makes sbatch wait"),
+        ("--account=me", "--account is what slurm.account says. Set that."),
+        ("-p gpu", "-p is what slurm.partition says. Set that."),
+        ("--qos=high", "--qos is what slurm.qos says. Set that."),
+        ("-C a100", "-C is what slurm.constraint says. Set that."),
         ("--node=4", "--nodes is what slurm.nodes says."),
         ("--mem=1G --ntask 4", "--ntasks is what slurm.gpus, or trainer.devices where there are none, says."),
         ("--tim=5", "--time is what slurm.time says."),
@@ -53,3 +65,11 @@ def test_options_of_sbatch(extra: str) -> None:
 def test_what_a_job_cannot_have_besides(extra: str, line: str) -> None:
     first, *_ = mistakes_in_extra(SlurmConfig(extra=extra))
     assert first.startswith(f"slurm.extra={extra}: {line}")
+
+
+@pytest.mark.parametrize("extra", ["--gres=gpu:4", "--gres gpu", "--gres=nvme:1,gpu:a100:2", "--gres=gres/gpu:1"])
+def test_gpus_are_asked_for_once(extra: str) -> None:
+    (line,) = mistakes_in_extra(SlurmConfig(gpus=4, extra=extra))
+    assert line == f"slurm.extra={extra}: --gres=gpu asks for GPUs, and so does slurm.gpus=4: leave one out."
+    assert not list(mistakes_in_extra(SlurmConfig(extra=extra)))
+    assert not list(mistakes_in_extra(SlurmConfig(gpus=4, extra="--gres=nvme:1 --gres-flags=enforce-binding")))
