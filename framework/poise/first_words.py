@@ -22,8 +22,18 @@ def of_evaluation(asked: Evaluation) -> str:
 
 
 def of_plan(plan: Plan) -> str:
-    """Such as `Planning trades,pgd on cifar10, resnet18: one step is rehearsed, which takes up to a minute`."""
+    """Such as `Planning trades,pgd on cifar10, resnet18: a step is rehearsed on tensors without values, …`."""
     config = plan.config
     stack = ",".join(config.recipe) or "plain"
-    what = f"{stack} on {data_name(config)}, {config.model.name}"
-    return f"Planning {what}: a step is rehearsed on tensors without values, in seconds or a minute"
+    unread = f"; {config.model.checkpoint} is not read" if config.model.checkpoint else ""
+    what = f"{stack} on {_planned_data(plan)}, {config.model.name}"
+    return f"Planning {what}: a step is rehearsed on tensors without values, in seconds or a minute{unread}"
+
+
+def _planned_data(plan: Plan) -> str:
+    """The name of data that are looked at, or what is said of those that are not; with what is done to them."""
+    asked = plan.machines
+    if asked.shape is None:
+        return data_name(plan.config)
+    told = f"{asked.examples:,} examples of {'×'.join(map(str, asked.shape))} in {asked.classes:,} classes"
+    return ",".join([told, *plan.config.data.wrappers])

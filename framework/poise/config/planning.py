@@ -1,13 +1,15 @@
 """What `poise plan` is asked: a config, and the machines that it would run on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 
 from poise import registry
+from poise.config.checks import check_deepspeed
 from poise.config.compose import Check, composed
 from poise.config.draft import Draft
 from poise.config.files import read_file
@@ -18,9 +20,17 @@ from poise.config.stacking import check_stack
 from poise.errors import UserError, nearest
 from poise.planning.hardware import GPUS, NETWORKS, mistake
 from poise.strategies import check_precision
+from poise.zero_settings import mistakes_in_settings
 
 ON_A_NODE = 8  # GPUs, where nothing says how many
 DATA = ("shape", "classes", "examples")  # without which data are looked at
+VALUES = 10**8  # of one input: a volume of 464 voxels a side
+TRAINER: Mapping[str, int] = {
+    "max_epochs": 10**6,
+    "devices": 10**5,
+    "accumulate": 10**5,
+    "eval_batch_size": 10**6,
+}  # the most of each that a plan is made for, far beyond what is trained: no number of it has to be infinite
 
 
 @dataclass(frozen=True)
@@ -34,25 +44,25 @@ class Machines:
         price: of a GPU for an hour; None for none.
         of_peak: share of a GPU's floating-point rate that large operations are taken to reach.
         shape: of one input, where the data are not there.
-        classes: likewise.
-        examples: to train on, likewise.
+        classes: likewise; ten million are counted in seconds.
+        examples: to train on, likewise; labels lie in memory, 8 bytes each.
         groups: likewise; none without them.
     """
 
     gpus: AtLeastOne | None = None
     gpu: str = "h100"
     network: str = "ib_400"
-    price: Annotated[float, Ge(0)] | None = None
-    of_peak: Annotated[float, Gt(0), Le(1)] = 0.5
-    shape: list[int] = field(default_factory=list)
-    classes: Annotated[int, Ge(2)] | None = None
-    examples: AtLeastOne | None = None
-    groups: Annotated[int, Ge(0)] = 0
+    price: Annotated[float, Ge(0), Le(10**6)] | None = None
+    of_peak: Annotated[float, Ge(0.001), Le(1)] = 0.5
+    shape: list[int] | None = None
+    classes: Annotated[int, Ge(2), Le(10**7)] | None = None
+    examples: Annotated[int, Ge(1), Le(10**8)] | None = None
+    groups: Annotated[int, Ge(0), Le(10**5)] = 0
 
     @property
     def without_data(self) -> bool:
         """Whether the data need not be there."""
-        return bool(self.shape)
+        return self.shape is not None
 
 
 OWN = tuple(item.name for item in fields(Machines))
@@ -92,8 +102,11 @@ def parse_plan(arguments: Sequence[str]) -> Plan:
         values.setdefault("trainer.devices", machines.gpus)
     checks: list[Check] = [
         check_stack,
-        _check_precision,
+        partial(_check_precision, machines),
         partial(_check_gpus, machines),
+        _check_sizes,
+        _check_settings,
+        check_deepspeed,
         partial(_check_data, machines),
     ]
     return Plan(composed(draft, [*file, replace(top, values=values)], checks), machines)
@@ -104,13 +117,8 @@ def _split(draft: Draft, top: Layer) -> tuple[Machines, dict[str, Any]]:
     asked = Draft()
     asked.add(replace(top, values={path: value for path, value in top.values.items() if path in OWN}))
     machines = Machines(**asked.fields(Machines))
-    given = [path for path in DATA if path in top.values]
     wrong = [mistake("gpu", machines.gpu, GPUS), mistake("network", machines.network, NETWORKS)]
-    if given and len(given) < len(DATA):
-        missing = " and ".join(f"{path}=" for path in DATA if path not in given)
-        wrong.append(f"{given[0]}= without {missing}: a plan without data needs {', '.join(DATA)}.")
-    if any(side < 1 for side in machines.shape):
-        wrong.append(f"shape={shown(top.values['shape'])}: each number has to be 1 or more, such as 3,224,224.")
+    wrong += [_incomplete(top.values), _mistake_in_shape(machines.shape)]
     values = {path: value for path, value in top.values.items() if path not in OWN}
     for path in [path for path in values if path not in TOP and nearest(path, OWN)]:
         wrong.append(f"There is nothing called {shown(path)!r} to plan.{nearest(path, OWN)}")
@@ -120,12 +128,53 @@ def _split(draft: Draft, top: Layer) -> tuple[Machines, dict[str, Any]]:
     return machines, values
 
 
-def _check_precision(config: Config, draft: Draft) -> None:
-    """DeepSpeed itself need not be installed where nothing is trained."""
+def _incomplete(values: Mapping[str, Any]) -> str:
+    """What is missing to a description of data; "" where nothing is, or nothing is described."""
+    given = [path for path in (*DATA, "groups") if path in values]
+    missing = [f"{path}=" for path in DATA if path not in given]
+    if not given or not missing:
+        return ""
+    return f"{given[0]}= without {' and '.join(missing)}: a plan without data needs {', '.join(DATA)}."
+
+
+def _mistake_in_shape(shape: Sequence[int] | None) -> str:
+    """What is wrong with the shape of an input; "" where nothing is."""
+    if shape is None:
+        return ""
+    told = f"shape={','.join(map(str, shape))}"
+    if not shape or min(shape) < 1:
+        return f"{told}: each number has to be 1 or more, such as 3,224,224."
+    if math.prod(shape) > VALUES:
+        return f"{told}: an input of more than {VALUES:,} values is not planned."
+    return ""
+
+
+def _check_precision(machines: Machines, config: Config, draft: Draft) -> None:
+    """DeepSpeed itself need not be installed where nothing is trained; what a GPU emulates has no rate to plan with."""
     try:
         check_precision(config.strategy, config.trainer.precision)
     except UserError as error:
         draft.mistake(str(error))
+    gpu = GPUS.get(machines.gpu)
+    if config.trainer.precision == "bf16-mixed" and gpu is not None and not gpu.has_bfloat16:
+        draft.mistake(
+            f"trainer.precision=bf16-mixed gpu={machines.gpu}: it has no units for bfloat16, and its data sheet no "
+            "rate: plan with trainer.precision=32-true, or another gpu."
+        )
+
+
+def _check_settings(config: Config, draft: Draft) -> None:
+    """DeepSpeed's settings are read for their sizes."""
+    for text in mistakes_in_settings(config.strategy, config.deepspeed):
+        draft.mistake(text)
+
+
+def _check_sizes(config: Config, draft: Draft) -> None:
+    """Numbers with which a rehearsal would never end."""
+    for name, most in TRAINER.items():
+        value = getattr(config.trainer, name)
+        if value > most:
+            draft.mistake(f"trainer.{name}={value}: no more than {most:,} are planned.")
 
 
 def _check_gpus(machines: Machines, config: Config, draft: Draft) -> None:

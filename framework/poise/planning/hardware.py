@@ -30,6 +30,11 @@ class Gpu:
     tf32: float
     bfloat16: float
 
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether it has units for it."""
+        return self.bfloat16 > self.float32
+
 
 @dataclass(frozen=True)
 class Network:
@@ -50,7 +55,7 @@ def _gpu(told: str, memory: float, bandwidth: float, link: float, *teraflops: fl
 
 
 GPUS: Mapping[str, Gpu] = {
-    # NVIDIA V100 data sheet, 2020; it has neither TF32 nor bfloat16, which run at the rate of float32
+    # NVIDIA V100 data sheet, 2020; it has no TF32, for which float32 stands, and no bfloat16, which is not planned
     "v100": _gpu("V100 SXM2 32 GB", 32, 900, 150, 7.8, 15.7, 15.7, 15.7),
     # NVIDIA A10 data sheet, 2021; float64 by its architecture at 1/64 of float32
     "a10": _gpu("A10 24 GB", 24, 600, 32, 31.2 / 64, 31.2, 62.5, 125),
