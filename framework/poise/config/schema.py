@@ -112,7 +112,7 @@ class TrainerConfig:
         gradient_clip: largest norm of the gradient.
         sync_batchnorm: whether batch norm's statistics are those of all ranks.
         checkpoint_every: optimiser steps between checkpoints, in addition to those after each epoch.
-        timeout: seconds after which ranks give up on one that does not answer.
+        timeout: seconds after which ranks give up on one that does not answer; at most a week.
         progress: whether to show a progress bar.
     """
 
@@ -129,7 +129,7 @@ class TrainerConfig:
     gradient_clip: Annotated[float, Gt(0)] | None = None
     sync_batchnorm: bool = False
     checkpoint_every: AtLeastOne | None = None
-    timeout: Annotated[float, Gt(0)] = 1800.0
+    timeout: Annotated[float, Ge(1), Le(604_800)] = 1800.0
     progress: bool = True
 
     @property
