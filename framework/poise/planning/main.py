@@ -26,7 +26,7 @@ def planned(plan: Plan) -> str:
 def splits_of(plan: Plan) -> Splits:
     """Data of the right sizes: as told, as published, or else read."""
     config, asked = plan.config, plan.machines
-    if asked.without_data and asked.classes and asked.examples:
+    if asked.shape and asked.classes and asked.examples:
         beside = max(2, asked.examples // BESIDE)
         sizes = {"train": asked.examples, "val": beside, "calibration": beside, "test": beside}
         return as_wrapped(config, stand_in(asked.shape, asked.classes, sizes, asked.groups))
