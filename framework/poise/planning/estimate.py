@@ -1,7 +1,7 @@
 """A modelled time of a step and a run, from what is rehearsed and from a GPU's and a network's data sheets."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poise.planning.hardware import Gpu, Network
 from poise.planning.meters import Work
@@ -12,6 +12,30 @@ OF_PEAK = 0.5  # of a GPU's floating-point rate that large operations reach
 OF_BANDWIDTH = 0.8  # of the bandwidth of memory, links and networks
 HIDDEN = 0.5  # of the time of collectives that travel while gradients are computed
 HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of operations one after the other, by what each of them takes longest for.
+
+    Args:
+        arithmetic: of those that the arithmetic bounds.
+        memory: of those that reading and writing bounds.
+        launches: of those that are over before the host has started the next.
+    """
+
+    arithmetic: float = 0.0
+    memory: float = 0.0
+    launches: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Of them all."""
+        return self.arithmetic + self.memory + self.launches
+
+    def times(self, count: int) -> "Spent":
+        """The same so many times over."""
+        return Spent(count * self.arithmetic, count * self.memory, count * self.launches)
 
 
 @dataclass(frozen=True)
@@ -38,12 +62,19 @@ class Machine:
         link = self.gpu.link
         return OF_BANDWIDTH * (min(link, self.network.bandwidth) if self.gpus > self.on_a_node else link)
 
-    def seconds(self, work: Iterable[Work], precision: str) -> float:
-        """Of operations one after the other, each as long as what takes longest: arithmetic, memory, or its start."""
-        moved = OF_BANDWIDTH * self.gpu.bandwidth
-        return sum(
-            max(one.flops / (self.of_peak * self._rate(one, precision)), one.moved / moved, LAUNCH) for one in work
-        )
+    def spent(self, work: Iterable[Work], precision: str) -> Spent:
+        """What operations take one after the other, each as long as its arithmetic, its memory, or its start."""
+        arithmetic = memory = launches = 0.0
+        for one in work:
+            computing = one.flops / (self.of_peak * self._rate(one, precision))
+            moving = one.moved / (OF_BANDWIDTH * self.gpu.bandwidth)
+            if max(computing, moving) <= LAUNCH:
+                launches += LAUNCH
+            elif computing >= moving:
+                arithmetic += computing
+            else:
+                memory += moving
+        return Spent(arithmetic, memory, launches)
 
     def peak(self, work: Iterable[Work], precision: str) -> float:
         """Seconds that the arithmetic alone would take at the full rate."""
@@ -62,31 +93,26 @@ class StepTime:
     """Seconds of one optimiser step.
 
     Args:
-        compute: of operations on the GPU.
+        spent: on operations on the GPU.
         network: of collectives, whether hidden or not.
         waiting: of collectives that nothing hides.
-        arithmetic: that the arithmetic alone would take at the GPU's full rate.
+        at_peak: that the arithmetic alone would take at the GPU's full rate.
     """
 
-    compute: float
+    spent: Spent
     network: float
     waiting: float
-    arithmetic: float
+    at_peak: float
 
     @property
     def total(self) -> float:
         """From one step to the next."""
-        return self.compute + self.waiting
-
-    @property
-    def scaling(self) -> float:
-        """Share of the time in which the GPUs compute: of the speed that as many GPUs without a network would have."""
-        return self.compute / self.total if self.total else 1.0
+        return self.spent.total + self.waiting
 
     @property
     def of_peak(self) -> float:
         """Share of the GPU's full rate."""
-        return self.arithmetic / self.total if self.total else 0.0
+        return self.at_peak / self.total if self.total else 0.0
 
 
 def step_time(
@@ -107,5 +133,25 @@ def step_time(
         network += seconds
         waiting += seconds * (1 - HIDDEN if one.hidden else 1)
     return StepTime(
-        accumulate * machine.seconds(work, precision), network, waiting, accumulate * machine.peak(work, precision)
+        machine.spent(work, precision).times(accumulate),
+        network,
+        waiting,
+        accumulate * machine.peak(work, precision),
     )
+
+
+def on_one_gpu(machine: Machine, work: Iterable[Work], precision: str, accumulate: int) -> StepTime:
+    """The time of a step of the same batch on one GPU, which does the work of all in operations as many times as large.
+
+    Args:
+        machine: of several GPUs.
+        work: of one micro-batch on one of them.
+        precision: one of PRECISIONS.
+        accumulate: micro-batches of the step.
+    """
+    times = machine.gpus
+    whole = [
+        one if one.updates else replace(one, flops=times * one.flops, moved=times * one.moved)  # weights are no more
+        for one in work
+    ]
+    return step_time(replace(machine, gpus=1), whole, [], precision, accumulate)

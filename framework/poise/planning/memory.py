@@ -1,7 +1,7 @@
 """What a GPU has to hold under each strategy."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poise.planning.stage import Peaks, Sizes
 from poise.planning.zero import Zero
@@ -52,6 +52,25 @@ def memory_of(
         moments = _sharded(sizes, peaks, ranks, settings)
     worst = max(moments, key=lambda memory: memory.total)
     return _offloaded(worst, sizes, ranks, zero_stage(strategy)) if strategy.endswith("_offload") else worst
+
+
+def with_fewer_rows(peaks: Peaks, share: float, gradients: int) -> Peaks:
+    """What is held beside in each of several micro-batches: activations fall with the rows, what updates hold does not.
+
+    Args:
+        peaks: of a micro-batch.
+        share: of its rows that are left.
+        gradients: bytes of them all, which are kept from one micro-batch to the next.
+    """
+    backward = share * peaks.backward
+    return replace(
+        peaks,
+        kept=round(share * peaks.kept),
+        forward=round(share * peaks.forward),
+        backward=round(backward),
+        backward_whole=round(backward) + gradients,
+        update=peaks.update - peaks.kept + round(share * peaks.kept),
+    )
 
 
 def _at(moment: str, *values: float) -> Memory:

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 CONVOLUTIONS = ("aten::convolution", "aten::convolution_backward")
+OVER_ALL = "aten::_foreach_"
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class Work:
         flops: floating-point operations, as PyTorch's own counter has them; 0 of what it does not count.
         convolves: whether it is a convolution.
         moved: bytes that it reads and writes.
+        updates: whether it is one over all weights at once, as an optimiser's are, which no batch makes longer.
     """
 
     flops: int
     convolves: bool
     moved: int
+    updates: bool = False
 
 
 class LiveBytes(TorchDispatchMode):
@@ -99,7 +102,8 @@ class Worked(TorchDispatchMode):
             count = flop_registry.get(packet)
             flops = count(*args, **(kwargs or {}), out_val=found) if count else 0
             moved = sum(map(bytes_of, [*_tensors((args, kwargs)), *_tensors(found)]))
-            self.work.append(Work(int(flops), packet._qualified_op_name in CONVOLUTIONS, moved))
+            name = packet._qualified_op_name
+            self.work.append(Work(int(flops), name in CONVOLUTIONS, moved, updates=name.startswith(OVER_ALL)))
         return found
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.planning.estimate import Machine, step_time
+from poise.planning.estimate import Machine, on_one_gpu, step_time
 from poise.planning.hardware import GPUS, NETWORKS, mistake
-from poise.planning.memory import memory_of
+from poise.planning.memory import memory_of, with_fewer_rows
 from poise.planning.meters import Work
 from poise.planning.network import own_collectives
 from poise.planning.stage import Peaks, Sizes
@@ -44,11 +44,39 @@ def test_a_ring_sends_less_than_twice_what_it_reduces(kind: str, size: float, ra
 @given(machines, st.lists(collectives, max_size=4), st.sampled_from(["32-true", "bf16-mixed", "64-true"]))
 def test_a_step_takes_what_it_computes_and_waits_for(machine: Machine, sent: list[Collective], precision: str) -> None:
     one, four = (step_time(machine, WORK, sent, precision, parts) for parts in (1, 4))
-    assert one.total == one.compute + one.waiting
-    assert 0 < one.scaling <= 1
+    assert one.total == one.spent.total + one.waiting
     assert 0 < one.of_peak <= machine.of_peak
     assert one.waiting <= one.network
-    assert four.compute == pytest.approx(4 * one.compute)
+    assert four.spent.total == pytest.approx(4 * one.spent.total)
+
+
+@given(machines, st.sampled_from(["32-true", "bf16-mixed", "64-true"]))
+def test_many_gpus_are_never_faster_than_so_many_times_one(machine: Machine, precision: str) -> None:
+    alone = on_one_gpu(machine, WORK, precision, 2)
+    shared_out = step_time(machine, WORK, [], precision, 2)
+    assert shared_out.total <= alone.total <= machine.gpus * shared_out.total * (1 + 1e-9)
+    assert alone.waiting == 0
+
+
+def test_what_an_operation_takes_is_told_by_what_bounds_it() -> None:
+    spent = Machine(GPUS["h100"], NETWORKS["ib_400"], 1, 1).spent([*WORK, Work(1, False, 1)], "32-true")
+    assert spent.arithmetic == pytest.approx(1e12 / 494.5e12 * 2 + 1e10 / 67e12 * 2)
+    assert spent.memory == pytest.approx(1e9 / (0.8 * 3350e9))
+    assert spent.launches == 5e-6
+
+
+def test_an_update_of_weights_takes_one_gpu_no_longer() -> None:
+    update = [Work(0, False, 10**9, updates=True)]
+    machine = Machine(GPUS["h100"], NETWORKS["ib_400"], 16, 8)
+    assert on_one_gpu(machine, update, "32-true", 1).total == step_time(machine, update, [], "32-true", 1).total
+
+
+@given(st.floats(0.01, 1))
+def test_fewer_rows_hold_less_beside_but_for_updates(share: float) -> None:
+    fewer = with_fewer_rows(PEAKS, share, MODEL.gradients)
+    assert fewer.forward == pytest.approx(share * PEAKS.forward, abs=1)
+    assert fewer.backward_whole == fewer.backward + MODEL.gradients
+    assert fewer.update - fewer.kept == PEAKS.update - PEAKS.kept
 
 
 def test_the_slowest_link_of_a_ring_decides() -> None:
