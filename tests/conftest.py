@@ -1,6 +1,7 @@
 """What every test has: executed shape annotations, one thread, and a pair of rank processes."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [*PATHS, *filter(None, [os.environ.get("PYTHONPATH")])]
 )  # so that processes started by a test check shapes too
 sys.path[:0] = [path for path in PATHS if path not in sys.path]
+
+for number in (signal.SIGINT, signal.SIGHUP):  # ignored in the background of a script, and under nohup
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 import shape_checks  # noqa: E402  (the hook has to be there before anything imports poise)
 

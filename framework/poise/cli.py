@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from poise import __version__
 from poise.errors import UserError, nearest
 from poise.secrets import redact
-from poise.stopping import Stopped
+from poise.stopping import Stopped, hold_requests
 
 if TYPE_CHECKING:
     from poise.config import Config
@@ -30,9 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: those after `poise`; None takes the process's own.
 
     Returns:
-        The exit code: 0 done, 1 a failed run, 2 a mistake in what was given, 130 interrupted, 143 ended, 75 stopped
-        to go on later.
+        The exit code: 0 done, 1 a failed run, 2 a mistake in what was given, 130 interrupted, 143 ended, 129 left by
+        its terminal, 75 stopped to go on later.
     """
+    if arguments is None and sys.argv[1:2] == ["train"]:  # the process is this run's
+        hold_requests()
     return attempt(_run, list(sys.argv[1:] if arguments is None else arguments))
 
 

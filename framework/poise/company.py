@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from poise.launching import FALLEN, LOST, MEMORY, OWN_LAUNCHER, RankLost, under_launcher
+from poise.launching import FALLEN, LOST, MEMORY, OWN_LAUNCHER, WHO, RankLost, under_launcher
 from poise.secrets import redact
 
 BEAT = 0.5  # seconds between two signs of life
@@ -71,7 +71,7 @@ class Company:
     def leave_word(self, error: Exception) -> None:
         """Tell the others what this rank fails of."""
         said = " ".join(redact(f"{type(error).__name__}: {error}").split())
-        self._leave(f"rank {dist.get_rank()} failed: {said[:SAID]}")
+        self._store.compare_set(WORD, "", f"rank {dist.get_rank()} failed: {said[:SAID]}")
 
     def lost(self, error: Exception) -> RankLost:
         """Who was lost, where a collective has failed."""
@@ -121,9 +121,13 @@ class Company:
         return f"{_ranks(silent)} did not answer for {self.timeout:g} s (trainer.timeout)"
 
     def _leave(self, word: str) -> RankLost:
-        """Say it, where no rank has said another thing first; that is what stands, and who said it tells."""
+        """Say it, where no rank has said another thing first; that is what stands. Who started the ranks tells it."""
         first = self._store.compare_set(WORD, "", word).decode()
-        return RankLost(first, 1 if first == word or OWN_LAUNCHER not in os.environ else LOST)
+        if OWN_LAUNCHER not in os.environ:
+            return RankLost(first)
+        if first == word:
+            _whole(self._store).set(WHO, word)
+        return RankLost(first, LOST)
 
     def _beats(self, ranks: Iterable[int]) -> dict[int, int]:
         return {rank: self._store.add(f"beat/{rank}", 0) for rank in ranks}

@@ -24,7 +24,7 @@ from types import FrameType, TracebackType
 from typing import Any, BinaryIO
 
 from poise.errors import UserError
-from poise.stopping import CODES
+from poise.stopping import CODES, heeded, leave_terminal
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FORWARDED = (*ENDING, signal.SIGUSR1, signal.SIGUSR2)
@@ -34,6 +34,7 @@ PR_SET_PDEATHSIG = 1
 LOST = 76  # exit code of a rank that ends because another did; what sysexits.h calls a fault of the other side
 MEMORY = "perhaps for memory, as dmesg would say: a smaller trainer.batch_size or fewer trainer.devices need less"
 FALLEN = "poise/fallen"  # key in the ranks' store: one of them has failed
+WHO = "poise/who"  # key beside it: what they found of one that is lost
 OWN_LAUNCHER = "POISE_LAUNCHER"  # in the environment of ranks that poise started: the process that did
 
 
@@ -61,6 +62,9 @@ def launch(config_path: Path, devices: int, *, log_dir: Path | None = None, grac
 
     Returns:
         The exit code: as of run_ranks.
+
+    Raises:
+        RankLost: as of run_ranks.
     """
     return run_ranks("poise", ["train", f"config={config_path}"], devices, log_dir=log_dir, grace=grace)
 
@@ -73,7 +77,7 @@ def under_launcher() -> bool:
 def speaks() -> bool:
     """Whether it is for this process to say what a run is about to do, and where it ends.
 
-    Of poise's own ranks none does, for the process that started them has; of others' ranks the first.
+    Of poise's own ranks none does, for the process that started them will; of others' ranks the first.
     """
     return not under_launcher() or (OWN_LAUNCHER not in os.environ and os.environ["RANK"] == "0")
 
@@ -84,8 +88,9 @@ def run_ranks(
     """Run `python -m module arguments…` in `size` processes until all are done or one has failed.
 
     Rank 0 writes to this process' own output, the others to files, the end of which is shown if theirs is the
-    first failure. Signals are passed on; a second Ctrl-C (or SIGTERM) ends all ranks at once. No rank
-    outlives this process, however it ends.
+    first failure. Signals are passed on, but for those that this process was started to ignore, and SIGUSR1 waits
+    until a rank takes it; a second Ctrl-C (SIGTERM, SIGHUP) ends all ranks at once. No rank outlives this process,
+    however it ends.
 
     Args:
         module: what `python -m` takes.
@@ -95,7 +100,11 @@ def run_ranks(
         grace: seconds that the ranks have to end by themselves once one of them has failed.
 
     Returns:
-        0, or the exit code of the rank that failed first; as in a shell 128 + n for signal n.
+        0, or the exit code of the rank that failed first; as in a shell 128 + n for signal n, also for one that
+        ended all ranks at once.
+
+    Raises:
+        RankLost: one does not answer, as the others have found.
     """
     folder = log_dir or Path(tempfile.mkdtemp(prefix="poise-ranks-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,6 +114,10 @@ def run_ranks(
         if log_dir is None:
             shutil.rmtree(folder, ignore_errors=True)
         return 0
+    if ranks.cut_short:
+        return CODES[signal.Signals(ranks.cut_short)]
+    if ranks.who:
+        raise RankLost(ranks.who)
     rank, code = failed
     if not ranks.ending and (rank or code > 128):  # rank 0 has said here what it failed of
         _report(rank, code, folder)
@@ -120,6 +133,8 @@ class _Ranks:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.run_id = uuid.uuid4().hex
         self.ending = False  # somebody asked for it
+        self.cut_short = 0  # number of the signal that ended all at once
+        self.who = ""  # as the ranks have found, one does not answer
         self.deadline = float("inf")
 
     def __enter__(self) -> "_Ranks":
@@ -127,7 +142,7 @@ class _Ranks:
 
         self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         try:
-            with _ctrl_c_held():
+            with _requests_held():
                 for rank in range(self.size):
                     self.processes.append(self._start(rank))
         except BaseException:
@@ -146,7 +161,8 @@ class _Ranks:
         while True:
             codes = [process.poll() for process in self.processes]
             bad = [(rank, _shell_code(code)) for rank, code in enumerate(codes) if code]
-            first = next((one for one in bad if one[1] != LOST or None not in codes), None)
+            self.who = self.who or self._who(bad)
+            first = next((one for one in bad if one[1] != LOST or self.who or None not in codes), None)
             if failed is None and first:
                 failed = first
                 self.ending = self.ending or failed[1] in CODES.values()  # it was asked to stop, and they all are
@@ -162,6 +178,11 @@ class _Ranks:
             while received:
                 self._receive(received.popleft())
             time.sleep(POLL)
+
+    def _who(self, bad: Sequence[tuple[int, int]]) -> str:
+        """What a rank that has ended with LOST left word of."""
+        found = any(code == LOST for _, code in bad) and self.store.check([WHO])
+        return str(self.store.get(WHO).decode()) if found else ""
 
     def _start(self, rank: int) -> "subprocess.Popen[bytes]":
         with contextlib.ExitStack() as files:
@@ -179,6 +200,7 @@ class _Ranks:
 
     def _receive(self, number: int) -> None:
         if number in ENDING and self.ending:
+            self.cut_short = number
             self._kill()
         self.ending = self.ending or number in ENDING
         self._send(number)
@@ -246,20 +268,24 @@ def _signals() -> Iterator["deque[int]"]:
         return
 
     def note(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            leave_terminal()
         received.append(number)
 
-    before: dict[int, Any] = {number: signal.signal(number, note) for number in FORWARDED}
+    before: dict[int, Any] = {number: signal.signal(number, note) for number in heeded(FORWARDED)}
+    held = signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
     try:
         yield received
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def _ctrl_c_held() -> Iterator[None]:
-    """Have processes started meanwhile hear of a Ctrl-C once they can answer it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+def _requests_held() -> Iterator[None]:
+    """Have processes started meanwhile hear of a Ctrl-C, and of SIGUSR1, once they can answer it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGUSR1])
     try:
         yield
     finally:

@@ -1,10 +1,11 @@
-"""A run that is asked to stop: by Ctrl-C, by a cluster that wants its machines, or by a time that is nearly over."""
+"""A run that is asked to stop: by Ctrl-C, a closed terminal, a cluster that wants its machines, the end of its time."""
 
 import os
+import select
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from poise.distributed import Ranks
 
 AGAIN = 75  # exit code: stopped, to be taken up again; what sysexits.h calls a temporary failure
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: AGAIN}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGUSR1: AGAIN}
 PAUSE = 2.0  # seconds between two times that ranks ask each other
 APART = 256  # steps between them, at most
 
@@ -42,7 +43,7 @@ class Requests:
     """Signals that ask a run to stop; inside the context, those of this process.
 
     Where the run is patient the first is kept until the run stops by itself; a Ctrl-C after it, and any signal
-    elsewhere, raises at once.
+    elsewhere, raises at once. One that is ignored, as nohup and a script's background have it, stays so.
 
     Args:
         told: whether the terminal is told that the run will stop.
@@ -53,15 +54,19 @@ class Requests:
         self.asked = 0  # number of the first signal that was kept
         self._patient = False
         self._before: dict[int, Any] = {}
+        self._held = False
 
     def __enter__(self) -> "Requests":
         if threading.current_thread() is threading.main_thread():  # no other may ask for signals
-            self._before = {number: signal.signal(number, self._receive) for number in CODES}
+            self._held = signal.SIGUSR1 in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            self._before = {number: signal.signal(number, self._receive) for number in heeded(CODES)}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._held:  # what comes after the report is no reason to fail
+            hold_requests()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -82,6 +87,8 @@ class Requests:
             raise Stopped(self.asked)
 
     def _receive(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            leave_terminal()
         if not self._patient:
             raise Stopped(number)
         if self.asked:
@@ -93,9 +100,23 @@ class Requests:
             os.write(2, ONCE_MORE.encode())  # a print may be under way, which cannot be begun twice
 
 
+def heeded(numbers: Iterable[int]) -> list[int]:
+    """Those of some signals that this process was not started to ignore."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 def hold_requests() -> None:
-    """Keep a SIGUSR1 that comes while a rank starts, until its training is patient: it would end the process."""
+    """Keep a SIGUSR1 that comes before training is patient, or after a run: it would end the process."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+
+
+def leave_terminal() -> None:
+    """Say nothing more to a terminal that is gone: a write to it would fail, and the checkpoint with it."""
+    for stream in (1, 2):
+        look = select.poll()
+        look.register(stream, 0)
+        if any(found & select.POLLHUP for _, found in look.poll(0)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 class Agreement:

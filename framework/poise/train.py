@@ -32,7 +32,7 @@ from poise.figures.training import Training
 from poise.given import Objects, config_of
 from poise.history import History
 from poise.last_words import last_words
-from poise.launching import RankLost, launch, speaks, under_launcher
+from poise.launching import OWN_LAUNCHER, RankLost, launch, speaks, under_launcher
 from poise.memory import memory_told, smaller_evaluation, smaller_training
 from poise.module import TrainingModule
 from poise.parts import described
@@ -141,9 +141,13 @@ def _refuse_objects(config: Config, objects: Objects) -> None:
 
 
 def _run_on_ranks(config: Config, directory: RunDirectory) -> Result:
-    code = launch(directory.config, config.trainer.devices, log_dir=directory.ranks)
+    try:
+        code = launch(directory.config, config.trainer.devices, log_dir=directory.ranks)
+    except RankLost as lost:
+        raise RankLost(f"{lost}; {_way_on(directory)}") from None
     if code in CODES.values():
-        raise Stopped(next(number for number in CODES if CODES[number] == code))  # rank 0 has said how to continue
+        number = next(number for number in CODES if CODES[number] == code)
+        raise Stopped(number, _stopped(number, directory))
     if code:
         raise RankLost(f"see {directory.log}; {_way_on(directory)}", code)
     return Result(directory.metrics(), directory.path)
@@ -164,7 +168,8 @@ def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker, request
                 "asked to stop once more without having got on: give the run more time (slurm.time); "
                 f"{_way_on(directory)}"
             ) from None
-        raise Stopped(number, _stopped(number, directory)) from None
+        told = "" if OWN_LAUNCHER in os.environ else _stopped(number, directory)
+        raise Stopped(number, told) from None
 
 
 def _finish(finished: TrainingModule, built: Built, directory: RunDirectory, tracker: NoTracker) -> Result:

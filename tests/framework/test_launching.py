@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from poise import launching
+from processes import bound
 
 TRAINS = """
 import sys, warnings
@@ -60,6 +61,7 @@ def note(number, frame):
         file.write(f"{signal.Signals(number).name} ")
 for number in (signal.SIGINT, signal.SIGUSR1):
     signal.signal(number, note)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
 (folder / f"pid-{rank}").write_text(str(os.getpid()))
 while sys.argv[2] == "stubborn" or signal.SIGINT not in received:
     time.sleep(0.02)
@@ -81,11 +83,12 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], s
     return make
 
 
-def background(tmp_path: Path, job: str, mode: str) -> "subprocess.Popen[str]":
-    """A launcher of two ranks in a process of its own, with both ranks up."""
+def background(tmp_path: Path, job: str, mode: str, *before: str) -> "subprocess.Popen[str]":
+    """A launcher of two ranks in a process of its own, with both ranks up; `before` is what starts it."""
     code = f"import sys; from poise.launching import run_ranks; sys.exit(run_ranks({job!r}, sys.argv[1:], 2))"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path), mode],
+        [*before, sys.executable, "-c", code, str(tmp_path), mode],
+        env={**os.environ, **bound()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -135,8 +138,12 @@ def test_the_first_failure_ends_all_and_is_shown(
     assert "rank one's last words" in error
 
 
-def test_a_first_ctrl_c_lets_the_ranks_finish(module: Callable[[str], str], tmp_path: Path) -> None:
-    process = background(tmp_path, module(WAITS), "obedient")
+def test_a_first_ctrl_c_lets_the_ranks_finish_and_what_nohup_ignores_is_ignored(
+    module: Callable[[str], str], tmp_path: Path
+) -> None:
+    process = background(tmp_path, module(WAITS), "obedient", "nohup")
+    for pid in (process.pid, *pids(tmp_path)):
+        os.kill(pid, signal.SIGHUP)
     process.send_signal(signal.SIGUSR1)
     wait_for(lambda: (tmp_path / "signals-1").exists(), "SIGUSR1 to be passed on")
     process.send_signal(signal.SIGINT)
@@ -154,7 +161,7 @@ def test_a_second_ctrl_c_ends_them_at_once(module: Callable[[str], str], tmp_pat
     assert all(alive(pid) for pid in pids(tmp_path))
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
-    assert process.returncode == 128 + signal.SIGKILL
+    assert process.returncode == 128 + signal.SIGINT
     assert not any(alive(pid) for pid in pids(tmp_path))
 
 

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import pytest
 
 from left_behind import same
-from poise import checkpoint, saving
+from poise import checkpoint, cli, saving
 from poise.batch import Batch
 from poise.recipe import Recipe
 from poise.run_directory import RunDirectory
 from poise.step import Step
-from poise.stopping import AGAIN, Requests, Stopped
+from poise.stopping import AGAIN, Requests, Stopped, hold_requests, leave_terminal
 from ranks import Pair
 from small_runs import small_fit
 
@@ -59,6 +59,7 @@ def asked(run_dir: str, options: Mapping[str, Any] = {}, **when: int) -> tuple[i
     [
         (signal.SIGINT, 130, "Interrupted: "),
         (signal.SIGTERM, 143, "Stopped by SIGTERM: "),
+        (signal.SIGHUP, 129, "Stopped by SIGHUP: "),
         (signal.SIGUSR1, AGAIN, "Stopped by SIGUSR1: "),
     ],
 )
@@ -140,6 +141,65 @@ def test_outside_of_training_a_request_is_heard_at_once() -> None:
     with Requests(told=False), pytest.raises(Stopped) as stopped:
         signal.raise_signal(signal.SIGTERM)
     assert stopped.value.code == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_was_ignored_stays_so(number: int) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with Requests(told=False):
+            signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_request_that_is_held_waits_for_the_training_and_is_held_again_after_the_run() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    try:
+        hold_requests()
+        signal.raise_signal(signal.SIGUSR1)
+        with Requests(told=False) as requests:
+            assert requests.asked == 0
+            with pytest.raises(Stopped), requests.patiently():
+                assert requests.asked == signal.SIGUSR1
+        signal.raise_signal(signal.SIGUSR1)
+        assert signal.sigtimedwait([signal.SIGUSR1], 0) is not None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_the_command_holds_requests_from_its_start_where_the_process_is_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    monkeypatch.setattr("sys.argv", ["poise", "train", "--print-config"])
+    try:
+        assert cli.main(["train", "--print-config"]) == 0
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+        assert cli.main() == 0
+        assert signal.SIGUSR1 in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_nothing_is_said_to_a_terminal_that_is_gone() -> None:
+    other, terminal = os.openpty()
+    before = os.dup(2)
+    try:
+        os.dup2(terminal, 2)
+        leave_terminal()
+        os.write(2, b"read")
+        assert os.read(other, 4) == b"read"
+        os.close(other)
+        with pytest.raises(OSError, match="Input/output error"):
+            os.write(2, b"lost")
+        leave_terminal()
+        os.write(2, b"unread")
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(terminal)
 
 
 def test_a_thread_trains_without_signals(tmp_path: Path) -> None:
