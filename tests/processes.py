@@ -13,6 +13,7 @@ from pathlib import Path
 from poise import checkpoint
 
 MARK = "POISE_TEST_MARK"
+BOUND_TO = "POISE_TEST_BOUND_TO"  # process with which one that it started ends, whatever ends it
 START = 120.0  # seconds to train in: several people work on this machine
 SLEEP = 0.05
 
@@ -48,7 +49,7 @@ class Command:
         with log.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, *words],
-                env={**clean, "POISE_SHAPE_CHECKS": "0", MARK: self.mark, **environment},
+                env={**clean, "POISE_SHAPE_CHECKS": "0", MARK: self.mark, **bound(), **environment},
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 cwd=log.parent,
@@ -101,6 +102,11 @@ class Command:
             if alive and environment.get(MARK) == self.mark:
                 found[int(path.parent.name)] = environment
         return found
+
+
+def bound() -> dict[str, str]:
+    """What has to stand in the environment of a Python that is to end with this process."""
+    return {BOUND_TO: str(os.getpid())}
 
 
 def step_of(run_dir: Path) -> int:
