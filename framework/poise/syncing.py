@@ -20,6 +20,7 @@ from poise.tracking.tracker import FOLDER, Tracker, is_sent, quiet
 
 NOT_ENTERED = {"checkpoints", "figures", "logs", "predictor", "tables", FOLDER}  # of a run: no run is in there
 REASON = 200  # characters of what a server says
+SQLITE = b"SQLite format 3\0"  # with which a database begins that holds anything
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,13 @@ class _Senders:
         except InUse:
             return replace(outcome, ended="in use")
         except (UserError, OSError) as error:
-            return replace(outcome, wrong=_line(str(error)))
+            return replace(outcome, wrong=_line(redact(str(error))))
+        except Exception as error:  # of a damaged run, or of MLflow: it holds up no other
+            return replace(outcome, wrong=_line(redact(f"{type(error).__name__}: {error}")))
 
     def _sent(self, outcome: Outcome, directory: RunDirectory, uri: str | None) -> Outcome:
         state = read_state(directory.path / FOLDER)
-        config = from_yaml(directory.config.read_text(encoding="utf-8"), str(directory.config), checks=())
+        config = _config(directory.config)
         where = _address(uri, config, state)
         outcome = replace(outcome, to=redact(where))
         self._ask(where)
@@ -96,17 +99,47 @@ class _Senders:
         return replace(outcome, wrong=f"{tracker.spool.unsent} bytes are left: {_line(reason)}")
 
     def _ask(self, where: str) -> None:
-        """Whether a server answers, once for all runs; nothing is changed for one that does not.
+        """Whether a server answers, once for all runs, or a database can be; nothing is changed for one that does not.
 
         Raises:
-            UserError: it does not.
+            UserError: it does not, or cannot.
         """
         if address.is_database(where):
+            _look_at(address.database(where))
             return
         if where not in self._away:
             self._away[where] = _silence(where)
         if reason := self._away[where]:
             raise UserError(f"no answer: {reason}")
+
+
+def _look_at(database: Path | None) -> None:
+    """Whether there is an SQLite database, or place for one: here none is made in a folder that is mistyped.
+
+    Raises:
+        UserError: there is not.
+    """
+    if database is None:
+        return
+    if not database.parent.is_dir():
+        raise UserError(f"there is no folder {database.parent}: give another address as tracking.uri=…")
+    if database.exists() and not _is_sqlite(database):
+        raise UserError(f"{database} is no SQLite database: give another address as tracking.uri=…")
+
+
+def _is_sqlite(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(SQLITE)) in (b"", SQLITE)
+
+
+def _config(path: Path) -> Config:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is damaged: it is no text") from None
+    return from_yaml(text, str(path), checks=())
 
 
 def _silence(where: str) -> str:
@@ -153,6 +186,8 @@ def _address(uri: str | None, config: Config, state: State) -> str:
         if state.run_id is not None and database is not None and not database.is_file():
             raise UserError(f"there is no database {database} any more: give another address as tracking.uri=…")
         return state.uri
+    if (uri or own) is None and state.run_id is not None:
+        raise UserError("where it was tracked is damaged in tracking/state.json: give the address as tracking.uri=…")
     return address.absolute(uri or own or address.DEFAULT, Path.cwd())
 
 

@@ -5,14 +5,13 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from poise.secrets import redact
-
-Record = dict[str, Any]  # metrics of a step, tags, an artifact, the run's model, its data, or a status
+from poise.tracking.notices import warn
+from poise.tracking.records import STATUSES, Record, is_count, is_text, is_texts, parsed
 
 LIMIT = 256 * 2**20  # bytes that wait on disk; further metrics are dropped
 CHUNK = 2**20  # bytes that the writer takes at a time
@@ -48,6 +47,10 @@ class State:
     parent: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
 
+    def elsewhere(self, uri: str) -> "State":
+        """As of the same run before anything of it is sent, to another address."""
+        return State(started=self.started, uri=uri, parent=self.parent, tags=self.tags)
+
 
 class Spool:
     """Lines that are appended at one end and sent from the other; survives a kill at any moment.
@@ -62,7 +65,9 @@ class Spool:
         self.artifacts = folder / "artifacts"
         self.artifacts.mkdir(parents=True, exist_ok=True)
         self._path, self._state_path = folder / "spool.jsonl", folder / "state.json"
-        self.state = read_state(folder)
+        self.state, damaged = _read_state(folder)
+        if damaged:
+            warn(f"Tracking: {self._state_path} is damaged; what begins anew: {', '.join(damaged)}.")
         self.dropped = 0
         self._lock = threading.Lock()
         self._file = self._path.open("ab", buffering=0)
@@ -70,6 +75,8 @@ class Spool:
         self._last = dict(self.state.last)
         self.status = self.state.status
         self._latest = self.state.started
+        if lost := sum(parsed(line) is None for line in self._lines()):
+            warn(f"Tracking: {self._path} is damaged: {lost} line{'s' * (lost != 1)} of it cannot be sent.")
         for record in self._waiting():
             self._note(record, self._last)
             self.status = record.get("status", self.status)
@@ -88,10 +95,9 @@ class Spool:
             others += "metrics" not in record
         return values, others
 
-    def renew(self) -> None:
-        """Forget all that was appended and sent: the run is to be made anew, somewhere else."""
-        state = self.state
-        self.state = State(started=state.started, parent=state.parent, tags=state.tags)
+    def renew(self, state: State) -> None:
+        """Forget all that was appended and sent: the run is made anew, somewhere else, as that state has it."""
+        self.state = state
         with self._lock:
             self._file.truncate(0)
             self._size = 0
@@ -154,8 +160,10 @@ class Spool:
         with self._path.open("rb") as file:
             file.seek(self.state.sent)
             data = file.read(CHUNK)
+            if b"\n" not in data:
+                data += file.readline()  # a disk's fault can be longer than any line
         whole = data[: data.rfind(b"\n") + 1]
-        return list(_records(whole)), self.state.sent + len(whole)
+        return list(_records(whole.splitlines())), self.state.sent + len(whole)
 
     def cross_off(self, records: list[Record], end: int) -> None:
         """Remember that records are sent, up to a position."""
@@ -218,10 +226,12 @@ class Spool:
         return size
 
     def _waiting(self) -> Iterator[Record]:
+        yield from _records(self._lines())
+
+    def _lines(self) -> Iterator[bytes]:
         with self._path.open("rb") as file:
             file.seek(self.state.sent)
-            for line in file:
-                yield from _records(line)
+            yield from file
 
     @staticmethod
     def _note(record: Record, last: dict[str, int]) -> None:
@@ -230,11 +240,50 @@ class Spool:
 
 
 def read_state(folder: Path) -> State:
-    """What a spool's folder says of how far its writer has come; a fresh state where it says nothing."""
+    """What a spool's folder says of how far its writer has come; as of a new one where that is not said, or damaged.
+
+    What is left of a damaged state is kept, lest a run be there twice: it is known by its id, and found by its key.
+    """
+    return _read_state(folder)[0]
+
+
+def _read_state(folder: Path) -> tuple[State, list[str]]:
+    """A state, and the names of what is damaged in it."""
     try:
-        return State(**json.loads((folder / "state.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return State()
+        text = (folder / "state.json").read_bytes()
+    except OSError:
+        return State(), []
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        return State(), ["all of it"]
+    said = {name: value for name, value in found.items() if name in RIGHT}
+    right = {name: value for name, value in said.items() if RIGHT[name](value)}
+    return State(**right), sorted(said.keys() - right.keys())
+
+
+def _is_text_or_none(value: object) -> bool:
+    return value is None or is_text(value)
+
+
+def _is_counts(value: object) -> bool:
+    return isinstance(value, dict) and all(is_text(name) and is_count(step) for name, step in value.items())
+
+
+RIGHT: dict[str, Callable[[object], bool]] = {
+    "key": is_text,
+    "started": is_count,
+    "uri": _is_text_or_none,
+    "run_id": _is_text_or_none,
+    "described": lambda value: isinstance(value, bool),
+    "sent": is_count,
+    "status": lambda value: value is None or value in STATUSES,
+    "last": _is_counts,
+    "parent": _is_text_or_none,
+    "tags": is_texts,
+}
 
 
 def _parts(values: Mapping[str, float]) -> Iterator[dict[str, float]]:
@@ -243,14 +292,8 @@ def _parts(values: Mapping[str, float]) -> Iterator[dict[str, float]]:
         yield dict(items[start : start + NAMES])
 
 
-def _records(lines: bytes) -> Iterator[Record]:
-    for line in lines.splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:  # a disk's fault: one line is lost, not the spool
-            continue
-        if isinstance(record, dict):
-            yield record
+def _records(lines: Iterable[bytes]) -> Iterator[Record]:
+    return (record for record in map(parsed, lines) if record is not None)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -23,7 +23,7 @@ from poise.tracking.lock import held
 from poise.tracking.notices import warn
 from poise.tracking.parent import Child, values_as_tags
 from poise.tracking.server import Server
-from poise.tracking.spool import Spool, read_state
+from poise.tracking.spool import Spool, State, read_state
 from poise.tracking.writer import Writer
 
 if TYPE_CHECKING:
@@ -79,16 +79,15 @@ class Tracker(NoTracker):
         self.spool.state.parent = parent or self.spool.state.parent
         called, sweep = directory.path.resolve().name, around(directory.path)
         self.spool.state.tags |= {**tags, **(values_as_tags(sweep.runs[called]) if sweep else {})}
-        uri, moved = _settled(config, self.spool)
+        uri = _uri(config, self.spool.state)
         name = facts.run_name(config, called)
-        connect = partial(_connected, uri, config.tracking.experiment, name, self.spool, sweep)
+        self._opened = partial(_opened, uri, config.tracking.experiment, name, sweep)
         describe = partial(_described, config, self.spool, Path.cwd())
-        self.writer = Writer(self.spool, connect, describe, redact(uri))
-        if moved:
-            self._retell()
+        self.writer = Writer(self.spool, lambda: self._opened(self.spool.state), describe, redact(uri))
 
     def begin(self) -> None:
         """Say that the run is running, and start to send."""
+        self._settle()
         if not self.directory.finished:
             self._file(self.directory.config)
             self.spool.mark("RUNNING")
@@ -100,7 +99,7 @@ class Tracker(NoTracker):
 
     def data(self, splits: "Splits", used: Sequence[str] = USED) -> None:
         """Track the splits that are used, `test` last: names, digests and sizes, no examples."""
-        _quietly(partial(self._data, splits, used))
+        _quietly(partial(self._data, splits, used), self.directory)
 
     def report(self, metrics: Mapping[str, float], table: str) -> None:
         """Track the final metrics, the table as the run's description, and the predictor whose they are.
@@ -108,7 +107,7 @@ class Tracker(NoTracker):
         At step 0, for what has no later one MLflow draws as bars, run beside run. Those of the validation are the best
         epoch's, named so.
         """
-        _quietly(partial(self._report, metrics, table))
+        _quietly(partial(self._report, metrics, table), self.directory)
 
     def end(self, status: str) -> None:
         """Track how the run ended, send what is left, and say what could not be sent."""
@@ -127,17 +126,49 @@ class Tracker(NoTracker):
         self.spool.close()
 
     def wind_up(self) -> bool:
-        """Send what a run has left that no process trains any more, and how it ended; whether all is sent."""
+        """Send what a run has left that no process trains any more, and how it ended; whether all is sent.
+
+        Raises:
+            Exception: it cannot be made at another address than before; nothing is changed then.
+        """
+        try:
+            return self._wound_up()
+        finally:
+            self.spool.close()
+
+    def _wound_up(self) -> bool:
+        if self._moves:
+            elsewhere = self.spool.state.elsewhere(self.writer.shown)
+            elsewhere.run_id = self._opened(elsewhere).run_id
+            self._move(elsewhere)
+        self._settle()
         if self.spool.status not in OVER:
             for path in _told(self.directory):
                 self._file(path)
             self.spool.mark("FINISHED" if self.directory.finished else "KILLED", _last_sign(self.directory))
         self.writer.describe = partial(_described, self.config, self.spool, None)
-        sent = self.writer.send()
-        self.spool.close()
-        return sent
+        return self.writer.send()
 
-    def _retell(self) -> None:
+    @property
+    def _moves(self) -> bool:
+        """Whether the run is tracked at another address than before."""
+        return self.spool.state.uri not in (None, self.writer.shown)
+
+    def _settle(self) -> None:
+        """Remember the address; a new run starts where it is another."""
+        if self._moves:
+            self._move(self.spool.state.elsewhere(self.writer.shown))
+        self.spool.state.uri = self.writer.shown
+        self.spool.save()
+
+    def _move(self, elsewhere: State) -> None:
+        metrics = self.directory.metrics() if self.directory.finished else {}  # where damaged, before all is forgotten
+        before = self.spool.state.uri
+        log.warning("tracking: %s was the address before; a new run starts at %s", before, elsewhere.uri)
+        self.spool.renew(elsewhere)
+        self._retell(metrics)
+
+    def _retell(self, metrics: Mapping[str, float]) -> None:
         """Append what the run has told so far, for a place that has not heard of it; when is not known any more."""
         self._file(self.directory.config)
         points: dict[int, dict[str, float]] = {}
@@ -147,7 +178,7 @@ class Tracker(NoTracker):
         for step in sorted(points):
             self.spool.metrics(points[step], step, self.spool.state.started)
         if self.directory.finished:
-            self._report(self.directory.metrics(), self.directory.told())
+            self._report(metrics, self.directory.told())
 
     def _data(self, splits: "Splits", used: Sequence[str]) -> None:
         datasets = inputs(self.config, splits, used)
@@ -197,16 +228,16 @@ def tracked(
         yield NoTracker()
         return
     with quiet(), held(directory.path / FOLDER) as mine:
-        tracker = _begun(partial(Tracker, config, directory, parent, tags)) if mine else None
+        tracker = _begun(partial(Tracker, config, directory, parent, tags), directory) if mine else None
         if tracker is None:
             yield NoTracker()
             return
         try:
             yield tracker
         except BaseException as error:
-            _quietly(partial(tracker.end, _status(error)))
+            _quietly(partial(tracker.end, _status(error)), directory)
             raise
-        _quietly(partial(tracker.end, "FINISHED"))
+        _quietly(partial(tracker.end, "FINISHED"), directory)
 
 
 def _status(error: BaseException) -> str:
@@ -262,7 +293,7 @@ def _last_sign(directory: RunDirectory) -> int | None:
     return max(heard) // 10**6 if heard else None
 
 
-def _begun(make: Callable[[], Tracker]) -> Tracker | None:
+def _begun(make: Callable[[], Tracker], directory: RunDirectory) -> Tracker | None:
     found: list[Tracker] = []
 
     def begin() -> None:
@@ -270,33 +301,24 @@ def _begun(make: Callable[[], Tracker]) -> Tracker | None:
         tracker.begin()
         found.append(tracker)
 
-    _quietly(begin)
+    _quietly(begin, directory)
     return found[0] if found else None
 
 
-def _quietly(act: Callable[[], None]) -> None:
+def _quietly(act: Callable[[], None], directory: RunDirectory) -> None:
     """Do it; that it fails is said, and fails nothing else."""
     try:
         act()
     except Exception as error:
-        warn(f"Tracking failed: {type(error).__name__}: {error}")
+        warn(f"Tracking of {directory.path} failed: {type(error).__name__}: {error}")
 
 
-def _settled(config: Config, spool: Spool) -> tuple[str, bool]:
-    """The address, and whether it is another: as given now, else where the run has been tracked, else the default."""
-    before, given = spool.state.uri, address.given(config.tracking.uri)
-    uri = address.absolute(given or before or address.DEFAULT, Path.cwd())
-    moved = before is not None and redact(uri) != before
-    if moved:
-        log.warning("tracking: %s was the address before; a new run starts at %s", before, redact(uri))
-        spool.renew()
-    spool.state.uri = redact(uri)
-    spool.save()
-    return uri, moved
+def _uri(config: Config, state: State) -> str:
+    """The address: as given now, else where the run has been tracked, else the default."""
+    return address.absolute(address.given(config.tracking.uri) or state.uri or address.DEFAULT, Path.cwd())
 
 
-def _connected(uri: str, experiment: str, name: str, spool: Spool, sweep: Sweep | None) -> Server:
-    state = spool.state
+def _opened(uri: str, experiment: str, name: str, sweep: Sweep | None, state: State) -> Server:
     if sweep is not None:
         return Child(sweep, uri, experiment, state.key, state.run_id, name, state.started)
     return Server(uri, experiment, state.key, state.run_id, name, state.started, state.parent)

@@ -7,20 +7,22 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 
 from poise.secrets import redact
 from poise.tracking.model import WEIGHTS
 from poise.tracking.notices import warn
+from poise.tracking.records import Record, kind_of
 from poise.tracking.server import Server, upload_seconds
-from poise.tracking.spool import Record, Spool
+from poise.tracking.spool import Spool
 
 log = logging.getLogger("poise")
 
 INTERVAL = 5.0  # seconds between two looks at the spool
 PATIENCE, IMPATIENCE = 30.0, 10.0  # seconds without progress after which an ending run waits no more
 SLOWEST = 30.0  # seconds between two attempts
-KINDS = ("metrics", "tags", "artifact", "model", "values", "inputs", "status")
 ATTEMPTS = 3  # to store what is no number
+NOWHERE = -1  # records delivered, before a server has answered
 
 
 class Writer:
@@ -47,6 +49,8 @@ class Writer:
         self._refused: Counter[str] = Counter()
         self._stores = True  # as far as is known: where one file is left out, others are tried once
         self._told = False
+        self._description: tuple[dict[str, str], dict[str, str]] | None = None
+        self._reached = NOWHERE  # records of the next chunk that were delivered at best; none counts as progress twice
         self._progress = time.monotonic()  # when there was some, or until when an upload may take
         self._ending, self._given_up = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="poise-tracking", daemon=True)
@@ -99,7 +103,8 @@ class Writer:
         server = self._server or self._open()
         self._server = server
         if not self.spool.state.described:
-            server.describe(*self.describe())
+            self._description = self._description or self.describe()
+            server.describe(*self._description)
             self.spool.state.described = True
             self.spool.save()
         while not self._given_up.is_set():
@@ -108,28 +113,36 @@ class Writer:
                 break
             self._deliver(server, records)
             self.spool.cross_off(records, end)
-            self._progress = time.monotonic()
+            self._reached, self._progress = NOWHERE, time.monotonic()
         self.spool.compact(*([0] if self._ending.is_set() else []))
 
     def _open(self) -> Server:
         server = self.connect()
         state = self.spool.state
         if server.run_id != state.run_id:
-            state.run_id, state.described = server.run_id, False
+            state.run_id, state.described, self._description = server.run_id, False, None
             self.spool.save()
-        self._progress = time.monotonic()
+        self._reach(0)
         return server
 
+    def _reach(self, delivered: int) -> None:
+        """Note progress: a server that takes the same again and again, and never what comes next, makes none."""
+        if delivered > self._reached:
+            self._reached, self._progress = delivered, time.monotonic()
+
     def _deliver(self, server: Server, records: list[Record]) -> None:
-        for kind, group in groupby(records, _kind):
+        delivered = 0
+        for kind, group in groupby(records, kind_of):
             some = list(group)
             if kind == "metrics":
                 server.metrics(some)
-                self._progress = time.monotonic()
+                delivered += len(some)
+                self._reach(delivered)
                 continue
             for record in some:
                 self._deliver_one(server, kind, record)
-                self._progress = time.monotonic()
+                delivered += 1
+                self._reach(delivered)
 
     def _deliver_one(self, server: Server, kind: str, record: Record) -> None:
         match kind:
@@ -150,17 +163,17 @@ class Writer:
     def _deliver_artifact(self, server: Server, record: Record) -> None:
         name = record["artifact"]
         path = self.spool.path_of(record["file"]) if "file" in record else self.spool.artifacts / name
-        self._progress = time.monotonic() + upload_seconds(path)
-        self._store(server, f"artifact {name}", partial(server.artifact, path, name.rpartition("/")[0]))
+        self._store(server, f"artifact {name}", partial(server.artifact, path, name.rpartition("/")[0]), path)
 
     def _deliver_model(self, server: Server, record: Record) -> None:
         predictor = self.spool.path_of(record["model"])
-        self._progress = time.monotonic() + upload_seconds(predictor / WEIGHTS)
-        self._store(server, "model", partial(server.model, predictor, self.spool.folder))
+        self._store(server, "model", partial(server.model, predictor, self.spool.folder), predictor / WEIGHTS)
 
-    def _store(self, server: Server, what: str, send: Callable[[], None]) -> None:
+    def _store(self, server: Server, what: str, send: Callable[[], None], upload: Path | None = None) -> None:
         """Send it. What cannot be stored, while numbers can, does not hold up what comes after it."""
         try:
+            if upload is not None and self._refused[what] < ATTEMPTS:
+                self._progress = time.monotonic() + upload_seconds(upload)
             send()
             self._stores = True
         except Exception as error:
@@ -188,10 +201,6 @@ class Writer:
         if not self._attempts:
             return INTERVAL
         return min(2.0 ** (self._attempts - 1), 2.0 if self._ending.is_set() else SLOWEST)
-
-
-def _kind(record: Record) -> str:
-    return next((kind for kind in KINDS if kind in record), "")
 
 
 def _shortened(text: str, length: int = 300) -> str:

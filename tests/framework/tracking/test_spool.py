@@ -1,5 +1,7 @@
 """The spool: nothing twice, nothing torn, nothing without bound."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poise.tracking import spool as module
-from poise.tracking.spool import Record, Spool
+from poise.tracking.records import Record
+from poise.tracking.spool import Spool
 
 
 def drain(spool: Spool) -> list[Record]:
@@ -110,6 +113,68 @@ def test_a_line_spoilt_by_the_disk_is_skipped(tmp_path: Path) -> None:
     spool.close()
 
 
+DAMAGED = [
+    b"\0\0\0",
+    b"[]",
+    b"[" * 100_000,
+    b'{"time":null}',
+    b'{"metrics":5}',
+    b'{"metrics":{"a":1}}',
+    b'{"metrics":{"a":1},"step":1}',
+    b'{"metrics":{"a":true},"step":1,"time":1}',
+    b'{"metrics":{"a":1},"step":100000000000000000000000,"time":1}',
+    b'{"metrics":{"a":1},"step":1,"time":1,"status":"FINISHED"}',
+    b'{"tags":5}',
+    b'{"tags":{"a":1}}',
+    b'{"tags":{"\\ud800":"a"}}',
+    b'{"model":5}',
+    b'{"artifact":5}',
+    b'{"artifact":"a","file":5}',
+    b'{"values":{"a":1},"time":1}',
+    b'{"inputs":[5]}',
+    b'{"status":"STRANGE","time":1}',
+]
+
+
+def test_lines_that_say_nothing_are_said_to_be_lost_and_hold_up_no_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path)
+    spool.metrics({"a": 1.0}, 1)
+    spool.close()
+    path = tmp_path / "spool.jsonl"
+    path.write_bytes(path.read_bytes() + b"\n".join(DAMAGED) + b"\n" + path.read_bytes().replace(b":1,", b":2,"))
+    spool = Spool(tmp_path)
+    assert [record["step"] for record in drain(spool)] == [1, 2]
+    assert spool.state.last == {"a": 2}
+    assert caplog.messages == [f"Tracking: {path} is damaged: {len(DAMAGED)} lines of it cannot be sent."]
+    spool.close()
+
+
+def test_a_damaged_line_may_be_longer_than_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 1000)
+    (tmp_path / "spool.jsonl").write_bytes(b"\0" * 3000 + b"\n")
+    spool = Spool(tmp_path)
+    spool.metrics({"a": 1.0}, 1)
+    assert [record["step"] for record in drain(spool)] == [1]
+    assert spool.unsent == 0
+    spool.close()
+
+
+def test_all_that_a_run_appends_is_taken_for_a_record(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.metrics({"a": float("nan"), "b": float("-inf"), "c": 1.0}, 0)
+    spool.artifact("report.txt", "accuracy")
+    spool.file("one.png", tmp_path / "one.png")
+    spool.model(tmp_path / "predictor")
+    spool.values({"a": 1.0}, 1, {"name": "digits", "digest": "d"})
+    spool.inputs([{"name": "digits", "context": "train"}])
+    spool.tags({"a": "ä 😀"})
+    spool.mark("SCHEDULED")
+    assert len(drain(spool)) == (tmp_path / "spool.jsonl").read_bytes().count(b"\n") == 8
+    spool.close()
+
+
 def test_a_full_spool_drops_metrics_and_nothing_else(tmp_path: Path) -> None:
     spool = Spool(tmp_path, limit=500)
     for step in range(50):
@@ -152,9 +217,30 @@ def test_a_spool_is_emptied_once_it_is_sent_and_large(tmp_path: Path) -> None:
     spool.close()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"strange": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"strange": 1}', "[" * 100_000])
 def test_a_spoilt_state_starts_afresh(tmp_path: Path, text: str) -> None:
     (tmp_path / "state.json").write_text(text)
     spool = Spool(tmp_path)
     assert (spool.state.sent, spool.state.run_id) == (0, None)
+    spool.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("started", "x"), ("uri", 5), ("sent", "x"), ("sent", -1), ("last", {"a": None}), ("tags", []), ("status", [])],
+)
+def test_of_a_damaged_state_what_is_right_is_kept(
+    tmp_path: Path, name: str, value: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path)
+    spool.state.run_id = "f" * 32
+    spool.save()
+    spool.close()
+    whole = json.loads((tmp_path / "state.json").read_text())
+    (tmp_path / "state.json").write_text(json.dumps({**whole, name: value}))
+    spool = Spool(tmp_path)
+    kept = {field: value for field, value in asdict(spool.state).items() if field != name}
+    assert kept == {field: value for field, value in whole.items() if field != name}
+    assert getattr(spool.state, name) != value
+    assert caplog.messages == [f"Tracking: {tmp_path / 'state.json'} is damaged; what begins anew: {name}."]
     spool.close()

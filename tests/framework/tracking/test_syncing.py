@@ -1,12 +1,13 @@
 """`poise sync`: what was left behind arrives once, and nothing is said of a run that is not true."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import worker
 from mlflow.tracking import MlflowClient
-from tracked_runs import free_port, is_whole, kill, rows, state, statuses, steps, stored_twice, wait_for
+from tracked_runs import free_port, is_whole, kill, refusing, rows, state, statuses, steps, stored_twice, wait_for
 from tracked_runs import worker as started
 
 from poise.cli import main
@@ -42,9 +43,7 @@ def finished(run_dir: Path, *settings: str, last: int = 9) -> RunDirectory:
 def reset(run_dir: Path) -> None:
     """As if the run had been killed before anything was sent."""
     spool = Spool(run_dir / "tracking")
-    spool.renew()
-    spool.state.uri = f"sqlite:///{run_dir.parent / 'mlflow.db'}"
-    spool.save()
+    spool.renew(spool.state.elsewhere(f"sqlite:///{run_dir.parent / 'mlflow.db'}"))
     spool.close()
 
 
@@ -148,6 +147,58 @@ def test_what_cannot_be_sent_holds_up_no_other_run(tmp_path: Path, capsys: pytes
     assert " finished " in whole
     assert "not sent" not in whole
     assert "Not all of 3 runs is sent" in said.err
+
+
+def test_damaged_runs_are_named_and_the_others_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("bytes", "lines", "nowhere", "state"):
+        finished(tmp_path / "runs" / name, last=2)
+    for name in ("lines", "state"):
+        reset(tmp_path / "runs" / name)
+    (tmp_path / "runs" / "bytes" / "config.yaml").write_bytes(b"\xff\xfe\0")
+    with (tmp_path / "runs" / "lines" / "tracking" / "spool.jsonl").open("w") as lines:
+        lines.write('{"metrics":{"a":1},"step":1}\n{"time":null}\n{"metrics":{"kept":1},"step":1,"time":1}\n')
+    for name, change in {
+        "bytes": {"status": None},
+        "nowhere": {"status": None, "uri": 5},
+        "state": {"sent": "x", "started": [], "tags": 5},
+    }.items():
+        path = tmp_path / "runs" / name / "tracking" / "state.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert main(["sync"]) == 1
+    told = {line.split()[0].rpartition("/")[2]: line for line in capsys.readouterr().out.splitlines()[1:]}
+    assert "bytes/config.yaml is damaged: it is no text" in told["bytes"]
+    assert "where it was tracked is damaged in tracking/state.json: give the address as tracking." in told["nowhere"]
+    assert "not sent" not in told["lines"] + told["state"]
+    assert steps(tmp_path / "runs" / "mlflow.db", "kept") == [1]
+    (tmp_path / "runs" / "lines" / "report.json").write_text('["a"')
+    before = state(tmp_path / "runs" / "lines")
+    assert main(["sync", f"tracking.uri=sqlite:///{tmp_path / 'other' / 'there.db'}"]) == 1
+    assert state(tmp_path / "runs" / "lines") == before
+    told = {line.split()[0].rpartition("/")[2]: line for line in capsys.readouterr().out.splitlines()[1:]}
+    assert "lines/report.json" in told["lines"]
+    assert "not sent" not in told["state"]
+
+
+def test_a_wrong_address_changes_nothing_of_a_run_that_is_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracking = finished(tmp_path / "run", last=2).path / "tracking"
+    (tmp_path / "text").write_text("root:x:0:0\n")
+    (tmp_path / "torn.db").write_bytes(b"SQLite format 3\0 and no more")
+    before = {path: path.read_bytes() for path in tracking.rglob("*") if path.is_file()}
+    with refusing("runs/create", 403) as refuses:
+        for uri, said in {
+            f"sqlite:///{tmp_path / 'text'}": f"{tmp_path / 'text'} is no SQLite database: give another address",
+            f"sqlite:///{tmp_path / 'no' / 'x.db'}": f"there is no folder {tmp_path / 'no'}: give another address",
+            f"sqlite:///{tmp_path / 'torn.db'}": "file is not a database",
+            refuses: "not for you",
+        }.items():
+            assert main(["sync", "run_dir=run", f"tracking.uri={uri}"]) == 1
+            assert said in capsys.readouterr().out
+            assert {path: path.read_bytes() for path in tracking.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "no").exists()
+    assert main(["sync", "run_dir=run"]) == 0
+    assert is_whole(tmp_path / "mlflow.db", 2)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from functools import partial
@@ -10,9 +12,10 @@ from typing import ClassVar
 
 import pytest
 from mlflow.entities import LoggedModelOutput
-from tracked_runs import rows, statuses, steps, stored_twice
+from tracked_runs import refusing, rows, statuses, steps, stored_twice
 
 from poise.card import Card
+from poise.tracking import writer as module
 from poise.tracking.server import Server, patient, upload_seconds
 from poise.tracking.spool import Spool
 from poise.tracking.tracker import THEIRS
@@ -79,6 +82,39 @@ def test_what_is_rejected_is_said_once_and_the_rest_is_stored(tmp_path: Path, ca
     assert [message.split(" is rejected")[0] for message in caplog.messages] == ["tracking: p(", "tracking: bad(name)"]
     assert steps(tmp_path / "mlflow.db", "good") == steps(tmp_path / "mlflow.db", "better") == list(range(50))
     assert len(rows(tmp_path / "mlflow.db", "select * from params")) == 150
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "said"), [("log-batch", 403, "not for you"), ("runs/update", 500, "500 error")]
+)
+def test_nobody_waits_for_a_server_that_answers_and_takes_nothing_or_not_what_comes_next(
+    tmp_path: Path, path: str, code: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 3.0)
+    monkeypatch.setattr(module, "IMPATIENCE", 3.0)
+    spool = Spool(tmp_path / "spool")
+    spool.metrics({"a": 1.0}, 1)
+    spool.mark("FINISHED")
+    described = []
+
+    def describe() -> tuple[dict[str, str], dict[str, str]]:
+        described.append("once")
+        return {"p": "1"}, {}
+
+    with refusing(path, code) as uri:
+        state = spool.state
+        writer = Writer(spool, lambda: Server(uri, "e", state.key, state.run_id, "r", 0), describe, uri)
+        writer.start()
+        waits = threading.Thread(target=writer.finish, daemon=True)
+        began = time.monotonic()
+        waits.start()
+        waits.join(30)
+        assert not waits.is_alive()
+        assert time.monotonic() - began > 2.9
+        assert said in str(writer.error)
+    assert spool.unsent > 0
+    assert described == ["once"]
+    spool.close()
 
 
 class Counted(Server):

@@ -1,15 +1,18 @@
 """What tests of the tracker share: small tracked runs, and what MLflow has stored of them."""
 
+import json
 import os
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +147,41 @@ def server(folder: Path, port: int) -> Iterator[None]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@contextmanager
+def refusing(path: str, code: int) -> Iterator[str]:
+    """The address of a tracking server that has any experiment and run, and answers so to what ends in `path`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            refused = self.path.partition("?")[0].endswith(path)
+            info = {"run_id": "f" * 32, "experiment_id": "1", "status": "RUNNING", "lifecycle_stage": "active"}
+            experiment = {"experiment_id": "1", "name": "e", "lifecycle_stage": "active"}
+            said = {"error_code": "INTERNAL_ERROR", "message": "not for you"} if refused else {}
+            if self.path.partition("?")[0].endswith(("runs/create", "runs/get")):
+                said |= {"run": {"info": info, "data": {}}}
+            elif "experiments/get" in self.path:
+                said |= {"experiment": experiment}
+            text = json.dumps(said).encode()
+            self.send_response(code if refused else 200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_address[1]}"
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
 
 
 def listens(port: int) -> bool:
