@@ -53,7 +53,7 @@ class Machines:
     gpu: str = "h100"
     network: str = "ib_400"
     price: Annotated[float, Ge(0), Le(10**6)] | None = None
-    of_peak: Annotated[float, Ge(0.001), Le(1)] = 0.5
+    of_peak: Annotated[float, Ge(0.01), Le(1)] = 0.5
     shape: list[int] | None = None
     classes: Annotated[int, Ge(2), Le(10**7)] | None = None
     examples: Annotated[int, Ge(1), Le(10**8)] | None = None

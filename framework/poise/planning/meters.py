@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -105,18 +104,6 @@ class Worked(TorchDispatchMode):
             name = packet._qualified_op_name
             self.work.append(Work(int(flops), name in CONVOLUTIONS, moved, updates=name.startswith(OVER_ALL)))
         return found
-
-
-class Zeros(TorchDispatchMode):
-    """Who asks a tensor without values for its number is given zero: the layer drawn, say, is the first."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        try:
-            return func(*args, **(kwargs or {}))
-        except RuntimeError:
-            if func is torch.ops.aten._local_scalar_dense.default:
-                return 0.0 if args[0].is_floating_point() else 0
-            raise
 
 
 def bytes_of(tensor: Shaped[Tensor, "..."]) -> int:

@@ -60,7 +60,7 @@ def test_a_plan_lies_over_the_file_of_a_run(tmp_path: Path) -> None:
         ("shape=10000,10001 classes=2 examples=9", "an input of more than 100,000,000 values is not planned"),
         ("shape=8 classes=1000000000 examples=9", "classes=1000000000 has to be 2 or more and at most"),
         ("shape=8 classes=2 examples=1000000000000000000000", "examples=1000000000000000000000 has to be"),
-        ("of_peak=5e-324", "of_peak=5e-324 has to be 0.001 or more"),
+        ("of_peak=5e-324", "of_peak=5e-324 has to be 0.01 or more"),
         ("price=1e300", "price=1e300 has to be 0 or more and at most"),
         ("trainer.max_epochs=100000000000000000000000", "no more than 1,000,000 are planned"),
         ("groups=4", "groups= without shape= and classes= and examples=: a plan without data needs"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
 from contracts import kit
@@ -92,7 +92,10 @@ def test_one_group_is_planned_as_it_is_trained() -> None:
 
 
 class Keeps(Recipe):
-    """Keeps a tensor from its constructor and a number from its setup, which is logged as it is."""
+    """Keeps a tensor from its constructor and a number from its setup."""
+
+    table: torch.Tensor
+    number: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,11 +113,11 @@ def test_recipes_that_hold_values_are_copied_without_harm() -> None:
     assert found.sizes.recipes == 16
     mode = FakeTensorMode()
     with nowhere(mode):
-        held = torch.ones(3), torch.nn.Parameter(torch.ones(2)), torch.tensor(1.0)
-        copied = copy.deepcopy((held, held[0]))
-    assert copied[1] is copied[0][0]
-    assert [one.fake_mode is mode for one in copied[0]] == 3 * [True]
-    assert [one.requires_grad for one in copied[0]] == [False, True, False]
+        held = [torch.ones(3), torch.nn.Parameter(torch.ones(2)), torch.tensor(1.0)]
+        copied, first = copy.deepcopy((held, held[0]))
+    assert first is copied[0]
+    assert [isinstance(one, FakeTensor) and one.fake_mode is mode for one in copied] == 3 * [True]
+    assert [one.requires_grad for one in copied] == [False, True, False]
 
 
 def test_a_batch_that_the_data_do_not_fill_is_refused_before_its_step_is_rehearsed() -> None:
