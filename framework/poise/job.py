@@ -59,6 +59,7 @@ def script(config: Config, places: Places, array: Array | None = None) -> str:
             *MEETING,
             "",
             *_run(places, array),
+            *SAYING,
             f"{_srun(config, places)} || {{",
             "    status=$?",
             *YIELDING,
@@ -66,7 +67,7 @@ def script(config: Config, places: Places, array: Array | None = None) -> str:
             '    exit "$status"',
             "}",
             "# nothing failed: a run without its report stopped to go on later",
-            '[ -f "$run/report.json" ] || scontrol requeue "$job"',
+            '[ -f "$run/report.json" ] || again',
             "",
         ]
     )
@@ -81,10 +82,16 @@ MEETING = (  # the ranks meet on the first node, or where the user says
     "export MASTER_ADDR MASTER_PORT",
 )
 
+SAYING = (  # the job's log is one for all its starts
+    'say() { echo "$(date "+%F %T") job $job: $*"; }',
+    'again() { say "back into the queue, to go on later" && scontrol requeue "$job"; }',
+    'say "start $((${SLURM_RESTART_COUNT:-0} + 1)) on $SLURM_JOB_NODELIST, in $run"',
+)
+
 YIELDING = (  # of those whose job is over, by scancel or its limit, Slurm says something else
     "    # ended by SIGTERM in a job that is to go on: it makes room for another",
     '    if [ "$status" = 143 ] && [ "$(squeue --noheader --format=%T --jobs="$job")" = RUNNING ]; then',
-    '        scontrol requeue "$job"',
+    "        again",
     "        exit",
     "    fi",
 )

@@ -103,20 +103,23 @@ export MASTER_ADDR MASTER_PORT
 
 job=$SLURM_JOB_ID
 run=/shared/runs/mine
+say() { echo "$(date "+%F %T") job $job: $*"; }
+again() { say "back into the queue, to go on later" && scontrol requeue "$job"; }
+say "start $((${SLURM_RESTART_COUNT:-0} + 1)) on $SLURM_JOB_NODELIST, in $run"
 srun --export=ALL --kill-on-bad-exit=1 --cpus-per-task=8 --open-mode=append --output="${run//%/%%}/logs/rank-%t.log" \\
     --cpu-bind=cores apptainer exec --nv $HOME/my.sif \\
     /opt/bin/python -m poise.slurm_task train config="$run/config.yaml" || {
     status=$?
     # ended by SIGTERM in a job that is to go on: it makes room for another
     if [ "$status" = 143 ] && [ "$(squeue --noheader --format=%T --jobs="$job")" = RUNNING ]; then
-        scontrol requeue "$job"
+        again
         exit
     fi
     tail -n 20 "$run"/logs/rank-*.log || :
     exit "$status"
 }
 # nothing failed: a run without its report stopped to go on later
-[ -f "$run/report.json" ] || scontrol requeue "$job"
+[ -f "$run/report.json" ] || again
 """
     )
 
@@ -195,8 +198,11 @@ def test_a_run_that_stopped_without_its_report_goes_back_into_the_queue(
 ) -> None:
     asked = Path(f"{cluster['RECORD']}-requeue")
     asked.unlink(missing_ok=True)
-    run(job(str(tmp_path)), cluster)
+    done = subprocess.run(["bash"], input=job(str(tmp_path)), env=cluster, capture_output=True, text=True)
     assert asked.read_text() == "requeue 30007\n"
+    assert re.search(
+        rf"job 30007: start 1 on node\[7-8\], in {tmp_path}\n.*job 30007: back into the queue", done.stdout
+    )
     asked.unlink()
     (tmp_path / "report.json").write_text("{}")
     run(job(str(tmp_path)), cluster)
