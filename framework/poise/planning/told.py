@@ -148,11 +148,17 @@ def _run(plan: Plan, outlooks: Sequence[Outlook]) -> Iterator[str]:
     yield "The run, modelled likewise"
     yield from table(["strategy", "the run", "GPU hours", "" if price is None else "cost", *pays], rows)
     if machine.gpus > 1:
-        alone = duration(outlooks[0].alone.total)
+        alone, (name, *_, efficiency) = duration(outlooks[0].alone.total), _first_marked(rows)
         yield from prose(
-            f"As fast as one GPU, which would take {alone} for a step of the same batch, memory left aside; efficiency "
-            f"is at most the share of {machine.gpus} times as fast, and one GPU would take so much of these GPU hours."
+            f"As fast as one GPU, which would take {alone} for a step of the same batch, memory left aside, and less "
+            f"where weights are most that it reads. Efficiency is the share of {machine.gpus} times as fast: one GPU would "
+            f"take {efficiency} of the GPU hours of {name.split()[-1]}."
         )
+
+
+def _first_marked(rows: Sequence[Sequence[str]]) -> Sequence[str]:
+    """The row of the plan's strategy, or the first where it has none."""
+    return next((row for row in rows if row[0].startswith(">")), rows[0])
 
 
 def _assumptions(plan: Plan, outlooks: Sequence[Outlook]) -> Iterator[str]:
@@ -172,7 +178,7 @@ def _assumptions(plan: Plan, outlooks: Sequence[Outlook]) -> Iterator[str]:
 
 
 def _rates(gpu: Gpu, precision: str) -> str:
-    rest = f"of which the column says the share; memory {amount(gpu.bandwidth)}B/s."
+    rest = f"of which `of peak` is the share; memory {amount(gpu.bandwidth)}B/s."
     if precision != "32-true":
         name, rate = ("bfloat16", gpu.bfloat16) if precision == "bf16-mixed" else ("float64", gpu.float64)
         return f"By the data sheet {name} {amount(rate)}FLOP/s, {rest}"
