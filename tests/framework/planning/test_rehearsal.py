@@ -83,7 +83,7 @@ def test_a_stack_that_the_data_refuse_is_refused() -> None:
         planned(plan)
     plan = parse_plan(["recipe=group_dro", "shape=1,8,8", "classes=2", "examples=500", "groups=3"])
     assert len(splits_of(plan).train) == 500
-    assert "> auto" in planned(plan)
+    assert "> one process" in planned(plan)
 
 
 def test_one_group_is_planned_as_it_is_trained() -> None:
