@@ -151,8 +151,8 @@ def _run(plan: Plan, outlooks: Sequence[Outlook]) -> Iterator[str]:
         alone, (name, *_, efficiency) = duration(outlooks[0].alone.total), _first_marked(rows)
         yield from prose(
             f"As fast as one GPU, which would take {alone} for a step of the same batch, memory left aside, and less "
-            f"where weights are most that it reads. Efficiency is the share of {machine.gpus} times as fast: one GPU would "
-            f"take {efficiency} of the GPU hours of {name.split()[-1]}."
+            f"where weights are most that it reads. Efficiency is the share of {machine.gpus} times as fast: one GPU "
+            f"would take {efficiency} of the GPU hours of {name.split()[-1]}."
         )
 
 
