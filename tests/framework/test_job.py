@@ -200,9 +200,9 @@ def test_a_run_that_stopped_without_its_report_goes_back_into_the_queue(
     asked.unlink(missing_ok=True)
     done = subprocess.run(["bash"], input=job(str(tmp_path)), env=cluster, capture_output=True, text=True)
     assert asked.read_text() == "requeue 30007\n"
-    assert re.search(
-        rf"job 30007: start 1 on node\[7-8\], in {tmp_path}\n.*job 30007: back into the queue", done.stdout
-    )
+    started, back = done.stdout.splitlines()
+    assert started.endswith(f"job 30007: start 1 on node[7-8], in {tmp_path}")
+    assert back.endswith("job 30007: back into the queue, to go on later")
     asked.unlink()
     (tmp_path / "report.json").write_text("{}")
     run(job(str(tmp_path)), cluster)
