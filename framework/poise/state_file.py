@@ -54,6 +54,4 @@ class StateFile(TorchCheckpointIO):
 
 
 def _nonsense(path: Path) -> UserError:
-    return UserError(
-        f"{path} is whole, and yet no state of a training: remove that checkpoint."
-    )
+    return UserError(f"{path} is whole, and yet no state of a training: remove that checkpoint.")

@@ -102,7 +102,10 @@ def test_deepspeeds_own_shards_are_not_taken_up() -> None:
 @pytest.mark.parametrize("data", [b"", b"hello world", b"PK\x05\x06" + b"\0" * 18])
 def test_what_is_no_file_of_tensors_is_said_to_be_none(data: bytes) -> None:
     Path("state").write_bytes(data)
-    with pytest.raises(UserError, match=r"^state is (whole, and yet no state of a training: remove|not read, .* Remove) that checkpoint\.$"):
+    with pytest.raises(
+        UserError,
+        match=r"^state is (whole, and yet no state of a training: remove|not read, .* Remove) that checkpoint\.$",
+    ):
         read_state(Path("state"))
 
 

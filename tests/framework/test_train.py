@@ -406,9 +406,7 @@ class Impatient(Recipe):
 def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         small_fit(tmp_path / "run", {"impatient": Impatient()})
-    assert str(caught.value) == (
-        f"Interrupted: the same command with run_dir={tmp_path / 'run'} goes on from step 4."
-    )
+    assert str(caught.value) == (f"Interrupted: the same command with run_dir={tmp_path / 'run'} goes on from step 4.")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
