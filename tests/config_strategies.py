@@ -95,6 +95,7 @@ def group(cls: type, **others: st.SearchStrategy[Any]) -> st.SearchStrategy[dict
 
 
 TIMES = st.sampled_from([None, "30", "30:00", "8:00:00", "1-12:00:00"])
+NOTICES = st.none() | st.integers(0, 600)  # of which the least of the times leaves enough
 URIS = st.sampled_from([None, "sqlite:///my.db", "http://tracker:5000"])
 SIZES = st.sampled_from(
     [{}, {"batch_size": 64, "devices": 2, "accumulate": 4, "block": 8}, {"batch_size": 50, "block": None}]
@@ -115,7 +116,8 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
     values["tracking"] = draw(group(TrackingConfig, uri=URIS))
     of_a_job = dict.fromkeys(("account", "partition", "qos", "constraint", "prefix", "python"), none | LINES)
     nodes, extra = st.sampled_from([None, 1]), st.sampled_from([None, "--export=ALL,A=1 -w 'node 1'"])
-    values["slurm"] = draw(group(SlurmConfig, time=TIMES, gpus=none, nodes=nodes, extra=extra, **of_a_job))
+    of_a_job |= {"time": TIMES, "notice": NOTICES, "gpus": none, "nodes": nodes, "extra": extra}
+    values["slurm"] = draw(group(SlurmConfig, **of_a_job))
     values["threat"] = {"name": "l2", "eps": draw(st.none() | st.floats(0, 100))}
     values["tables"] = draw(st.dictionaries(st.from_regex(r"[a-z]+", fullmatch=True), TEXTS, max_size=2))
     values["strategy"] = draw(st.sampled_from(["auto", "ddp", "deepspeed_zero1"]))

@@ -1,6 +1,7 @@
 """One run on two nodes, and the same run disturbed again and again: nothing is lost, nothing is different."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,7 +131,8 @@ def test_a_run_that_is_disturbed_again_and_again_ends_as_one_that_is_not(
 
 def test_a_job_trains_on_two_nodes(whole: Run) -> None:
     assert {"ExitCode": "0:0", "Restarts": "0", "NodeList": "n[1-2]"}.items() <= whole.job.items()
-    assert (whole.path / f"slurm-{whole.number}.log").read_text() == ""
+    said = (whole.path / f"slurm-{whole.number}.log").read_text()
+    assert re.fullmatch(rf".* job {whole.number}: start 1 on n\[1-2\], in {whole.path}\n", said)
     assert whole.log().startswith("Training trades,pgd on digits, small_cnn, 2 epochs\n")
     assert "Training" not in whole.log(1)
     kept = checkpoint.newest(whole.path / "checkpoints")

@@ -45,7 +45,7 @@ def test_pictures_in_folders_are_held_once_while_they_are_listed(folders: dict[i
     name = sys.getsizeof(NAME.format(c=0, n=0))
     held, most = _bytes_of_a_picture(list_folders, folders)
     assert name < held < name + 16  # its name, and a pointer to that; its label is in PyTorch's memory
-    assert most < name + 32  # far from its name twice
+    assert most < 1.5 * name  # far from its name twice
 
 
 def test_a_table_of_pictures_leaves_their_names_alone(folders: dict[int, Path]) -> None:
