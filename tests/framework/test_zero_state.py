@@ -1,6 +1,5 @@
 """A checkpoint of one strategy and number of ranks goes on under every other, and ends in the same weights."""
 
-import multiprocessing
 import os
 import socket
 import warnings
@@ -13,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from forks import Forks
 from poise import checkpoint
 from poise.batch import Batch
 from poise.models.small_cnn import small_cnn
@@ -90,31 +90,26 @@ def trained(run_dir: str, strategy: str, devices: int, until: int | None, **opti
     return until is None
 
 
-def on_one_rank_of_its_own(*arguments: Any, **options: Any) -> bool:
-    """`trained` in a process forked from this one, as a launcher's only rank: DeepSpeed would change this one."""
+def on_one_rank_of_its_own(arguments: tuple[Any, ...], options: dict[str, Any]) -> bool:
+    """`trained` in this process, which is for that alone, as a launcher's only rank."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-
-    def train() -> None:
-        warnings.simplefilter("ignore")
-        os.environ.update({**rank_environment(0, size=1), "MASTER_PORT": port})
-        os._exit(0 if trained(*arguments, **options) else 1)
-
-    process = multiprocessing.get_context("fork").Process(target=train)
-    process.start()
-    process.join(120)
-    return process.exitcode == 0
+    warnings.simplefilter("ignore")
+    os.environ.update({**rank_environment(0, size=1), "MASTER_PORT": port})
+    return trained(*arguments, **options)
 
 
-def in_parts(pair: Pair, run_dir: Path, parts: list[tuple[str, int]], **options: Any) -> dict[str, Any]:
+def in_parts(pair: Pair, forks: Forks, run_dir: Path, parts: list[tuple[str, int]], **options: Any) -> dict[str, Any]:
     """Train in equal parts, each under a strategy on a number of ranks; what the last checkpoint holds."""
     for number, (strategy, ranks) in enumerate(parts, 1):
         until = STEPS * number // len(parts) + 1 if number < len(parts) else None
         arguments = (str(run_dir), strategy, ranks, until)
         if ranks == 2:
             assert pair.run(trained, *arguments, **options) == [True, True]
+        elif is_zero(strategy):  # DeepSpeed would change this process
+            assert forks.run(on_one_rank_of_its_own, arguments, options)
         else:
-            assert (on_one_rank_of_its_own if is_zero(strategy) else trained)(*arguments, **options)
+            assert trained(*arguments, **options)
     manifest = checkpoint.newest(run_dir / "checkpoints")
     assert manifest is not None
     assert manifest.facts["step"] == STEPS
@@ -147,17 +142,19 @@ def far(one: dict[str, Any], other: dict[str, Any], limit: float) -> dict[str, f
     return {name: distance for name, distance in found.items() if distance > limit}
 
 
-def test_ddp_goes_on_on_another_number_of_ranks_to_float64s_last_digits(pair: Pair, tmp_path: Path) -> None:
+def test_ddp_goes_on_on_another_number_of_ranks_to_float64s_last_digits(
+    pair: Pair, forks: Forks, tmp_path: Path
+) -> None:
     options = {"trainer": {"precision": "64-true"}}
-    whole = in_parts(pair, tmp_path / "whole", [("auto", 1)], **options)
-    parts = in_parts(pair, tmp_path / "parts", [("ddp", 2), ("auto", 1), ("ddp", 2)], **options)
+    whole = in_parts(pair, forks, tmp_path / "whole", [("auto", 1)], **options)
+    parts = in_parts(pair, forks, tmp_path / "parts", [("ddp", 2), ("auto", 1), ("ddp", 2)], **options)
     assert far(whole, parts, 1e-9) == {}
 
 
 @pytest.fixture(scope="module")
-def whole(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def whole(pair: Pair, forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What an undisturbed run on one rank leaves."""
-    return in_parts(pair, tmp_path_factory.mktemp("whole"), [("auto", 1)])
+    return in_parts(pair, forks, tmp_path_factory.mktemp("whole"), [("auto", 1)])
 
 
 @pytest.mark.parametrize(
@@ -170,6 +167,6 @@ def whole(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     ids=lambda strategies: ", ".join(f"{name.removeprefix('deepspeed_')} {ranks}" for name, ranks in strategies),
 )
 def test_each_strategy_goes_on_with_every_others_checkpoint(
-    pair: Pair, whole: dict[str, Any], tmp_path: Path, strategies: list[tuple[str, int]]
+    pair: Pair, forks: Forks, whole: dict[str, Any], tmp_path: Path, strategies: list[tuple[str, int]]
 ) -> None:
-    assert far(whole, in_parts(pair, tmp_path / "parts", strategies), SPREAD) == {}
+    assert far(whole, in_parts(pair, forks, tmp_path / "parts", strategies), SPREAD) == {}
