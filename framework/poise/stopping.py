@@ -131,8 +131,8 @@ class Agreement:
 
     def __init__(self, requests: Requests) -> None:
         self.requests = requests
-        self._due = self._step = 0
-        self._time = time.monotonic()
+        self._due = 0
+        self._before: tuple[int, float] | None = None  # step and time at which ranks asked each other last
 
     def after(self, step: int, ranks: "Ranks") -> int:
         """The number of the signal, 0 if there is none; to be called on all ranks after each optimiser step."""
@@ -145,8 +145,10 @@ class Agreement:
         import torch
 
         now = time.monotonic()
-        pace = (now - self._time) / max(step - self._step, 1)
+        pace = PAUSE  # seconds a step, as long as none was seen: a run may be taken up at any
+        if self._before is not None and step > self._before[0]:
+            pace = (now - self._before[1]) / (step - self._before[0])
         number, pace = ranks.max(torch.tensor([self.requests.asked, pace], dtype=torch.float64)).tolist()
         self._due = step + min(max(int(PAUSE / max(pace, 1e-9)), 1), APART)
-        self._step, self._time = step, now
+        self._before = step, now
         return int(number)

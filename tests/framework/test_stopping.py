@@ -12,10 +12,11 @@ import pytest
 from left_behind import same
 from poise import checkpoint, cli, saving
 from poise.batch import Batch
+from poise.distributed import Ranks
 from poise.recipe import Recipe
 from poise.run_directory import RunDirectory
 from poise.step import Step
-from poise.stopping import AGAIN, Requests, Stopped, hold_requests, leave_terminal
+from poise.stopping import AGAIN, Agreement, Requests, Stopped, hold_requests, leave_terminal
 from ranks import Pair
 from small_runs import small_fit
 
@@ -207,3 +208,19 @@ def test_a_thread_trains_without_signals(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert RunDirectory(tmp_path).finished
+
+
+def test_ranks_that_go_on_late_in_a_run_ask_each_other_as_often_as_at_its_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Two(Ranks):
+        size = 2
+
+    now, met = 0.0, []
+    monkeypatch.setattr("poise.stopping.time.monotonic", lambda: now)
+    agreement = Agreement(Requests(told=False))
+    monkeypatch.setattr(Two, "max", lambda self, value: met.append(step) or value)
+    for step in range(5000, 5012):
+        now += 1.0  # a second a step, of which two may pass
+        agreement.after(step, Two())
+    assert met == [5000, 5001, 5003, 5005, 5007, 5009, 5011]
