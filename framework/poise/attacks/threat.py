@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from poise.attacks.norms import NORMS, Norm
@@ -105,6 +105,13 @@ class Threat:
     def distance(self, x_adv: Float[Tensor, "B *input"], x: Float[Tensor, "B *input"]) -> Float[Tensor, " B"]:
         """How far `x_adv` is from `x`, in the norm."""
         return self._geometry.distance(x_adv, x)
+
+    def permits(self, x_adv: Float[Tensor, "B *input"], x: Float[Tensor, "B *input"]) -> Bool[Tensor, " B"]:
+        """Whether each `x_adv` is inside the threat around `x`, but for rounding."""
+        near = self.distance(x_adv, x) <= self.eps * (1 + 1e-5) + 1e-6
+        if self.low is None or self.high is None:
+            return near & x_adv.flatten(1).isfinite().all(1)
+        return near & ((x_adv >= self.low) & (x_adv <= self.high)).flatten(1).all(1)
 
     @property
     def _geometry(self) -> Norm:
