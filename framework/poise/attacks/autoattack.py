@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,7 +24,6 @@ from poise.errors import UserError, nearest
 from poise.modes import in_mode
 from poise.progress import Progress, no_progress
 
-Version = Literal["standard", "plus", "rand"]
 CLEAN = "clean"
 MOST = 1000  # examples of a piece: what is lost when an evaluation is killed
 PLANS: dict[str, tuple[str, ...]] = {
@@ -84,14 +82,14 @@ class AutoAttack:
         UserError: no such version.
     """
 
-    def __init__(self, threat: Threat, version: Version = "standard", memory: int = MEMORY) -> None:
+    def __init__(self, threat: Threat, version: str = "standard", memory: int = MEMORY) -> None:
         known = get_args(Version)
         if version not in known:
             raise UserError(
                 f"version={version!r} of AutoAttack is none of {', '.join(known)}.{nearest(version, known)}"
             )
         self.threat = threat
-        self.version: Version = version
+        self.version = version
         self.memory = memory
 
     def __call__(
@@ -220,9 +218,9 @@ class _Examples:
             x_adv = attack.search(self.model, x, y, draws)
             broken = ~is_right(self.model, x_adv, y) & attack.threat.permits(x_adv, x)
         index, digest = self.index[rows], digests(self.x[rows], self.y[rows])
-        found = x_adv.cpu(), broken.cpu()  # waits for the device, which the clock is to count
+        x_adv, broken = x_adv.cpu(), broken.cpu()  # waits for the device, which the clock is to count
         work.seconds = time.perf_counter() - began
-        return Piece(index, digest, *found, work)
+        return Piece(index, digest, x_adv, broken, work)
 
     def _of_these(self, piece: Piece, waiting: Tensor) -> Piece | None:
         """Of a kept piece what is about examples that wait, unchanged; None where there are none."""
@@ -231,8 +229,8 @@ class _Examples:
         here &= waiting[rows] & (digests(self.x[rows], self.y[rows]) == piece.digest)
         if not here.any():
             return None
-        chosen = (t[here] for t in (piece.index, piece.digest, piece.x_adv, piece.broken))
-        return Piece(*chosen, piece.work)
+        index, digest, x_adv, broken = (t[here] for t in (piece.index, piece.digest, piece.x_adv, piece.broken))
+        return Piece(index, digest, x_adv, broken, piece.work)
 
     def _rows(self, piece: Piece) -> Tensor:
         """Where a piece's examples stand here; -1 where they do not."""

@@ -91,5 +91,5 @@ def fingerprint(model: nn.Module, *settings: object) -> str:
     for name, value in sorted(model.state_dict().items()):
         if isinstance(value, Tensor):
             found.update(name.encode())
-            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()[:16]
