@@ -83,11 +83,9 @@ class AutoAttack:
     """
 
     def __init__(self, threat: Threat, version: str = "standard", memory: int = MEMORY) -> None:
-        known = get_args(Version)
-        if version not in known:
-            raise UserError(
-                f"version={version!r} of AutoAttack is none of {', '.join(known)}.{nearest(version, known)}"
-            )
+        if version not in PLANS:
+            known = ", ".join(PLANS)
+            raise UserError(f"version={version!r} of AutoAttack is none of {known}.{nearest(version, PLANS)}")
         self.threat = threat
         self.version = version
         self.memory = memory
