@@ -1,0 +1,110 @@
+"""How a model classifies noisy copies of each example, counted."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from poise.attacks.draws import Draws
+from poise.batch import as_input
+from poise.data.prefetch import fetched
+from poise.evaluator import Subject
+from poise.modes import in_mode
+from poise.predictions import predict
+
+View = Callable[[Float[Tensor, "*input"], Float[Tensor, "n *input"]], Float[Tensor, "n *input"]]
+
+LOST = 0.5  # of the accuracy, at which a network was hardly trained for what it is asked
+
+log = logging.getLogger("poise")
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """One vote among noisy copies.
+
+    Args:
+        name: its noise is keyed by it: two of one name see the same.
+        copies: of each example.
+        view: (x [*input], standard normal noise [n, *input]) -> what the model sees [n, *input].
+    """
+
+    name: str
+    copies: int
+    view: View
+
+
+def votes(
+    subject: Subject, some: Int[Tensor, " N"], ballots: Sequence[Ballot], title: str
+) -> Int[Tensor, "N ballots C"]:
+    """How many copies of some test examples fall to each class, on the host, the same on every rank.
+
+    Noise is keyed by (seed, ballot, position in the split), so it hangs neither on batch size nor on ranks; each rank
+    has its share of the examples. A copy whose logits are no numbers counts for no class.
+
+    Args:
+        subject: whose model is asked, `batch_size` copies at once.
+        some: positions in the test split.
+        ballots: in order.
+        title: of the progress bar.
+    """
+    model, data, ranks = subject.model, subject.splits.test, subject.ranks
+    parameter = next(model.parameters())
+    own = some[ranks.rank :: ranks.size]
+    counts = torch.zeros(len(own), len(ballots), subject.splits.num_classes, dtype=torch.int64)
+    with in_mode(model, "eval"), torch.no_grad(), subject.progress(title, len(own)) as done:
+        for row, record in enumerate(fetched(data.fetch, own.split(1), [data])):
+            x = as_input(record["x"].to(parameter.device))
+            x = x.double() if parameter.dtype == torch.float64 else x
+            draws = Draws.of(subject.seed, record["index"].to(x.device))
+            for column, ballot in enumerate(ballots):
+                counts[row, column] = _counted(subject, x[0], ballot, draws.named("votes", ballot.name))
+            done(1)
+    whole = torch.empty((len(some), *counts.shape[1:]), dtype=torch.int64)
+    order = torch.cat([torch.arange(rank, len(some), ranks.size) for rank in range(ranks.size)])
+    whole[order] = ranks.collect(counts)
+    return whole
+
+
+def _counted(subject: Subject, x: Float[Tensor, "*input"], ballot: Ballot, draws: Draws) -> Int[Tensor, " C"]:
+    """The votes of one example's copies."""
+    counts = torch.zeros(subject.splits.num_classes, dtype=torch.int64, device=x.device)
+    for first in range(0, ballot.copies, subject.batch_size):
+        copies = min(subject.batch_size, ballot.copies - first)
+        noise = draws.normal(copies, *x.shape, first=first * x.numel())[0]
+        logits = subject.model(ballot.view(x, noise.to(x.dtype)))
+        counts += logits.argmax(1)[~logits.isnan().any(1)].bincount(minlength=len(counts))
+    return counts.cpu()
+
+
+def evenly_spread(subject: Subject, examples: int) -> Int[Tensor, " N"]:
+    """Positions of so many test examples, or of all where there are fewer; at least one for each rank."""
+    size = len(subject.splits.test)
+    count = min(size, max(examples, subject.ranks.size))
+    return torch.arange(count) * size // count
+
+
+def warn_of_misfit(subject: Subject, some: Int[Tensor, " N"], accuracy: float, seen: str, setting: str) -> None:
+    """Say where a network gets far fewer of these examples right in what it is shown than as they are.
+
+    Args:
+        subject: whose network it is.
+        some: positions in the test split.
+        accuracy: of the smoothed classifier on them.
+        seen: what it is shown, in words.
+        setting: the parameter to look at.
+    """
+    data = subject.splits.test.rows(some)
+    plain = predict(subject.model, data, subject.ranks, batch_size=subject.batch_size).right.double().mean()
+    if accuracy < LOST * plain and subject.ranks.rank == 0:
+        log.warning(
+            "on %s the network gets %.1f %% right, and on inputs as they are %.1f %%: it was not trained for that, so "
+            "little can be certified. Train it on such inputs, or set %s to the noise that it was trained with",
+            seen,
+            100 * accuracy,
+            100 * plain,
+            setting,
+        )
