@@ -117,13 +117,20 @@ def is_right(model: nn.Module, x: Float[Tensor, "B *input"], y: Int[Tensor, " B"
     return (logits.argmax(-1) == y) & logits.isfinite().all(-1)
 
 
-def gradient_of(total: Float[Tensor, ""], x: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
+def gradient_of(
+    total: Float[Tensor, ""], x: Float[Tensor, "B *input"], keep: bool = False
+) -> Float[Tensor, "B *input"]:
     """Of a sum over examples, with respect to the inputs alone.
+
+    Args:
+        total: the sum.
+        x: what it was computed from.
+        keep: the graph, for the gradient of another sum.
 
     Raises:
         UserError: there is none.
     """
-    found = torch.autograd.grad(total, x, allow_unused=True)[0] if total.requires_grad else None
+    found = torch.autograd.grad(total, x, retain_graph=keep, allow_unused=True)[0] if total.requires_grad else None
     if found is None:
         raise UserError(
             "the model gives no gradient with respect to its inputs, as after torch.no_grad() or .detach(), and an "
