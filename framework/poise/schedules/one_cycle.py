@@ -19,8 +19,8 @@ def one_cycle(
 
     Smith and Topin, Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates, 2018, arXiv
     1708.07120. Departure: the fall is one stretch, without a last, slower one. The defaults are those of
-    github.com/locuslab/fast_adversarial on CIFAR-10; on MNIST it has its peak at 2/5. Along half cosines, with a peak at
-    0.3, a start of 1/25 and a final factor of 4e-6, it is PyTorch's OneCycleLR, which cycles the momentum as well.
+    github.com/locuslab/fast_adversarial on CIFAR-10; on MNIST it has its peak at 2/5. Along half cosines, with a peak
+    at 0.3, a start of 1/25 and a final factor of 4e-6, it is PyTorch's OneCycleLR, which cycles the momentum as well.
 
     Args:
         progress: share of the run done, in [0, 1].

@@ -4,32 +4,19 @@ import pytest
 import torch
 from torch import nn
 
+from attacked import assert_same, batch, network
 from poise import Batch, RecipeStack, Step, Threat
-from poise_recipes import Trades
-
-C = 4
+from poise_recipes import PGD, Trades
 
 
-def batch(seed: int = 0, soft: bool = False) -> Batch:
-    g = torch.Generator().manual_seed(seed)
-    made = Batch.of(torch.rand(6, 5, generator=g, dtype=torch.float64), torch.arange(6) % C, num_classes=C)
-    x_adv = (made.x + 0.1 * torch.rand(6, 5, generator=g, dtype=torch.float64)).clamp(0, 1)
-    target = torch.rand(6, C, generator=g, dtype=torch.float64).softmax(1) if soft else made.target
-    return made.replace(x_adv=x_adv, target=target)
-
-
-def network(seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, C)).double()
-
-
-def by_hand(model: nn.Module, b: Batch, beta: float) -> torch.Tensor:
-    """Equation 5 of the paper, with loops and logarithms of probabilities."""
+def by_hand(model: nn.Module, b: Batch, beta: float, attacked: bool = False) -> torch.Tensor:
+    """Equation 5 of the paper, with loops and logarithms of probabilities; its label loss on x, or on x'."""
     losses = []
-    for x, x_adv, t in zip(b.x, b.x_adv, b.target, strict=True):
+    for x, x_adv, t in zip(b.x, b.attacked, b.target, strict=True):
         p = torch.exp(model(x)) / torch.exp(model(x)).sum()
         q = torch.exp(model(x_adv)) / torch.exp(model(x_adv)).sum()
-        losses.append(-(t * torch.log(p)).sum() + beta * (p * (torch.log(p) - torch.log(q))).sum())
+        label_loss = -(t * torch.log(q if attacked else p)).sum()
+        losses.append(label_loss + beta * (p * (torch.log(p) - torch.log(q))).sum())
     return torch.stack(losses)
 
 
@@ -38,13 +25,33 @@ def by_hand(model: nn.Module, b: Batch, beta: float) -> torch.Tensor:
 def test_loss_and_gradient_are_those_of_the_formula(beta: float, soft: bool) -> None:
     model, b = network(), batch(soft=soft)
     stack = RecipeStack([Trades(beta)])
-    loss = stack.loss(b, Step(model, stack))()
-    ours = torch.autograd.grad(loss, list(model.parameters()))
-    expected = by_hand(model, b, beta).mean()
-    theirs = torch.autograd.grad(expected, list(model.parameters()))
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
-    for a, e in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, e, rtol=0, atol=1e-6)
+    assert_same(model, stack.loss(b, Step(model, stack))(), by_hand(model, b, beta).mean())
+
+
+def test_the_label_loss_may_be_that_of_the_attacked_inputs() -> None:
+    model, b = network(), batch(soft=True)
+    stack = RecipeStack([Trades(6.0, label_on="attacked")])
+    assert_same(model, stack.loss(b, Step(model, stack))(), by_hand(model, b, 6.0, attacked=True).mean())
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 0.3)])
+def test_the_attack_is_that_of_the_authors(norm: str, eps: float) -> None:
+    """Inputs so far inside their range that their two orders of projection are one."""
+    model, b = network(), batch().replace(x_adv=None)
+    b = b.replace(x=0.4 + 0.2 * b.x)
+    stack, size = RecipeStack([Trades(), PGD(steps=5, step_size=2 * eps / 5, start="normal")]), 2 * eps / 5
+    step = Step(model, stack, threat=Threat(norm, eps))
+    clean = model(b.x).detach().softmax(1)
+    delta = 0.001 * step.bound("pgd").normal(b, b.x, "start")
+    for _ in range(5):
+        delta.requires_grad_()
+        kl = (clean * (clean.log() - model(b.x + delta).log_softmax(1))).sum()
+        (slope,) = torch.autograd.grad(kl, delta)
+        if norm == "linf":
+            delta = (delta.detach() + size * slope.sign()).clamp(-eps, eps)
+        else:
+            delta = (delta.detach() + size * slope / slope.norm(dim=1, keepdim=True)).renorm(2, 0, eps)
+    torch.testing.assert_close(stack.attack(b, step).attacked, b.x + delta, rtol=0, atol=1e-6)
 
 
 def test_the_attack_climbs_the_divergence_from_near_the_input() -> None:
