@@ -28,7 +28,7 @@ from poise.notes import Notes
 from poise.optimizers.sgd import sgd
 from poise.parameter_groups import ALIKE, Grouping, optimizer_over, parameter_groups
 from poise.precision import keep_casts
-from poise.predictions import predict
+from poise.predictions import Attack, predict
 from poise.recipe import Recipe
 from poise.schedules.cosine import cosine
 from poise.shipping import shipped_state, statistics
@@ -280,12 +280,15 @@ class TrainingModule(L.LightningModule):
     def _stop(self, reason: str) -> None:
         self.stop_reason = reason
 
-    def _predictions(self, split: str) -> Predictions:
+    def _predictions(
+        self, split: str, rows: Shaped[Tensor, "..."] | None = None, attack: Attack | None = None
+    ) -> Predictions:
         if self.splits is None:
             raise UserError("step.predict needs the splits of poise.fit: a foreign loader is read once, in its order")
         if split not in (known := ("train", "val", "calibration")):
             raise UserError(f"step.predict({split!r}): recipes may see {', '.join(known)}")
-        return predict(self.model, self.splits.main[split], current_ranks())
+        data = self.splits.main[split]
+        return predict(self.model, data if rows is None else data.rows(rows), current_ranks(), attack)
 
     # -- optimiser and epochs ----------------------------------------------------------------------------------
 

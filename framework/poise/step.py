@@ -36,7 +36,7 @@ def _plain() -> Stack:
     return RecipeStack()
 
 
-def _no_predictions(split: str) -> Predictions:
+def _no_predictions(split: str, rows: object = None, attack: object = None) -> Predictions:
     raise NotImplementedError("step.predict needs a run with splits: use poise.fit, or give Step(predict=…)")
 
 
@@ -77,7 +77,8 @@ class Step:
         block: examples in a block, of the loader's batch; 0 makes the whole batch one block.
         first_block: number, in the global batch, of this batch's first block.
         member: the recipe this step is bound to, or plain; its draws are keyed by it.
-        predict: split name -> Predictions, in evaluation mode, over all ranks.
+        predict: split name, rows (all if None), attack (none if None) -> Predictions of them, in evaluation mode, over
+            all ranks; see `poise.predictions.predict`.
         log: name, value -> None.
         stop: reason -> None; ends the training after this step.
     """
@@ -97,7 +98,7 @@ class Step:
     block: int = 0
     first_block: int = 0
     member: str = "plain"
-    predict: Callable[[str], Predictions] = _no_predictions
+    predict: Callable[..., Predictions] = _no_predictions
     log: Callable[[str, object], None] = _unlogged
     stop: Callable[[str], None] = lambda reason: None
 
