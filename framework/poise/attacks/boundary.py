@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -105,7 +104,7 @@ class BoundaryAttack(Attack):
         return found, distance
 
     def _start(self, x: Tensor, draws: Draws) -> Tensor:
-        """A random point at eps / 2, then clipped to the range: uniform in a cube for linf, else of a normal direction."""
+        """A random point at eps / 2, clipped to the range: of a uniform direction for linf, else of a normal one."""
         shape = x.shape[1:]
         noise = 2 * draws.uniform(*shape) - 1 if self.threat.norm == "linf" else draws.normal(*shape)
         reach = self._distance(noise, torch.zeros_like(noise))

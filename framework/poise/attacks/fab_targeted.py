@@ -1,6 +1,7 @@
 """FAB with targets: towards the boundary of one class after the other."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -49,7 +50,7 @@ class TargetedFAB(BoundaryAttack):
         self, model: nn.Module, x: Float[Tensor, "B *input"], y: Int[Tensor, " B"]
     ) -> Iterator[tuple[int, Linearised]]:
         for number, target in enumerate(self._most_likely(model, x, y)):
-            yield number, lambda at, rows, target=target: difference(model, at, y[rows], target[rows])
+            yield number, partial(_towards, model, y, target)
 
     @torch.no_grad()
     def _most_likely(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -57,3 +58,7 @@ class TargetedFAB(BoundaryAttack):
         logits = model(x)
         wrong = logits.scatter(1, y[:, None], -torch.inf)
         return wrong.topk(min(self.targets, logits.shape[1] - 1)).indices.T
+
+
+def _towards(model: nn.Module, y: Tensor, target: Tensor, at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    return difference(model, at, y[rows], target[rows])
