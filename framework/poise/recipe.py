@@ -22,12 +22,15 @@ class Passes:
         input_backwards: backward passes with respect to the inputs alone.
         full_backwards: backward passes through to the parameters, one for each forward pass that has a graph.
         loss_evaluations: how often the whole loss is evaluated and differentiated once more.
+        inner: passes of each evaluation of the inner loss beyond the one that attacks count, forward and back to the
+            inputs.
     """
 
     forwards: int = 0
     input_backwards: int = 0
     full_backwards: int = 0
     loss_evaluations: int = 0
+    inner: int = 0
 
     def __add__(self, other: "Passes") -> "Passes":
         return Passes(
@@ -35,6 +38,7 @@ class Passes:
             self.input_backwards + other.input_backwards,
             self.full_backwards + other.full_backwards,
             self.loss_evaluations + other.loss_evaluations,
+            self.inner + other.inner,
         )
 
 

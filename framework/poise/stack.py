@@ -88,10 +88,10 @@ class RecipeStack(nn.Module):
         for _, member in self.items():
             total += member.passes()
         filled = int(self.wanted("clean") and not self._objective_gives_clean)
-        again = total.loss_evaluations
+        again, attack = total.loss_evaluations, total.inner * total.input_backwards
         return Passes(
-            total.forwards + filled + again * (total.full_backwards + filled),
-            total.input_backwards,
+            total.forwards + filled + attack + again * (total.full_backwards + filled),
+            total.input_backwards + attack,
             total.full_backwards + again * total.full_backwards,
         )
 

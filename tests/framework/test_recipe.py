@@ -9,7 +9,7 @@ from poise.registry.hooks import HOOKS
 from poise.step import Step
 
 counts = st.integers(0, 100)
-passes = st.builds(Passes, counts, counts, counts, counts)
+passes = st.builds(Passes, counts, counts, counts, counts, counts)
 
 
 def batch() -> Batch:
@@ -24,6 +24,7 @@ def test_passes_add_up(a: Passes, b: Passes, c: Passes) -> None:
     assert a + Passes() == a
     assert (a + b).forwards == a.forwards + b.forwards
     assert (a + b).loss_evaluations == a.loss_evaluations + b.loss_evaluations
+    assert (a + b).inner == a.inner + b.inner
 
 
 def test_a_recipe_has_every_hook_and_each_does_nothing() -> None:

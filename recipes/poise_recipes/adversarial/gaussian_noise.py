@@ -17,7 +17,8 @@ class GaussianNoise(Recipe):
     The noise is that of the step: the same on clean and on attacked inputs, and where the loss is evaluated twice.
     It is added in the units of the data, before the model normalises, and never clipped to the valid range: the
     smoothed classifier is asked about x + σ·n as it is, and clipped noise is weaker next to black and white than
-    in between. Attacks and validation see the model without noise.
+    in between. Attacks and validation see the model without noise. What it proves is measured by evaluation=certify,
+    whose sigma should be the same.
 
     Source: Cohen et al., Certified Adversarial Robustness via Randomized Smoothing, 2019, arXiv 1902.02918,
     section 3.3. Departures from the authors' code: none in training; theirs adds noise in validation as well.
@@ -27,6 +28,7 @@ class GaussianNoise(Recipe):
     """
 
     paper = "Cohen et al., Certified Adversarial Robustness via Randomized Smoothing, 2019, arXiv 1902.02918"
+    provides: ClassVar[frozenset[str]] = frozenset({"noise"})
     accepts: ClassVar[frozenset[str]] = frozenset({"image", "tabular"})
 
     def __init__(self, sigma: Annotated[float, Ge(0)] = 0.25) -> None:
