@@ -3,10 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from poise.attacks.draws import Draws
@@ -34,7 +33,7 @@ class Attack(ABC):
         memory: bytes of activations that one pass may keep; examples are taken in pieces that fit.
     """
 
-    name: ClassVar[str]
+    name: str
     mode: Mode = "eval"
 
     def __init__(self, threat: Threat, memory: int = MEMORY) -> None:
@@ -113,8 +112,19 @@ class Attack(ABC):
 @torch.no_grad()
 def is_right(model: nn.Module, x: Float[Tensor, "B *input"], y: Int[Tensor, " B"]) -> Shaped[Tensor, " B"]:
     """Which examples are predicted as labelled; the lowest class wins a tie, logits that are no number are wrong."""
-    logits = model(x)
+    return agrees(model(x), y)
+
+
+def agrees(logits: Float[Tensor, "B C"], y: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
+    """Which predictions are as labelled; the lowest class wins a tie, logits that are no number are wrong."""
     return (logits.argmax(-1) == y) & logits.isfinite().all(-1)
+
+
+def check_counts(attack: str, **counts: int) -> None:
+    """Raises UserError unless all are >= 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise UserError(f"{name}={count} of {attack} is not a number >= 1.")
 
 
 def gradient_of(

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -30,12 +30,22 @@ class Norm(ABC):
         """The map from x_adv to a point of ball and range; a point of both stays as it is."""
 
     @abstractmethod
-    def direction(self, gradient: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
-        """The step of length one along which the loss rises fastest; zero where the gradient is."""
+    def direction(
+        self,
+        x_adv: Float[Tensor, "B *input"],
+        gradient: Float[Tensor, "B *input"],
+        low: float | None,
+        high: float | None,
+    ) -> Float[Tensor, "B *input"]:
+        """The step of length one along which the loss rises fastest from `x_adv`; zero where the gradient is."""
 
     @abstractmethod
     def scatter(self, noise: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
         """Noise uniform in [-1, 1] turned into a random point of the ball of radius one around zero."""
+
+    @abstractmethod
+    def spread(self, noise: Float[Tensor, "B *input"], eps: float) -> Float[Tensor, "B *input"]:
+        """Noise uniform in [-1, 1] turned into a random change that, projected, lies on the surface of the ball."""
 
 
 class Linf(Norm):
@@ -55,11 +65,20 @@ class Linf(Norm):
         highest = _clipped(_moved(x, radius), low, high)
         return lambda x_adv: x_adv.clamp(lowest, highest)
 
-    def direction(self, gradient: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
+    def direction(
+        self,
+        x_adv: Float[Tensor, "B *input"],
+        gradient: Float[Tensor, "B *input"],
+        low: float | None,
+        high: float | None,
+    ) -> Float[Tensor, "B *input"]:
         return gradient.sign()
 
     def scatter(self, noise: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
         return noise
+
+    def spread(self, noise: Float[Tensor, "B *input"], eps: float) -> Float[Tensor, "B *input"]:
+        return eps * _over_largest(noise)
 
 
 class L2(Norm):
@@ -84,21 +103,146 @@ class L2(Norm):
 
         return project
 
-    def direction(self, gradient: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
-        length = torch.linalg.vector_norm(_rows(gradient), dim=1)
-        return gradient / (_like(length, gradient) + 1e-10)
+    def direction(
+        self,
+        x_adv: Float[Tensor, "B *input"],
+        gradient: Float[Tensor, "B *input"],
+        low: float | None,
+        high: float | None,
+    ) -> Float[Tensor, "B *input"]:
+        return _of_length_one(gradient)
 
     def scatter(self, noise: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
         """A direction uniform on the sphere and, independent of it, a length uniform in [0, 1]."""
-        below_one = 1 - torch.finfo(noise.dtype).eps
-        normal = math.sqrt(2) * torch.erfinv(noise.clamp(-below_one, below_one))
+        normal = _normal(noise)
         length = torch.linalg.vector_norm(_rows(normal), dim=1)
         # the length of a normal vector under its own distribution function is uniform
         radius = torch.special.gammainc(torch.full_like(length, _size(noise) / 2), length.square() / 2)
         return normal * _like(radius / (length + 1e-10), normal)
 
+    def spread(self, noise: Float[Tensor, "B *input"], eps: float) -> Float[Tensor, "B *input"]:
+        return eps * _of_length_one(_normal(noise))
 
-NORMS: dict[str, Norm] = {"linf": Linf(), "l2": L2()}
+
+class L1(Norm):
+    """The absolute changes of an example's values sum to at most eps: few values move, and far.
+
+    Source: Croce, Hein: Mind the box: l1-APGD for sparse adversarial attacks on image classifiers, 2021,
+    arXiv 2103.01208, proposition 2.1, for the projection on ball and range together.
+    """
+
+    def diameter(self, width: float, size: int) -> float:
+        return width * size
+
+    def distance(self, x_adv: Float[Tensor, "B *input"], x: Float[Tensor, "B *input"]) -> Float[Tensor, " B"]:
+        return _sum_of_sizes(x_adv - x).to(x.dtype)
+
+    def projection(
+        self, x: Float[Tensor, "B *input"], eps: float, low: float | None, high: float | None
+    ) -> Callable[[Float[Tensor, "B *input"]], Float[Tensor, "B *input"]]:
+        # a few roundings short of eps, so that the result counts as inside when it is projected again
+        radius = eps * (1 - 4 * torch.finfo(x.dtype).eps)
+
+        def project(x_adv: Tensor) -> Tensor:
+            valid = _clipped(x_adv, low, high)
+            wanted, allowed = x_adv - x, valid - x
+            size, most = wanted.abs(), allowed.abs()
+            less = _like(_threshold(size, size - most, radius), x)
+            shorter = torch.minimum((size - less).clamp_(min=0).to(x.dtype), most)
+            inside = _like(_sum_of_sizes(allowed) <= eps, x)
+            return torch.where(inside, valid, _clipped(_moved(x, wanted.sign() * shorter), low, high))
+
+        return project
+
+    def direction(
+        self,
+        x_adv: Float[Tensor, "B *input"],
+        gradient: Float[Tensor, "B *input"],
+        low: float | None,
+        high: float | None,
+    ) -> Float[Tensor, "B *input"]:
+        """Equal steps of the largest twentieth of those values of the gradient that point into the range.
+
+        Tramèr, Boneh: Adversarial Training and Robustness for Multiple Perturbations, 2019, arXiv 1904.13000, section
+        4. The one largest would be steepest, and far too few for as many steps as are made. Values that point out of
+        the range are left out, for they would take the places of values that can move.
+        """
+        if low is not None and high is not None:
+            blocked = torch.where(gradient < 0, x_adv <= low, x_adv >= high)
+            gradient = gradient.masked_fill(blocked, 0.0)
+        return largest_signs(gradient, math.ceil(_size(gradient) / 20))
+
+    def scatter(self, noise: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
+        """A direction uniform on the sphere and, independent of it, a length uniform in [0, 1]."""
+        below_one = 1 - torch.finfo(noise.dtype).eps
+        exponential = -torch.log1p(-noise.abs().clamp(max=below_one))
+        length = _sum_of_sizes(exponential)
+        # the length of a vector of exponential numbers under its own distribution function is uniform
+        radius = torch.special.gammainc(torch.full_like(length, _size(noise)), length)
+        return noise.sign() * exponential * _like(radius / (length + 1e-10), noise).to(noise.dtype)
+
+    def spread(self, noise: Float[Tensor, "B *input"], eps: float) -> Float[Tensor, "B *input"]:
+        """Standard normal, longer where that would lie within: projected, the largest values remain."""
+        normal = _normal(noise)
+        return normal * _like((eps / _sum_of_sizes(normal)).clamp(min=1), normal).to(normal.dtype)
+
+
+NORMS: dict[str, Norm] = {"linf": Linf(), "l2": L2(), "l1": L1()}
+
+
+def largest_signs(
+    gradient: Float[Tensor, "B *input"], count: int, counts: Int[Tensor, " B"] | None = None
+) -> Float[Tensor, "B *input"]:
+    """Equal steps, of length one together, along each example's `count` largest values of the gradient.
+
+    Args:
+        gradient: [B, *input].
+        count: how many values move, of as many as there are; more where they tie, fewer where the others are zero.
+        counts: of each example, in 1…count; `count` of each if None.
+    """
+    size = gradient.abs()
+    largest = _rows(size).topk(count, dim=1).values
+    smallest = largest[:, -1] if counts is None else largest.gather(1, counts[:, None] - 1)[:, 0]
+    signs = torch.where(size >= _like(smallest, size), gradient.sign(), 0.0)
+    return signs / _like(_rows(signs).abs().sum(1).clamp(min=1), signs)
+
+
+def _threshold(size: Tensor, cut: Tensor, radius: float) -> Tensor:
+    """The number [B], in float64, by which every change is shortened so that they sum to the radius.
+
+    The sum falls with the threshold in straight lines, from each `size`, where a change begins, to its `cut`, the part
+    that the range takes away: below it the change stays as it is. So the line on which the radius lies is found among
+    the sorted ends of all lines.
+    """
+    ends, place = torch.cat([_rows(size), _rows(cut)], 1).sort(dim=1, descending=True, stable=True)
+    slope = torch.where(place < _size(size), 1.0, -1.0).to(torch.float64)
+    height, slope = (slope * ends).cumsum(1), slope.cumsum(1)
+    reached = (height - slope * ends).clamp_(min=0)  # rounding aside it rises from 0
+    line = ((reached < radius).sum(1, keepdim=True) - 1).clamp(min=0)
+    return ((height.gather(1, line) - radius) / slope.gather(1, line).clamp(min=1)).clamp(min=0)[:, 0]
+
+
+def _sum_of_sizes(change: Tensor) -> Tensor:
+    """In float64: of many small numbers, float32 loses what a radius allows."""
+    return _rows(change).abs().sum(1, dtype=torch.float64)
+
+
+def _over_largest(x: Tensor) -> Tensor:
+    """Each example divided by the size of its largest value; zero where all are."""
+    size = torch.linalg.vector_norm(_rows(x), math.inf, dim=1)
+    return x / _like(size.clamp(min=torch.finfo(x.dtype).tiny), x)
+
+
+def _of_length_one(x: Tensor) -> Tensor:
+    """Each example over its Euclidean length; zero where it is."""
+    scaled = _over_largest(x)  # the squares of small numbers are zero
+    return scaled / _like(torch.linalg.vector_norm(_rows(scaled), dim=1).clamp(min=1), scaled)
+
+
+def _normal(noise: Tensor) -> Tensor:
+    """Noise uniform in [-1, 1] as standard normal."""
+    below_one = 1 - torch.finfo(noise.dtype).eps
+    return math.sqrt(2) * torch.erfinv(noise.clamp(-below_one, below_one))
 
 
 def _moved(x: Tensor, change: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ class Threat:
     takes `x` to lie in the range. `low` and `high` are None for data that have no valid range.
 
     Args:
-        norm: 'linf' or 'l2'.
+        norm: 'linf', 'l2' or 'l1'.
         eps: the radius, >= 0, in the units of the data: 8/255 for images in 0…1.
         low: smallest valid value.
         high: largest valid value.
@@ -77,8 +77,8 @@ class Threat:
     def project(self, x_adv: Float[Tensor, "B *input"], x: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
         """A permitted input near `x_adv`; `x_adv` itself where it is permitted.
 
-        For linf this is the nearest permitted input. For l2 the change is shortened to eps and then clipped
-        to the range, which never lengthens it.
+        For linf and l1 this is the nearest permitted input. For l2 the change is shortened to eps and then
+        clipped to the range, which never lengthens it.
         """
         return self.projection(x)(x_adv)
 
@@ -92,15 +92,32 @@ class Threat:
         self, x_adv: Float[Tensor, "B *input"], gradient: Float[Tensor, "B *input"], step_size: float
     ) -> Float[Tensor, "B *input"]:
         """One step of length `step_size` up the gradient, not projected. A zero gradient moves nothing."""
-        return x_adv.add(self._geometry.direction(gradient), alpha=step_size)
+        return x_adv.add(self.direction(x_adv, gradient), alpha=step_size)
+
+    def direction(
+        self, x_adv: Float[Tensor, "B *input"], gradient: Float[Tensor, "B *input"]
+    ) -> Float[Tensor, "B *input"]:
+        """The step of length one along which the loss rises fastest; zero where the gradient is.
+
+        linf: signs. l2: the gradient over its length. l1: equal steps of the values where it is largest.
+        """
+        return self._geometry.direction(x_adv, gradient, self.low, self.high)
 
     def start(self, x: Float[Tensor, "B *input"], noise: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
         """A random permitted input, from noise uniform in [-1, 1].
 
-        linf: uniform in the ball. l2: a uniform direction and a length uniform in 0…eps. Then clipped to the
-        range.
+        linf: uniform in the ball. l2 and l1: a uniform direction and a length uniform in 0…eps. Then clipped to
+        the range.
         """
         return self.project(x + self.eps * self._geometry.scatter(noise), x)
+
+    def edge(self, x: Float[Tensor, "B *input"], noise: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
+        """A random permitted input as far away as the range allows, from noise uniform in [-1, 1].
+
+        linf: uniform on the surface of the ball. l2: a uniform direction. l1: the point nearest to standard normal
+        noise, in which few values change. Then clipped to the range.
+        """
+        return self.project(x + self._geometry.spread(noise, self.eps), x)
 
     def distance(self, x_adv: Float[Tensor, "B *input"], x: Float[Tensor, "B *input"]) -> Float[Tensor, " B"]:
         """How far `x_adv` is from `x`, in the norm."""
@@ -119,7 +136,7 @@ class Threat:
 
     def _unit(self) -> str:
         width = (self.high or 0.0) - (self.low or 0.0)
-        fits = self.eps / 255 <= width
+        fits = self.eps / 255 <= width and self.norm != "l1"
         return f"write {self.eps:g}/255" if fits else "eps is in the units of the data"
 
 

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le
 
 from poise.data.blocks import default_block
 
-RADII: dict[str, float] = {"linf": 8 / 255, "l2": 128 / 255}
+RADII: dict[str, float] = {"linf": 8 / 255, "l2": 128 / 255, "l1": 12.0}
 
 DEFAULT_NAMES: dict[str, Any] = {
     "recipe": [],
@@ -84,9 +84,13 @@ class OptimizerConfig(Entry):
 
 @dataclass(frozen=True)
 class ThreatConfig:
-    """What an attacker may do. An `eps` of None is 8/255 for linf and 128/255 for l2."""
+    """What an attacker may do. An `eps` of None is what is usual on CIFAR-10: 8/255 for linf, 128/255 for l2, 12 for l1.
 
-    name: Literal["linf", "l2"] = "linf"
+    The radius of l1 is that of Croce, Hein: Mind the box: l1-APGD for sparse adversarial attacks on image classifiers,
+    2021, arXiv 2103.01208, on CIFAR-10.
+    """
+
+    name: Literal["linf", "l2", "l1"] = "linf"
     eps: Annotated[float, Ge(0)] | None = None
 
     def __post_init__(self) -> None:

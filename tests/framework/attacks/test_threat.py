@@ -28,7 +28,7 @@ def draw(seed: int, shape: tuple[int, ...], dtype: torch.dtype, spread: float) -
 
 def lengths(norm: str, x_adv: Tensor, x: Tensor) -> np.ndarray[Any, Any]:
     change = (x_adv.double() - x.double()).reshape(len(x), -1).numpy()
-    return np.abs(change).max(1) if norm == "linf" else np.sqrt((change**2).sum(1))
+    return {"linf": np.abs(change).max(1), "l2": np.sqrt((change**2).sum(1)), "l1": np.abs(change).sum(1)}[norm]
 
 
 @norms
@@ -81,7 +81,7 @@ def test_without_a_range_only_the_ball_counts(
 def test_far_points_land_on_the_surface(norm: str) -> None:
     x = torch.zeros(1, 3, dtype=torch.float64)
     projected = Threat(norm, 0.5, None, None).project(torch.tensor([[3.0, 0.0, -4.0]], dtype=torch.float64), x)
-    expected = {"linf": [[0.5, 0.0, -0.5]], "l2": [[0.3, 0.0, -0.4]]}[norm]
+    expected = {"linf": [[0.5, 0.0, -0.5]], "l2": [[0.3, 0.0, -0.4]], "l1": [[0.0, 0.0, -0.5]]}[norm]
     torch.testing.assert_close(projected, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
@@ -110,10 +110,53 @@ def test_random_starts_are_permitted(
     assert start.max() <= 1
 
 
+def nearest(x_adv: np.ndarray[Any, Any], x: np.ndarray[Any, Any], eps: float) -> np.ndarray[Any, Any]:
+    """The nearest point of the l1 ball in 0…1, by halving the interval where its threshold lies."""
+    size, room = np.abs(x_adv - x), np.abs(x_adv.clip(0, 1) - x)
+    low, high = 0.0, float(size.max())
+    if room.sum() <= eps:
+        return x_adv.clip(0, 1)
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.minimum(size - middle, room).clip(min=0).sum() > eps else (low, middle)
+    return x + np.sign(x_adv - x) * np.minimum(size - high, room).clip(min=0)
+
+
+@given(seed=seeds, shape=shapes, eps=st.floats(1e-4, 50), spread=st.sampled_from([1e-3, 0.1, 1.0, 1e4]))
+def test_no_permitted_point_is_nearer_than_the_l1_projection(
+    seed: int, shape: tuple[int, ...], eps: float, spread: float
+) -> None:
+    x, x_adv = draw(seed, shape, torch.float64, spread)
+    x_adv[0] = x_adv[1]  # values that tie
+    projected = Threat("l1", eps).project(x_adv, x)
+    expected = [nearest(one.numpy(), clean.numpy(), eps) for one, clean in zip(x_adv, x, strict=True)]
+    np.testing.assert_allclose(projected, np.stack(expected), rtol=0, atol=1e-9 * max(spread, 1.0))
+    # of the nearest point of a convex set, none of its points lies on the other side
+    other = Threat("l1", eps).project(torch.rand(x.shape, dtype=torch.float64), x)
+    sides = ((x_adv - projected) * (other - projected)).flatten(1).sum(1)
+    assert (sides <= 1e-9 * max(spread, 1.0)).all()
+
+
 def test_linf_starts_are_uniform_in_the_ball() -> None:
     x = torch.full((4, 5), 0.5)
     noise = torch.rand(4, 5) * 2 - 1
     torch.testing.assert_close(Threat("linf", 0.1).start(x, noise), x + 0.1 * noise)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3072])
+def test_l1_starts_have_a_uniform_direction_and_a_uniform_length(size: int) -> None:
+    x = torch.zeros(2000, size)
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    change = Threat("l1", 2.0, None, None).start(x, noise)
+    length = change.abs().sum(1)
+    expected = torch.linspace(0, 2, 2000)
+    assert (length.sort().values - expected).abs().max() < 0.1  # Kolmogorov-Smirnov: 1.36 / sqrt(2000) * 2 = 0.06
+    shares = change / length[:, None]
+    assert (shares.sign().mean(0).abs() * math.sqrt(2000)).max() < 5
+    # shares of a uniform point of the simplex have mean 1 / size and variance (size - 1) / (size² (size + 1))
+    deviation = math.sqrt((size - 1) / (size + 1) / 2000) / size
+    assert (shares.abs().mean(0) - 1 / size).abs().max() < 5 * deviation + 1e-6
+    torch.testing.assert_close(shares.square().sum(1).mean(), torch.tensor(2 / (size + 1)), rtol=0.1, atol=0)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3072])
@@ -142,6 +185,34 @@ def test_l2_ascends_by_the_normalised_gradient_of_each_example() -> None:
     torch.testing.assert_close(moved, torch.tensor([[[0.3], [-0.4]], [[0.0], [0.5]]]), rtol=1e-5, atol=0)
 
 
+def test_l1_ascends_by_the_largest_twentieth_that_can_move() -> None:
+    gradient = torch.arange(40.0).repeat(2, 1)
+    x_adv = torch.full((2, 40), 0.5)
+    x_adv[1, 39] = 1.0
+    moved = Threat("l1", 0.1).ascend(x_adv, -gradient, -0.5) - x_adv
+    expected = torch.zeros(2, 40)
+    expected[0, 38:] = 0.25
+    expected[1, 38:] = 0.25  # down from the border it can
+    torch.testing.assert_close(moved, expected)
+    moved = Threat("l1", 0.1).ascend(x_adv, gradient, 0.5) - x_adv
+    expected[1, 37:] = torch.tensor([0.25, 0.25, 0.0])
+    torch.testing.assert_close(moved, expected)
+
+
+def test_the_smallest_gradient_gives_a_whole_step() -> None:
+    gradient = torch.full((1, 4), 1e-38)
+    assert Threat("l2", 1.0).ascend(torch.zeros(1, 4), gradient, 1.0).norm() == pytest.approx(1.0)
+
+
+@norms
+@given(seed=seeds, shape=shapes)
+def test_edges_are_as_far_away_as_a_point_can_be(norm: str, seed: int, shape: tuple[int, ...]) -> None:
+    noise = torch.rand(6, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
+    threat = Threat(norm, 0.01, None, None)
+    x = torch.zeros_like(noise)
+    np.testing.assert_allclose(lengths(norm, threat.edge(x, noise), x), 0.01, rtol=1e-9)
+
+
 @norms
 def test_a_zero_gradient_moves_nothing(norm: str) -> None:
     x_adv = torch.rand(2, 3)
@@ -166,7 +237,7 @@ def test_an_empty_batch_passes(norm: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("linff", 0.1), r"norm='linff' is not one of linf, l2\. Did you mean 'linf'\?"),
+        (("linff", 0.1), r"norm='linff' is not one of linf, l2, l1\. Did you mean 'linf'\?"),
         (("linf", -0.1), r"eps=-0\.1 is not a finite number >= 0"),
         (("l2", math.nan), r"eps=nan is not a finite number >= 0"),
         (("l2", math.inf), r"eps=inf is not a finite number >= 0"),
@@ -188,6 +259,13 @@ def test_an_l2_radius_in_the_wrong_unit_is_found_at_the_first_inputs() -> None:
     threat.check(torch.zeros(2, 3, 32, 32))
     with pytest.raises(UserError, match=r"eps=8\.0 reaches 8, the largest l2 distance .* of 64 values .* 8/255"):
         threat.check(torch.zeros(2, 1, 8, 8))
+
+
+def test_an_l1_radius_is_counted_in_whole_values() -> None:
+    threat = Threat("l1", 12.0)
+    threat.check(torch.zeros(2, 3, 32, 32))
+    with pytest.raises(UserError, match=r"eps=12\.0 reaches 4, the largest l1 distance .* in the units of the data"):
+        threat.check(torch.zeros(2, 4))
 
 
 def test_without_a_range_any_radius_may_be_meant() -> None:
