@@ -54,7 +54,23 @@ def read_card(path: Path) -> Card:
     Raises:
         UserError: no such file, no JSON, another format, or a field that is not there, not known or not of its kind.
     """
-    facts = _facts(path)
+    return checked_card(path, _facts(path))
+
+
+def checked_card(path: str | Path, facts: Any) -> Card:
+    """A card from what is written of it.
+
+    Args:
+        path: where, for messages.
+        facts: as JSON has them.
+
+    Raises:
+        UserError: another format, or a field that is not there, not known or not of its kind.
+    """
+    if not isinstance(facts, dict):
+        raise _wrong(path, "it is not a mapping")
+    if _is_count(facts.get("format")) and facts["format"] > FORMAT:
+        raise UserError(f"{path} has format {_shown(facts['format'])}, this poise reads up to {FORMAT}: update poise.")
     known = {item.name: item.default for item in fields(Card)}
     for name in facts:
         if name not in known:
@@ -71,11 +87,11 @@ def read_card(path: Path) -> Card:
     return Card(**{**facts, "valid_range": None if valid_range is None else tuple(valid_range)})
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def _facts(path: Path) -> Any:
     try:
         if path.stat().st_size > LONGEST:
             raise _wrong(path, f"it has more than {LONGEST} bytes")
-        facts = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     except RecursionError as error:
@@ -84,18 +100,13 @@ def _facts(path: Path) -> dict[str, Any]:
         if isinstance(error, UserError):
             raise
         raise _wrong(path, str(error)) from error
-    if not isinstance(facts, dict):
-        raise _wrong(path, "it is not a mapping")
-    if _is_count(facts.get("format")) and facts["format"] > FORMAT:
-        raise UserError(f"{path} has format {_shown(facts['format'])}, this poise reads up to {FORMAT}: update poise.")
-    return facts
 
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _wrong(path: Path, what: str) -> UserError:
+def _wrong(path: str | Path, what: str) -> UserError:
     return UserError(f"{path} is not a predictor's description: {what}.")
 
 

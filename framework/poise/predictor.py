@@ -36,7 +36,7 @@ class Predictor(nn.Module):
         super().__init__()
         self.model = model.requires_grad_(False)
         self.calibrator = nn.Identity() if calibrator is None else calibrator
-        self.card = card
+        self.card = _standalone(card, model)
         self.eval()
 
     @property
@@ -158,6 +158,14 @@ class Predictor(nn.Module):
         check_finite(str(directory / WEIGHTS), {n: v for n, v in state.items() if n.startswith("model.")}, own)
         predictor.load_state_dict(state)
         return predictor
+
+
+def _standalone(card: Card, model: Classifier) -> Card:
+    """The card, with which the model is made again without the files it was made from."""
+    if card.model is None or not model.standalone:
+        return card
+    parameters = {**card.model["parameters"], **model.standalone}
+    return replace(card, model={**card.model, "parameters": parameters})
 
 
 def _native(x: Any) -> Any:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from poise.models.weights import State
 
 SPARE = 64  # parameters that are replaced while a model is built
 ROOM = 2**20  # numbers that are no burden
+
+_AT_WORK: ContextVar[bool] = ContextVar("at_work", default=False)
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,26 @@ def rebuilt(card: Card, state: State, instance: nn.Module | None, trust: bool) -
             weights.
     """
     build = _Build(card, trust)
-    with _in_one_line(), torch.random.fork_rng(devices=[]):
+    with _marked(), _in_one_line(), torch.random.fork_rng(devices=[]):
         if build.imports:  # of code that is trusted nothing is asked
             return build.parts(instance)
         with _at_most(2 * (len(state) + SPARE)):  # it is built twice
             _check_size(build, state, instance)
             return build.parts(instance)
+
+
+def at_work() -> bool:
+    """Whether a predictor is being rebuilt: its card may be a stranger's, and must not make this process read files."""
+    return _AT_WORK.get()
+
+
+def model_of(card: Card) -> Classifier:
+    """The model of a card whose weights stand among those of a larger one, of registered parts alone.
+
+    Raises:
+        UserError: something that is not registered, takes other parameters, or cannot be built.
+    """
+    return _Build(card, trust=False).parts(None).model
 
 
 class _Build:
@@ -167,6 +184,15 @@ def _at_most(count: int) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def _marked() -> Iterator[None]:
+    token = _AT_WORK.set(True)
+    try:
+        yield
+    finally:
+        _AT_WORK.reset(token)
 
 
 @contextmanager

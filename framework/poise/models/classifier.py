@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -43,12 +44,17 @@ class Classifier(nn.Module):
             backbone's; None where there was none.
         channels_last: whether pictures go into the backbone with their channels last in memory.
 
+    Attributes:
+        standalone: parameters of its maker, in place of those given that name files: with them it is made again without
+            any.
+
     Raises:
         UserError: a layer that the backbone does not have; a std that is not positive; lengths that differ.
     """
 
     mean: Tensor | None
     std: Tensor | None
+    standalone: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
