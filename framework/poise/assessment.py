@@ -77,7 +77,8 @@ def ship(predictor: Predictor, calibration: Calibration, config: Config, directo
 def remarks(subject: Subject, calibration: Calibration, findings: Findings, reason: str) -> list[str]:
     """What stands below the numbers: what the attacks were, the reason for the calibrator, and whether it does harm."""
     attacked = any("robust" in name for name in findings.metrics)
-    lines = [f"Attacks: {subject.threat}.", reason] if attacked else [reason]
+    lines = [f"Attacks: {subject.threat}.", *findings.notes, reason] if attacked else [*findings.notes, reason]
+    lines += [warning(doubt) for doubt in findings.doubts]
     before, after = (findings.metrics.get(f"test/{name}") for name in ("nll", f"{calibration.shipped}/nll"))
     if before is not None and after is not None and after > HARM * before:
         harm = f"{calibration.shipped} does harm on test, where it takes the NLL from {before:.4f} to {after:.4f}"

@@ -105,12 +105,12 @@ def _evaluated(asked: Evaluation, objects: Objects) -> Result:
     splits = _named_alike(splits, predictor.card)
     _check_fit(predictor.card, splits)
     config = _settled(asked, predictor.card, splits)
-    subject = _subject(config, predictor, splits)
     if asked.fits and config.calibration:
         check_calibration(splits, config.calibration)
     calibrators = {alias: make("calibrator", entry) for alias, entry in config.calibration.items()}
     evaluators = [make("evaluator", entry) for entry in config.evaluation.values()]
     directory = RunDirectory(Path(str(config.run_dir)))
+    subject = _subject(config, predictor, splits, directory)
     if directory.finished and directory.config.read_text(encoding="utf-8") == to_yaml(config):
         return _again(config, directory)
     directory.check_new()
@@ -222,7 +222,7 @@ def _own(predictor: Predictor, config: Config) -> Calibration:
     return Calibration(calibrators, next(iter(calibrators), None), {}, 0)
 
 
-def _subject(config: Config, predictor: Predictor, splits: Splits) -> Subject:
+def _subject(config: Config, predictor: Predictor, splits: Splits, directory: RunDirectory) -> Subject:
     device = device_of(config)
     return Subject(
         predictor.model.to(device),
@@ -231,6 +231,7 @@ def _subject(config: Config, predictor: Predictor, splits: Splits) -> Subject:
         seed=config.seed,
         batch_size=config.trainer.eval_batch_size,
         progress=progress_bar(shown=config.trainer.progress),
+        kept=directory.attacks,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from poise.attacks.threat import Threat
@@ -11,6 +12,7 @@ from poise.data.dataset import Arrays, Splits
 from poise.distributed import Ranks
 from poise.models.classifier import Classifier
 from poise.progress import Progress, no_progress
+from poise.scores import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +31,7 @@ class Subject:
         seed: of the run.
         batch_size: examples of one pass on each rank; changes no result.
         progress: (title, total) -> a context that gives a function to call with the number of examples done.
+        kept: a directory where long work may keep what it has, to go on from if it is killed; None where there is none.
     """
 
     model: Classifier
@@ -39,6 +42,7 @@ class Subject:
     seed: int = 0
     batch_size: int = 256
     progress: Progress = no_progress
+    kept: Path | None = None
 
     def tests(self) -> Iterator[tuple[str, Arrays]]:
         """The splits to report on, by name: test, then the shifts."""
@@ -68,10 +72,16 @@ class Findings:
     Args:
         metrics: flat, by name, such as `test/accuracy` and `test/temperature_scaling/ece`.
         figures: by name, such as `test-reliability`.
+        tables: beside those that metrics make, by name, such as `test-attacks`.
+        notes: sentences on what was done.
+        doubts: what to be warned of, without a full stop.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     figures: dict[str, Drawing] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @classmethod
     def merged(cls, parts: Iterable["Findings"]) -> "Findings":
@@ -80,6 +90,8 @@ class Findings:
         for part in parts:
             whole.metrics.update(part.metrics)
             whole.figures.update(part.figures)
+            whole.tables.update(part.tables)
+            whole = replace(whole, notes=whole.notes + part.notes, doubts=whole.doubts + part.doubts)
         return whole
 
 

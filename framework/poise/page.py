@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from poise.figures.canvas import DPI
 from poise.scores import FEW, KINDS, SHIFTS, VALIDATION, Row, Sheet, Table, by_shift, sheets
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 STYLE = Path(__file__).with_name("page.css")
 PIXELS = 96  # of a page, an inch
+
+Thing = TypeVar("Thing")
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -46,13 +48,19 @@ def page(report: "Report", pictures: Mapping[str, Path]) -> str:
     """
     found = sheets(report.findings.metrics, report.calibrators)
     measured = {sheet.split: sheet for sheet in found if sheet.split not in (VALIDATION, SHIFTS)}
-    at = _placed(pictures, [*measured, SHIFTS])
+    at = placed(pictures, [*measured, SHIFTS])
+    further = placed(report.findings.tables, measured)
     body = [f"<h1>{_text(report.title)}</h1>"]
     body += [f"<p>{_text(line)}</p>" for line in report.remarks]
-    sections = [_section(split, [*_tables(sheet), *_figures(at[split])]) for split, sheet in measured.items()]
+    sections = [
+        _section(split, [*_tables(sheet, further[split].values()), *_figures(at[split])])
+        for split, sheet in measured.items()
+    ]
     if shifts := by_shift(found):  # before each of them, after test
         sections.insert(1, _section(SHIFTS, [*map(_table, shifts), *_figures(at[SHIFTS])]))
     body += sections
+    if further[None]:
+        body.append(_section("Further", [_titled(table) for table in further[None].values()]))
     chosen = [_table(_of_epoch(sheet.scores())) for sheet in found if sheet.split == VALIDATION]
     if at[None] or chosen:
         body.append(_section("Training", [*_figures(at[None]), *chosen]))
@@ -63,12 +71,12 @@ def page(report: "Report", pictures: Mapping[str, Path]) -> str:
     return _PAGE.format(title=_text(report.title), style=STYLE.read_text(encoding="utf-8"), body="\n".join(body))
 
 
-def _placed(pictures: Mapping[str, Path], splits: Iterable[str]) -> dict[str | None, dict[str, Path]]:
-    """The pictures of each split, `<split>-…`, and under None those of no split."""
-    at: dict[str | None, dict[str, Path]] = {None: {}, **{split: {} for split in splits}}
-    for name, path in pictures.items():
+def placed(things: Mapping[str, Thing], splits: Iterable[str]) -> dict[str | None, dict[str, Thing]]:
+    """Pictures or tables of each split, `<split>-…`, and under None those of no split."""
+    at: dict[str | None, dict[str, Thing]] = {None: {}, **{split: {} for split in splits}}
+    for name, thing in things.items():
         owners = [split for split in at if split is not None and name.startswith(f"{split}-")]
-        at[max(owners, key=len, default=None)][name] = path
+        at[max(owners, key=len, default=None)][name] = thing
     return at
 
 
@@ -76,14 +84,19 @@ def _section(title: str, parts: Iterable[str]) -> str:
     return "\n".join([f"<section>\n<h2>{_text(title)}</h2>", *parts, "</section>"])
 
 
-def _tables(sheet: Sheet) -> Iterator[str]:
+def _tables(sheet: Sheet, further: Iterable[Table]) -> Iterator[str]:
     yield _table(sheet.scores())
+    yield from map(_titled, further)
     for kind, plural in KINDS.items():
         table = sheet.parts(kind, few=None)
         if table is not None:
             shown = _table(table)
             many = len(table.rows) > FEW
             yield f"<details><summary>{len(table.rows)} {plural}</summary>{shown}</details>" if many else shown
+
+
+def _titled(table: Table) -> str:
+    return f"<h3>{_text(table.title)}</h3>\n{_table(table)}"
 
 
 def _table(table: Table) -> str:

@@ -57,16 +57,19 @@ def predict(
             watch(len(part))
     seen = [f for f in features if f is not None]
     return Predictions(
-        logits=_of_all(torch.cat(logits), len(data), ranks),
-        features=_of_all(torch.cat(seen), len(data), ranks) if seen else None,
+        logits=in_order(torch.cat(logits), len(data), ranks),
+        features=in_order(torch.cat(seen), len(data), ranks) if seen else None,
         label=data.label.cpu(),
         group=None if data.group is None else data.group.cpu(),
         index=torch.arange(len(data)),
     )
 
 
-def _of_all(own: Shaped[Tensor, "n *shape"], size: int, ranks: Ranks) -> Shaped[Tensor, "N *shape"]:
-    """All ranks' rows in the order of their positions, on the host: no device ever holds more than a piece of them."""
+def in_order(own: Shaped[Tensor, "n *shape"], size: int, ranks: Ranks) -> Shaped[Tensor, "N *shape"]:
+    """All ranks' rows in the order of their positions, on the host; of rank r of R those at r, r+R, …
+
+    No device ever holds more than a piece of them.
+    """
     whole = torch.empty((size, *own.shape[1:]), dtype=own.dtype)
     most = -(-size // ranks.size)
     at_once = max(1, PIECE // (ranks.size * own[:1].nbytes))

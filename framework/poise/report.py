@@ -16,7 +16,7 @@ from rich.table import Table as Drawn
 
 from poise.evaluator import Drawing, Findings
 from poise.figures.canvas import save
-from poise.page import page
+from poise.page import page, placed
 from poise.scores import SHIFTS, VALIDATION, Row, Sheet, Table, by_shift, sheets, shifts_of
 from poise.secrets import redact
 
@@ -61,13 +61,14 @@ class Report:
 
     def text(self) -> str:
         """As `render` gives it."""
-        return render(self.findings.metrics, self.calibrators, self.remarks)
+        return render(self.findings.metrics, self.calibrators, self.remarks, self.findings.tables)
 
 
 def render(
     metrics: Mapping[str, float],
     calibrators: Sequence[str],
     remarks: Sequence[str] = (),
+    tables: Mapping[str, Table] | None = None,
     width: int = 100,
     colour: bool = False,
 ) -> str:
@@ -79,12 +80,13 @@ def render(
         metrics: flat, `<split>/<metric>` and `<split>/<calibrator>/<metric>`.
         calibrators: names, in order.
         remarks: what is said below.
+        tables: further ones by name; those called `<split>-…` stand with their split, others at the end.
         width: of the console, in characters.
         colour: whether it is for a terminal.
     """
     text = StringIO()
     console = Console(file=text, width=width, force_terminal=colour, no_color=not colour, highlight=False, emoji=False)
-    for table in _tables(sheets(metrics, calibrators)):
+    for table in _tables(sheets(metrics, calibrators), tables or {}):
         console.print(_drawn(table))
         console.print(escape(_below(table)))
     for remark in remarks:
@@ -92,14 +94,16 @@ def render(
     return text.getvalue()
 
 
-def _tables(found: Sequence[Sheet]) -> Iterator[Table]:
+def _tables(found: Sequence[Sheet], further: Mapping[str, Table]) -> Iterator[Table]:
     """Those that have rows; named shifts have theirs together where their means were measured."""
     shifts = by_shift(found)
     left_out = {VALIDATION, SHIFTS, *shifts_of(found)} if shifts else {VALIDATION}
+    at = placed(further, [sheet.split for sheet in found if sheet.split not in left_out])
     for sheet in found:
-        tables = (sheet.scores(), sheet.parts("class"), sheet.parts("group"))
-        yield from (table for table in tables if sheet.split not in left_out and table is not None and table.rows)
-    yield from shifts
+        if sheet.split not in left_out:
+            tables = (sheet.scores(), *at[sheet.split].values(), sheet.parts("class"), sheet.parts("group"))
+            yield from (table for table in tables if table is not None and table.rows)
+    yield from (*shifts, *at[None].values())
 
 
 def used(splits: "Splits", calibrators: Sequence[str], selection: str | None = None) -> tuple[Use, ...]:

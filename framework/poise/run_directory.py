@@ -19,7 +19,10 @@ from poise.files.shown import quoted
 from poise.secrets import redact
 
 LOGGERS = ("poise", "lightning.pytorch", "lightning.fabric", "py.warnings")
-LEFTOVERS = {"config.yaml", "lock", "log.txt", "predictor", "tracking", "report.txt", "report.html", "figures"}
+LEFTOVERS = {
+    *("config.yaml", "lock", "log.txt", "predictor", "tracking", "attacks"),
+    *("report.txt", "report.html", "figures"),
+}
 BEFORE = {"lock", "logs", "config.yaml.partial"}  # what may be there of a run before its config is
 
 NO_REPORT = "bring it back, or delete it: the run then goes on from its last checkpoint to its end"
@@ -47,6 +50,7 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.predictor = path / "predictor"
         self.tables = path / "tables"
+        self.attacks = path / "attacks"
         self.log = path / "log.txt"
         self.ranks = path / "logs"
 
@@ -104,7 +108,7 @@ class RunDirectory:
     def _check_kinds(self) -> None:
         """Whether what bears a name of ours is of our kind: else the run would fail when it comes to write it."""
         files = (self.config, self.data, self.report, self.curves, self.log)
-        folders = (self.checkpoints, self.predictor, self.tables, self.ranks)
+        folders = (self.checkpoints, self.predictor, self.tables, self.attacks, self.ranks)
         for path, is_kind, kind in (
             *((path, Path.is_file, "file") for path in files),
             *((path, Path.is_dir, "directory") for path in folders),

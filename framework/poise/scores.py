@@ -15,7 +15,8 @@ NOTES = {"mce": "mce is over bins of 10 or more examples"}  # or it seems wrong 
 
 _PART = re.compile(rf"(?P<measure>.+?)/(?P<kind>{'|'.join(KINDS)})/(?P<part>.+)", re.DOTALL)
 _WORST = re.compile(r"worst_(?P<kind>class|group)_(?P<measure>.+)", re.DOTALL)
-_OF_SHIFTS = re.compile(r"accuracy|nll|ece|robust_accuracy/.+")  # what all shifts have a table of
+_OF_SHIFTS = re.compile(r"accuracy|nll|ece|robust_accuracy/[^/]+")  # what all shifts have a table of
+_ELSEWHERE = re.compile(r"(?:honesty|attack_passes|power_law)/.+|robust_accuracy/[^/]+/[^/]+")  # in tables of their own
 _HIGHER, _LOWER = {"accuracy"}, {"nll", "brier", "ece", "error"}
 _PERCENT = {"accuracy", "confidence"}
 
@@ -48,7 +49,7 @@ class Sheet:
 
     def scores(self) -> Table:
         """A line for each metric; the worst class and group are named."""
-        names = [name for name in self._metrics() if not _PART.fullmatch(name)]
+        names = [name for name in self._metrics() if not (_PART.fullmatch(name) or _ELSEWHERE.fullmatch(name))]
         note = "; ".join(text for name, text in NOTES.items() if name in names)
         headings = ("metric", *(name for name, _ in self.columns))
         return Table(self.split, headings, tuple(map(self._row, names)), note)

@@ -176,7 +176,7 @@ def _finish(finished: TrainingModule, built: Built, directory: RunDirectory, tra
     """Calibrate, evaluate and ship what was trained."""
     ranks = current_ranks()
     logged_last = _after_fit(finished, built, directory, ranks)
-    subject = _subject(finished, built, ranks)
+    subject = _subject(finished, built, ranks, directory)
     calibration = calibrate(subject, built.calibrators)
     findings = Findings.merged([Findings(logged_last), evaluate(subject, calibration, built.evaluators)])
     if ranks.rank == 0:
@@ -273,7 +273,7 @@ def _after_fit(finished: TrainingModule, built: Built, directory: RunDirectory, 
     return metrics
 
 
-def _subject(finished: TrainingModule, built: Built, ranks: Ranks) -> Subject:
+def _subject(finished: TrainingModule, built: Built, ranks: Ranks, directory: RunDirectory) -> Subject:
     progress = progress_bar(shown=built.config.trainer.progress and ranks.rank == 0)
     return Subject(
         finished.model,
@@ -283,6 +283,7 @@ def _subject(finished: TrainingModule, built: Built, ranks: Ranks) -> Subject:
         seed=built.config.seed,
         batch_size=built.config.trainer.eval_batch_size,
         progress=progress,
+        kept=directory.attacks,
     )
 
 

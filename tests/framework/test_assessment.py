@@ -37,3 +37,13 @@ def test_one_that_has_learnt_something_is_not(accuracies: dict[str, float]) -> N
 def test_sets_that_nobody_has_looked_at_are_named() -> None:
     (_, told) = said({}, ood={"frogs": rows(4, 0), "letters": rows(4, 1)})
     assert told.startswith("OOD sets: frogs, letters, for evaluators that look at such")
+
+
+def test_what_evaluators_note_is_told_and_what_they_doubt_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    data = splits()
+    subject = Subject(Classifier.wrap(network(), data.num_classes), data, Threat("linf", 0.1))
+    one, other = Findings(notes=("It was looked at.",), doubts=("it is odd",)), Findings(notes=("Twice.",))
+    with caplog.at_level(logging.WARNING, logger="poise"):
+        told = remarks(subject, NONE, Findings.merged([one, other]), "why")
+    assert told == ["It was looked at.", "Twice.", "why", "Warning: it is odd."]
+    assert caplog.messages == ["it is odd"]

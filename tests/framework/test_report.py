@@ -14,6 +14,7 @@ from poise.evaluator import Findings
 from poise.figures.training import Training
 from poise.page import page
 from poise.report import Report, Use, render, used, write
+from poise.scores import Row, Table
 from small_runs import splits
 
 METRICS = {
@@ -228,3 +229,17 @@ def test_shifts_stand_together_in_the_text_and_after_test_on_the_page() -> None:
 def test_ood_sets_are_seen_among_the_data() -> None:
     data = splits(shifts={"snow": splits().val}, ood={"others": splits().test})
     assert used(data, [])[-2:] == (Use("snow", 24, "measured"), Use("others", 24, "other things, of no class"))
+
+
+def test_further_tables_stand_with_their_split_and_none_is_lost() -> None:
+    tables = {
+        "test-attacks": Table("test, attacks", ("attack", "ms"), (Row("pgd", ("1.5",)),), "of one <device>"),
+        "other": Table("apart", ("a", "b"), (Row("c", ("d",)),)),
+    }
+    told = report(findings=Findings(METRICS, tables=tables))
+    text = told.text()
+    assert text.index("test, attacks") < text.index("test, by class") < text.index("apart")
+    assert "of one <device>" in text
+    shown = page(told, {})
+    assert shown.index("<h3>test, attacks</h3>") < shown.index("<h2>snow</h2>") < shown.index("<h3>apart</h3>")
+    assert "of one &lt;device&gt;" in shown

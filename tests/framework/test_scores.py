@@ -107,3 +107,14 @@ def test_shifts_stand_together_with_test_and_their_mean() -> None:
     )
     assert not by_shift([TEST])
     assert not by_shift(sheets({"shifts/brier": 0.5, "shifts/scaled/accuracy": 1.0}, ["scaled"]))
+
+
+def test_what_has_tables_of_its_own_is_no_row() -> None:
+    apart = {
+        "test/honesty/pgd-20/transfer": 0.1,
+        "test/attack_passes/pgd-20/forward": 20.0,
+        "test/power_law/pgd-20/exponent": 1.0,
+        "test/robust_accuracy/autoattack/apgd-ce": 0.5,
+    }
+    (sheet,) = sheets({**apart, "test/robust_accuracy/autoattack": 0.4, "test/robust_ece/autoattack": 0.2}, [])
+    assert [row.name for row in sheet.scores().rows] == ["robust_accuracy/autoattack", "robust_ece/autoattack"]

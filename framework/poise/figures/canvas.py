@@ -110,6 +110,21 @@ def log_axis(axes: "Axes", values: Sequence[float]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def log_axes(axes: "Axes", x: Sequence[float], shares: tuple[float, float]) -> None:
+    """Both axes logarithmic, with ticks as people write them: x around its values, y shares as percentages."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set(xscale="log", yscale="log", ylim=shares)
+    if x:
+        axes.set_xlim(min(x) / 1.3, max(x) * 1.3)
+    close = bool(x) and max(x) < 100 * min(x)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if close else (1.0,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
+
+
 def step_axis(axes: "Axes") -> None:
     """Ticks of the x axis at whole numbers, thousands and millions abbreviated."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
