@@ -55,7 +55,7 @@ def test_a_name_is_a_preset_or_a_recipe(name: str) -> None:
 def test_the_published_settings() -> None:
     trades = parse(["recipe=trades_cifar10"])
     assert list(trades.recipe) == ["trades", "pgd"]
-    assert trades.recipe["trades"].params == {"beta": 6.0}
+    assert trades.recipe["trades"].params == {"beta": 6.0, "label_on": "clean"}
     assert trades.recipe["pgd"].params == {"steps": 10, "step_size": 0.007, "start": "normal", "mode": "eval"}
     assert (trades.threat.name, trades.threat.eps) == ("linf", 0.031)
     assert (trades.optimizer.params["lr"], trades.optimizer.params["weight_decay"]) == (0.1, 2e-4)
@@ -76,8 +76,42 @@ def test_the_published_settings() -> None:
     assert mnist.trainer.max_epochs * (55_000 // 50) >= 100_000
 
 
+def test_the_published_settings_of_losses_and_weights() -> None:
+    mart = parse(["recipe=mart_cifar10"])
+    assert (list(mart.recipe), mart.recipe["mart"].params) == (["mart", "pgd"], {"beta": 5.0})
+    assert (mart.optimizer.params["lr"], mart.optimizer.params["weight_decay"]) == (0.01, 3.5e-3)
+    assert (mart.threat.eps, mart.recipe["pgd"].params["step_size"], mart.model.name) == (0.031, 0.007, "resnet18")
+
+    gairat = parse(["recipe=gairat_cifar10"])
+    assert gairat.recipe["gairat"].params == {"shift": -1.0, "burn_in": 59 / 120}
+    assert (gairat.optimizer.params["weight_decay"], gairat.recipe["pgd"].params["start"]) == (2e-4, "uniform")
+
+    clean, attacked = parse(["recipe=weat_nat_cifar10"]), parse(["recipe=weat_adv_cifar10"])
+    assert clean.recipe["trades"].params == {"beta": 6.0, "label_on": "clean"}
+    assert attacked.recipe["trades"].params == {"beta": 6.0, "label_on": "attacked"}
+    assert clean.schedule == attacked.schedule
+    assert clean.schedule.params == {"peak": 0.25, "start": 0.04, "final": 4e-6, "along": "cosine"}
+
+    mnist = parse(["recipe=trades_mnist"])
+    assert mnist.recipe["pgd"].params == {"steps": 40, "step_size": 0.01, "start": "normal", "mode": "eval"}
+    assert (mnist.recipe["trades"].params["beta"], mnist.threat.eps) == (1.0, 0.3)
+
+    cifar, svhn = parse(["recipe=awp_cifar10"]), parse(["recipe=awp_svhn"])
+    assert cifar.recipe["awp"].params == {"gamma": 0.01, "warmup": 0.0}
+    assert svhn.recipe["awp"].params == {"gamma": 0.01, "warmup": 5 / 200}
+    assert (cifar.recipe["pgd"].params["step_size"], svhn.recipe["pgd"].params["step_size"]) == (2 / 255, 1 / 255)
+    assert (cifar.optimizer.params["lr"], svhn.optimizer.params["lr"]) == (0.1, 0.01)
+
+
 @pytest.mark.parametrize(
-    ("name", "epochs", "drops"), [("trades_cifar10", 76, {75: 0.1}), ("trades_awp_cifar10", 200, {100: 0.1, 150: 0.01})]
+    ("name", "epochs", "drops"),
+    [
+        ("trades_cifar10", 76, {75: 0.1}),
+        ("trades_awp_cifar10", 200, {100: 0.1, 150: 0.01}),
+        ("trades_mnist", 100, {55: 0.1, 75: 0.01, 90: 0.001}),
+        ("mart_cifar10", 120, {75: 0.1, 90: 0.01, 100: 0.001}),
+        ("gairat_cifar10", 120, {60: 0.1, 90: 0.01}),
+    ],
 )
 def test_the_learning_rate_drops_with_the_published_epoch(name: str, epochs: int, drops: dict[int, float]) -> None:
     schedule = registry.load(registry.find("schedule", "multi_step"))
@@ -103,7 +137,7 @@ def test_a_preset_expands_in_its_place() -> None:
 def test_what_is_above_overrides_a_preset(tmp_path: Path) -> None:
     given = ["recipe=trades_cifar10", "recipe.trades.beta=3", "recipe.pgd.steps=20", "optimizer.lr=0.5"]
     config = parse(given)
-    assert config.recipe["trades"].params == {"beta": 3.0}
+    assert config.recipe["trades"].params["beta"] == 3.0
     assert config.recipe["pgd"].params["steps"] == 20
     assert (config.optimizer.params["lr"], config.optimizer.params["weight_decay"]) == (0.5, 2e-4)
     assert parse(["recipe=trades_cifar10", "optimizer=adamw"]).optimizer == OptimizerConfig("adamw", adamw_defaults())
@@ -112,7 +146,7 @@ def test_what_is_above_overrides_a_preset(tmp_path: Path) -> None:
     file.write_text("trainer: {max_epochs: 5}\nrecipe: {trades: {beta: 2}}\n")
     config = parse(["recipe=trades_cifar10", f"config={file}", "trainer.batch_size=64"])
     assert (config.trainer.max_epochs, config.trainer.batch_size) == (5, 64)
-    assert config.recipe["trades"].params == {"beta": 2.0}
+    assert config.recipe["trades"].params["beta"] == 2.0
 
 
 def adamw_defaults() -> dict[str, object]:
