@@ -50,6 +50,13 @@ class Certificates:
         abstained = int((self.predicted == ABSTAINS).sum())
         return Certified(split, method, sigma, copies, alpha, reach, radii, abstained, len(self.label))
 
+    def note(self, method: str, sigma: float, copies: int, alpha: float) -> str:
+        """What was certified, as a report says it."""
+        return (
+            f"Certified by {method}: {len(self.label):,} test examples, sigma = {sigma:g}, n = {copies:,}, "
+            f"alpha = {alpha:g} for each."
+        )
+
 
 def certified(
     predicted: Int[Tensor, " N"], radius: Float[Tensor, " N"], certain: Bool[Tensor, " N"], label: Int[Tensor, " N"]

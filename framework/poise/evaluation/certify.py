@@ -8,8 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from poise.evaluation.certificates import Certificates, certified, furthest, is_ahead, lower_bound, quantile
-from poise.evaluation.votes import Ballot, evenly_spread, votes, warn_of_misfit
+from poise.evaluation.votes import Ballot, evenly_spread, misfit, votes
 from poise.evaluator import Evaluator, Findings, Subject
+
+METHOD = "randomized smoothing"
 
 
 class Certify(Evaluator):
@@ -71,10 +73,15 @@ class Certify(Evaluator):
         label = subject.splits.test.label[some].cpu()
         found = certificates(selection, estimation, self.n, label, self.sigma, self.alpha)
         smoothed = _accuracy(estimation, label, self.alpha)
-        warn_of_misfit(subject, some, smoothed, f"noise of sigma={self.sigma:g}", "evaluation.certify.sigma")
         metrics = found.metrics("test/", [radius for radius in self.radii if radius <= self._reach])
-        drawing = found.drawing("test", "randomized smoothing", self.sigma, self.n, self.alpha, self._reach)
-        return Findings(metrics | {"test/smoothed_accuracy": smoothed}, {"test-certified-accuracy": drawing})
+        drawing = found.drawing("test", METHOD, self.sigma, self.n, self.alpha, self._reach)
+        seen = f"inputs in noise of sigma={self.sigma:g}"
+        return Findings(
+            metrics | {"test/smoothed_accuracy": smoothed},
+            {"test-certified-accuracy": drawing},
+            notes=(found.note(METHOD, self.sigma, self.n, self.alpha),),
+            doubts=misfit(subject, some, smoothed, seen, "evaluation.certify.sigma"),
+        )
 
 
 def noisy(x: Float[Tensor, "*input"], noise: Float[Tensor, "n *input"], sigma: float) -> Float[Tensor, "n *input"]:

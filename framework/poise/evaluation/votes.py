@@ -1,6 +1,5 @@
 """How a model classifies noisy copies of each example, counted."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +17,6 @@ from poise.predictions import predict
 View = Callable[[Float[Tensor, "*input"], Float[Tensor, "n *input"]], Float[Tensor, "n *input"]]
 
 LOST = 0.5  # of the accuracy, at which a network was hardly trained for what it is asked
-
-log = logging.getLogger("poise")
 
 
 @dataclass(frozen=True)
@@ -87,24 +84,23 @@ def evenly_spread(subject: Subject, examples: int) -> Int[Tensor, " N"]:
     return torch.arange(count) * size // count
 
 
-def warn_of_misfit(subject: Subject, some: Int[Tensor, " N"], accuracy: float, seen: str, setting: str) -> None:
-    """Say where a network gets far fewer of these examples right in what it is shown than as they are.
+def misfit(subject: Subject, some: Int[Tensor, " N"], accuracy: float, seen: str, setting: str) -> tuple[str, ...]:
+    """What to be warned of where a network gets far fewer examples right in what it is shown than as they are.
 
     Args:
         subject: whose network it is.
-        some: positions in the test split.
+        some: positions of the examples in the test split.
         accuracy: of the smoothed classifier on them.
-        seen: what it is shown, in words.
+        seen: what the network is shown, in words.
         setting: the parameter to look at.
     """
     data = subject.splits.test.rows(some)
-    plain = predict(subject.model, data, subject.ranks, batch_size=subject.batch_size).right.double().mean()
-    if accuracy < LOST * plain and subject.ranks.rank == 0:
-        log.warning(
-            "on %s the network gets %.1f %% right, and on inputs as they are %.1f %%: it was not trained for that, so "
-            "little can be certified. Train it on such inputs, or set %s to the noise that it was trained with",
-            seen,
-            100 * accuracy,
-            100 * plain,
-            setting,
-        )
+    right = predict(subject.model, data, subject.ranks, batch_size=subject.batch_size).right
+    plain = float(right.double().mean())
+    if accuracy >= LOST * plain:
+        return ()
+    return (
+        f"on {seen} the network gets {100 * accuracy:.1f} % right and on inputs as they are {100 * plain:.1f} %, so it "
+        f"was not trained for that and little is certified: train it on such inputs, or set {setting} to the noise "
+        "that it was trained with",
+    )
