@@ -128,6 +128,25 @@ def test_awp_warms_up_for_nine_epochs() -> None:
     assert (9 * 390 - 1) / (200 * 390) < warmup <= (9 * 390) / (200 * 390)
 
 
+@pytest.mark.parametrize(
+    ("name", "member"), [("gaussian_noise_cifar10", "gaussian_noise"), ("smooth_adv_cifar10", "smooth_adv")]
+)
+def test_what_is_trained_in_noise_is_certified_in_the_same(name: str, member: str) -> None:
+    config = parse([f"recipe={name}"])
+    assert config.evaluation["certify"].params["sigma"] == config.recipe[member].params["sigma"]
+    assert list(parse([f"recipe={name}", "evaluation=clean"]).evaluation) == ["clean"]
+
+
+def test_the_published_settings_of_smoothing() -> None:
+    noise, smooth = parse(["recipe=gaussian_noise_cifar10"]), parse(["recipe=smooth_adv_cifar10"])
+    assert (noise.trainer.max_epochs, noise.trainer.batch_size) == (90, 400)
+    assert list(smooth.recipe) == ["smooth_adv", "pgd"]
+    pgd = smooth.recipe["pgd"].params
+    assert (smooth.threat.name, smooth.threat.eps) == ("l2", 64 / 256)
+    assert pgd == {"steps": 10, "step_size": pytest.approx(2 * smooth.threat.eps / 10), "start": "none", "mode": "eval"}
+    assert (smooth.trainer.max_epochs, smooth.recipe["smooth_adv"].params["samples"]) == (150, 2)
+
+
 def test_a_preset_expands_in_its_place() -> None:
     config = parse(["recipe=mixup,trades_awp_cifar10,tiny_ema"])
     assert list(config.recipe) == ["mixup", "trades", "pgd", "awp", "tiny_ema"]
