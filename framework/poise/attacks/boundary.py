@@ -121,15 +121,16 @@ class BoundaryAttack(Attack):
         enough: float,
     ) -> Found:
         """From `at` on, of the examples `rows`: the nearest wrong point met and its distance, inf where none was."""
-        found, distance = x[rows], x.new_full((len(rows),), torch.inf)
-        places, home, best = torch.arange(len(rows), device=x.device), found, found.clone()
+        home = best = x[rows]
+        found, distance = home.clone(), x.new_full((len(rows),), torch.inf)
+        places = torch.arange(len(rows), device=x.device)
         for _ in range(self.steps):
             at = self._step(at, home, *linearised(at, rows[places]))
             wrong = ~is_right(model, at, y[rows[places]])
             away = self._distance(at, home).masked_fill(~wrong, torch.inf)
             best = torch.where(_like(away < distance[places], at), at, best)
             distance[places] = torch.minimum(away, distance[places])
-            at = torch.lerp(home, at, _like(torch.where(wrong, BETA, 1.0), at).to(at.dtype))
+            at = torch.lerp(home, at, _like(1 - (1 - BETA) * wrong, at).to(at.dtype))
             stays = distance[places] > enough
             if not stays.all():
                 found[places] = best
@@ -170,12 +171,12 @@ def difference(
         leaf = at.detach().requires_grad_()
         value = ahead(at_least_float32(model(leaf)), y, other)
         gradient = gradient_of(value.sum(), leaf)
-    return value.detach().to(at.dtype), gradient.flatten(1)
+    return value.detach()[:, 0].to(at.dtype), gradient.flatten(1)
 
 
-def ahead(logits: Float[Tensor, "B C"], y: Int[Tensor, " B"], other: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+def ahead(logits: Float[Tensor, "B C"], y: Int[Tensor, " B"], other: Int[Tensor, " B"]) -> Float[Tensor, "B 1"]:
     """How far the other class is ahead of the label."""
-    return (logits.gather(1, other[:, None]) - logits.gather(1, y[:, None]))[:, 0]
+    return logits.gather(1, other[:, None]) - logits.gather(1, y[:, None])
 
 
 def _like(per_example: Tensor, x: Tensor) -> Tensor:

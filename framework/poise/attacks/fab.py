@@ -52,8 +52,9 @@ class FAB(BoundaryAttack):
         distance = torch.full_like(value, torch.inf)
         for left, other in reversed(list(enumerate(ahead_by))):
             slope = gradient_of(other.sum(), leaf, keep=left > 0).flatten(1)
-            away = other.detach().abs() / (1e-12 + dual_length(self.threat.norm, slope))
+            here = other.detach()[:, 0].to(at.dtype)
+            away = here.abs() / (1e-12 + dual_length(self.threat.norm, slope))
             nearer = away < distance
-            value, distance = torch.where(nearer, other.detach(), value), torch.where(nearer, away, distance)
+            value, distance = torch.where(nearer, here, value), torch.where(nearer, away, distance)
             gradient = torch.where(nearer[:, None], slope, gradient)
         return value, gradient

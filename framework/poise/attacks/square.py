@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from poise.attacks.attack import MEMORY, Attack, at_least_float32
@@ -15,6 +15,7 @@ from poise.errors import UserError, nearest
 
 SHARE = 0.8  # of a picture that the first windows take up
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries, whatever their number
+BROKEN = -torch.inf  # the margin of what is wrong: nothing is lower, so a point that was found stays
 
 
 class Square(Attack):
@@ -61,69 +62,63 @@ class Square(Attack):
         self, model: nn.Module, x: Float[Tensor, "B *input"], y: Int[Tensor, " B"], draws: Draws
     ) -> Float[Tensor, "B *input"]:
         """A wrong point if one was found, else that of the lowest margin."""
-        best, margin = x.clone(), x.new_full((len(x),), torch.inf)
-        right = torch.ones_like(y, dtype=torch.bool)
+        best, lowest = x.clone(), x.new_full((len(x),), torch.inf)
         for restart in range(self.restarts):
-            rows = right.nonzero()[:, 0]
+            rows = (lowest > BROKEN).nonzero()[:, 0]
             if not len(rows):
                 break
-            other, lowest, still = self._restarted(model, x[rows], y[rows], draws.named(restart).rows(rows))
-            lower = (lowest < margin[rows]) | ~still
-            best[rows] = torch.where(lower.reshape(-1, *[1] * (x.ndim - 1)), other, best[rows])
-            margin[rows] = torch.where(lower, lowest, margin[rows]).to(margin.dtype)
-            right[rows] = still
+            other, margin = self._restarted(model, x[rows], y[rows], draws.named(restart).rows(rows))
+            lower = (margin < lowest[rows]).reshape(-1, *[1] * (x.ndim - 1))
+            best[rows] = torch.where(lower, other, best[rows])
+            lowest[rows] = torch.minimum(margin.to(lowest.dtype), lowest[rows])
         return best
 
     @torch.no_grad()
-    def _restarted(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """The best point of each example, its margin, and whether it is right there."""
+    def _restarted(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """The best point of each example and its margin."""
         best = SQUARES[self.threat.norm](self.threat, x).start(draws.named("start")).view_as(x)
-        margin, right = judged(model(best), y)
-        for first, last in _legs(self.queries):
-            rows = right.nonzero()[:, 0]
+        margin = margin_of(model(best), y)
+        for queries in _legs(self.queries):
+            rows = (margin > BROKEN).nonzero()[:, 0]
             if not len(rows):
                 break
-            best[rows], margin[rows], right[rows] = self._leg(
-                model, x[rows], y[rows], best[rows], margin[rows], draws.rows(rows), range(first, last)
+            best[rows], margin[rows] = self._leg(
+                model, x[rows], y[rows], best[rows], margin[rows], draws.rows(rows), queries
             )
-        return best, margin, right
+        return best, margin
 
     def _leg(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        y: Tensor,
-        best: Tensor,
-        margin: Tensor,
-        draws: Draws,
-        queries: range,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, model: nn.Module, x: Tensor, y: Tensor, best: Tensor, margin: Tensor, draws: Draws, queries: range
+    ) -> tuple[Tensor, Tensor]:
         """Some queries in a row, for which nobody waits."""
         squares = SQUARES[self.threat.norm](self.threat, x)
         drawn = draws.uniform(len(queries), squares.numbers, first=queries[0] * squares.numbers)
-        best, right = best.view_as(squares.x), torch.ones_like(y, dtype=torch.bool)
-        for query, numbers in zip(queries, drawn.unbind(1), strict=True):
-            tried = squares.next(best, SHARE / 2 ** bisect_left(HALVED_AFTER, query), numbers)
-            other, still = judged(model(tried.view_as(x)), y)
-            taken = right & ((other < margin) | ~still)
-            margin = torch.where(taken, other, margin)
-            best = torch.lerp(best, tried, taken[:, None, None].to(best.dtype))
-            right &= still
-        return best.view_as(x), margin, right
+        best = best.view_as(squares.x)
+        for change in squares.changes([_share(query) for query in queries], drawn):
+            tried = change(best)
+            other = margin_of(model(tried.view_as(x)), y)
+            best = torch.lerp(best, tried, (other < margin).to(best.dtype)[:, None, None])
+            margin = torch.minimum(other, margin)
+        return best.view_as(x), margin
 
 
-def judged(logits: Float[Tensor, "B C"], y: Int[Tensor, " B"]) -> tuple[Float[Tensor, " B"], Bool[Tensor, " B"]]:
-    """The margin of each example, and whether it is right, as `attack.is_right` has it."""
-    logits = at_least_float32(logits)
-    others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
-    right = (logits.argmax(1) == y) & logits.isfinite().all(1)
-    return logits.gather(1, y[:, None])[:, 0] - others, right
+def margin_of(logits: Float[Tensor, "B C"], y: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """The label's logit less the largest other one; BROKEN where the prediction is wrong, as `is_right` has it."""
+    logits, label = at_least_float32(logits), y[:, None]
+    margin = logits.gather(1, label) - logits.scatter(1, label, -torch.inf).amax(1, keepdim=True)
+    wrong = (logits.argmax(1, keepdim=True) != label) | ((0 * logits).sum(1, keepdim=True) != 0)
+    return margin.masked_fill(wrong, BROKEN)[:, 0]
 
 
-def _legs(queries: int) -> Iterator[tuple[int, int]]:
-    """First and last query, exclusive, between two looks at what broke."""
+def _share(query: int) -> float:
+    """Of a picture that the window of a query takes up."""
+    return SHARE / 2 ** bisect_left(HALVED_AFTER, query)
+
+
+def _legs(queries: int) -> Iterator[range]:
+    """Queries between two looks at what broke."""
     first = 0
     while first < queries:
         last = min(queries, first + 1 + first // 50)
-        yield first, last
+        yield range(first, last)
         first = last

@@ -6,6 +6,8 @@ pictures are changed at once.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +18,8 @@ from poise.attacks.threat import Threat
 
 TILES = 5  # along each side of a picture, in the starts of l2 and l1
 TINY = 1e-12
+
+Change = Callable[[Tensor], Tensor]  # from the best points so far [n, c, p] to others
 
 
 class Squares(ABC):
@@ -42,14 +46,11 @@ class Squares(ABC):
         """Where the search begins."""
 
     @abstractmethod
-    def next(
-        self, best: Float[Tensor, "n c p"], share: float, drawn: Float[Tensor, "n numbers"]
-    ) -> Float[Tensor, "n c p"]:
-        """The best points so far, changed in a window.
+    def changes(self, shares: Sequence[float], drawn: Float[Tensor, "n q numbers"]) -> Iterator[Change]:
+        """One change after the other, each in a window; the points that they are given stay as they are.
 
         Args:
-            best: the points, which stay as they are.
-            share: of the picture that the window takes up, in 0…1.
+            shares: of the picture that each window takes up, in 0…1.
             drawn: uniform numbers.
         """
 
@@ -64,12 +65,12 @@ class Squares(ABC):
             height = max(height, min(round(share * self.pixels / width), self.height))
         return height, width
 
-    def window(
-        self, height: int, width: int, down: Float[Tensor, " n"], right: Float[Tensor, " n"]
-    ) -> Int[Tensor, "n s"]:
-        """Positions in the picture of a window's s pixels; each place it can have is as likely."""
-        top, left = (down * (self.height - height + 1)).long(), (right * (self.width - width + 1)).long()
-        return (top * self.width + left)[:, None] + self.rectangle(height, width)
+    def corners(
+        self, sides: Sequence[tuple[int, int]], down: Float[Tensor, "n q"], right: Float[Tensor, "n q"]
+    ) -> Int[Tensor, "n q"]:
+        """Positions of the windows' upper left pixels; each place that a window can have is as likely."""
+        tops, lefts = down.new_tensor([(self.height - a + 1, self.width - b + 1) for a, b in sides]).T
+        return (down * tops).long() * self.width + (right * lefts).long()
 
     def rectangle(self, height: int, width: int) -> Int[Tensor, " s"]:
         """Positions of the pixels of a window in the upper left corner."""
@@ -86,7 +87,7 @@ class LinfSquares(Squares):
         project = threat.projection(self.x)
         ends = [project(torch.full_like(self.x, end)) for end in (-math.inf, math.inf)]
         self.ends = torch.cat(ends, 1).flatten(1)
-        self.of_channel = torch.arange(self.channels, device=x.device)[:, None] * self.pixels
+        self.of_channel = torch.arange(self.channels, device=x.device) * self.pixels
 
     def start(self, draws: Draws) -> Float[Tensor, "n c p"]:
         up = draws.uniform(self.channels, 1, self.width) < 0.5
@@ -94,14 +95,17 @@ class LinfSquares(Squares):
         low, high = self.ends.view(len(self.x), 2, self.channels, self.pixels).unbind(1)
         return torch.where(up, high, low)
 
-    def next(
-        self, best: Float[Tensor, "n c p"], share: float, drawn: Float[Tensor, "n numbers"]
-    ) -> Float[Tensor, "n c p"]:
-        window = self.window(*self.sides(share), drawn[:, 0], drawn[:, 1])
-        place = window[:, None] + self.of_channel
-        end = (drawn[:, 2:, None] < 0.5) * (self.channels * self.pixels)
-        filled = self.ends.gather(1, (place + end).flatten(1))
-        return best.flatten(1).scatter(1, place.flatten(1), filled).view_as(best)
+    def changes(self, shares: Sequence[float], drawn: Float[Tensor, "n q numbers"]) -> Iterator[Change]:
+        sides = [self.sides(share) for share in shares]
+        places = self.corners(sides, drawn[..., 0], drawn[..., 1])[..., None] + self.of_channel
+        ends = places + (drawn[..., 2:] < 0.5) * self.channels * self.pixels
+        windows = {each: self.rectangle(*each) for each in set(sides)}
+        for each, place, end in zip(sides, places.unbind(1), ends.unbind(1), strict=True):
+            window = windows[each]
+            yield partial(self._filled, (place[..., None] + window).flatten(1), (end[..., None] + window).flatten(1))
+
+    def _filled(self, place: Tensor, end: Tensor, best: Tensor) -> Tensor:
+        return best.flatten(1).scatter(1, place, self.ends.gather(1, end)).view_as(best)
 
 
 class Bumps(Squares):
@@ -146,21 +150,26 @@ class Bumps(Squares):
         change[:, :, top : top + down * height, left : left + right * width] = inner
         return self.settled(change.flatten(2))
 
-    def next(
-        self, best: Float[Tensor, "n c p"], share: float, drawn: Float[Tensor, "n numbers"]
-    ) -> Float[Tensor, "n c p"]:
-        sides = self.sides(share, least=3, odd=True)
-        filled, freed = (
-            self.window(*sides, drawn[:, i], drawn[:, i + 1])[:, None].expand(-1, self.channels, -1) for i in (0, 2)
-        )
+    def changes(self, shares: Sequence[float], drawn: Float[Tensor, "n q numbers"]) -> Iterator[Change]:
+        sides = [self.sides(share, least=3, odd=True) for share in shares]
+        filled, freed = (self.corners(sides, drawn[..., i], drawn[..., i + 1])[..., None, None] for i in (0, 2))
+        turned, signs = (drawn[..., 4] < 0.5).long(), 1 - 2.0 * (drawn[..., 5:, None] < 0.5).to(self.x.dtype)
+        made = {each: (self.rectangle(*each), self.pattern(*each)) for each in set(sides)}
+        for query, each in enumerate(sides):
+            window, pattern = made[each]
+            bump = pattern[turned[:, query], None] * signs[:, query]
+            yield partial(self._moved, filled[:, query] + window, freed[:, query] + window, bump)
+
+    def _moved(self, filled: Tensor, freed: Tensor, bump: Tensor, best: Tensor) -> Tensor:
+        """A bump added in one window, as long as the change in both windows and what is left of eps allow."""
+        filled, freed = (each.expand(-1, self.channels, -1) for each in (filled, freed))
         change = best - self.x
         whole = self.length(change.flatten(1))[..., None]
         old = change.gather(2, filled)
         change.scatter_(2, filled, 0.0)
         both = torch.cat([old, change.gather(2, freed)], 2)
         change.scatter_(2, freed, 0.0)
-        signs = (1 - 2.0 * (drawn[:, 5:, None] < 0.5)).to(best.dtype)
-        bump = self.pattern(*sides)[(drawn[:, 4] < 0.5).long(), None] * signs + old / (self.length(old) + TINY)
+        bump = torch.addcdiv(bump, old, self.length(old) + TINY)
         bump *= self.budget(whole, self.length(both)) / (self.length(bump) + TINY)
         return self.settled(change.scatter_(2, filled, bump))
 
