@@ -1,0 +1,158 @@
+"""What AutoAttack costs: over the same passes by hand, and over its authors' code.
+
+    python tests/benchmarks/autoattack.py <checkout of fra31/auto-attack> [--pictures=100]
+
+needs POISE_DATA with mnist.npz; prints the table of README.md.
+"""
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from poise import Threat, fit
+from poise.attacks.autoattack import AutoAttack
+
+THREAT = Threat("linf", 0.2)
+
+Calls = Counter[tuple[int, int]]  # examples of a pass, gradients taken of it -> how often
+
+
+def pictures(count: int, split: str = "test") -> tuple[Tensor, Tensor]:
+    """The first pictures of MNIST's split, [N, 1, 28, 28] in 0…1, and their classes."""
+    with np.load(Path(os.environ["POISE_DATA"]) / "mnist.npz", allow_pickle=False) as file:
+        x, y = file[f"x_{split}"][:count], file[f"y_{split}"][:count]
+    return torch.from_numpy(x).float().reshape(-1, 1, 28, 28) / 255, torch.from_numpy(y).long()
+
+
+def trained(directory: Path, width: int, epochs: int = 8) -> nn.Module:
+    """A small_cnn trained adversarially on 10,000 pictures; kept in the directory."""
+    from poise import Predictor
+
+    if not (directory / "report.json").exists():
+        fit(
+            recipe={"name": ["trades"], "trades": {"beta": 3.0}, "pgd": {"steps": 7}},
+            data={
+                "name": ["npz", "subset"],
+                "path": os.environ["POISE_DATA"] + "/mnist.npz",
+                "subset": {"fraction": 0.2},
+            },
+            model={"name": "small_cnn", "width": width},
+            optimizer={"name": "adamw", "lr": 2e-3},
+            threat={"name": "linf", "eps": THREAT.eps},
+            trainer={"max_epochs": epochs, "gradient_clip": 1.0},
+            evaluation="none",
+            calibration="none",
+            tracking="none",
+            run_dir=str(directory),
+        )
+    return Predictor.load(directory).model
+
+
+@contextmanager
+def noted(model: nn.Module) -> Iterator[Calls]:
+    """How large passes are meanwhile, and how many gradients are taken of each."""
+    calls: Calls = Counter()
+    taken: list[list[int]] = []
+
+    def forward(module: nn.Module, inputs: object, logits: Tensor) -> None:
+        if not logits.requires_grad:
+            calls[len(logits), 0] += 1
+            return
+        own = [len(logits), 0]
+        taken.append(own)
+        logits.register_hook(lambda gradient: own.__setitem__(1, own[1] + 1))
+
+    handle = model.register_forward_hook(forward)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+        calls.update((rows, gradients) for rows, gradients in taken)
+
+
+def by_hand(model: nn.Module, calls: Calls, x: Tensor) -> float:
+    """Seconds of the processor that the same passes take on their own."""
+    begun = time.process_time()
+    for (rows, gradients), often in calls.items():
+        some = x[torch.arange(rows) % len(x)].clone()
+        for _ in range(often):
+            if gradients:
+                leaf = some.requires_grad_()
+                logits = model(leaf)
+                for turn in range(gradients):
+                    torch.autograd.grad(logits.sum(), leaf, retain_graph=turn < gradients - 1)
+            else:
+                with torch.no_grad():
+                    model(some)
+    return time.process_time() - begun
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of the processor, and what came of it."""
+    begun = time.process_time()
+    found = work()
+    return time.process_time() - begun, found
+
+
+def reference(model: nn.Module, checkout: Path, name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """One attack of the authors' code, standard version."""
+    sys.path.insert(0, str(checkout))
+    from autoattack import AutoAttack as Theirs  # type: ignore[import-not-found]
+
+    theirs = Theirs(model, norm="Linf", eps=THREAT.eps, seed=0, verbose=False, device="cpu")
+    theirs.attacks_to_run = [name]
+    return lambda x, y: theirs.run_standard_evaluation(x, y, bs=len(x))
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reference", type=Path, help="checkout of fra31/auto-attack")
+    parser.add_argument("--pictures", type=int, default=100)
+    parser.add_argument("--width", type=int, default=8, help="of small_cnn")
+    parser.add_argument(
+        "--model", type=Path, default=Path("/tmp/poise-benchmarks/mnist-trades"), help="where it is kept"
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    model = trained(options.model, options.width).eval()
+    x, y = pictures(options.pictures)
+    print("| attack | examples | s | over the passes by hand | over the reference | right, reference's |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    right = model(x).argmax(1) == y
+    ours_whole = floor_whole = theirs_whole = 0.0
+    for attack in AutoAttack(THREAT).attacks(10):
+        some, label = x[right], y[right]
+        with noted(model) as calls:
+            ours, x_adv = timed(lambda: attack(model, some, label))  # noqa: B023
+        floor = by_hand(model, calls, some)
+        theirs, their_adv = timed(lambda: reference(model, options.reference, attack.name)(some, label))  # noqa: B023
+        left = model(x_adv).argmax(1) == label
+        their_left = int((model(their_adv).argmax(1) == label).sum())
+        print(
+            f"| {attack.name} | {len(some)} | {ours:.2f} | {ours / floor:.3f} | {ours / theirs:.3f} "
+            f"| {int(left.sum())}, {their_left} |",
+            flush=True,
+        )
+        ours_whole, floor_whole, theirs_whole = ours_whole + ours, floor_whole + floor, theirs_whole + theirs
+        right[right.nonzero().flatten()[~left]] = False
+    print(
+        f"| all | {len(x)} | {ours_whole:.2f} | {ours_whole / floor_whole:.3f} | {ours_whole / theirs_whole:.3f} "
+        f"| {int(right.sum())} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
