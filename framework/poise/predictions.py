@@ -66,7 +66,7 @@ def predict(
 
 
 def in_order(own: Shaped[Tensor, "n *shape"], size: int, ranks: Ranks) -> Shaped[Tensor, "N *shape"]:
-    """All ranks' rows in the order of their positions, on the host; of rank r of R those at r, r+R, …
+    """All ranks' rows in the order of their positions, which are r, r+R, … of rank r of R, on the host.
 
     No device ever holds more than a piece of them.
     """

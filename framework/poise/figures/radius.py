@@ -22,7 +22,6 @@ from poise.figures.canvas import (
     whiskers,
     wilson,
 )
-
 from poise.robustness.power_law import FEWEST, LEAST, MOST, PowerLaw, fits
 
 if TYPE_CHECKING:

@@ -52,11 +52,11 @@ def share_limit(limit: float, examples: int) -> float:
 
 def table(title: str, checks: Sequence[Check], examples: int) -> Table:
     """A line for each check."""
-    rows = (Row(c.name, (c.asks, _shown(c.measured), _shown(c.limit), c.verdict)) for c in checks)
+    rows = (Row(f"{c.name}: {c.asks}", (_shown(c.measured), _shown(c.limit), c.verdict)) for c in checks)
     flagged = sum(check.flagged for check in checks)
     told = f"{flagged} of {len(checks)} flagged" if flagged else "none is flagged"
     note = f"on {examples:,} examples: {told}"
-    return Table(title, ("check", "measures", "measured", "flagged over", "verdict"), tuple(rows), note)
+    return Table(title, ("check", "measured", "flagged over", "verdict"), tuple(rows), note)
 
 
 def _shown(share: float | None) -> str:

@@ -30,6 +30,6 @@ def noise(sample: Sample) -> Check:
             found = torch.where(right, threat.start(x, uniform), found)
         return found
 
-    asks = f"{TIMES} points at random break beyond pgd"
+    asks = f"what {TIMES} points at random break beyond pgd"
     limit = share_limit(LIMIT, len(sample))
     return Check("noise", asks, sample.gain(sample.right_under(worst)), limit, ADVICE)

@@ -28,10 +28,10 @@ def random_outputs(sample: Sample) -> Check:
 
     sample.right_under(twice)
     found = float(sample.subject.ranks.max(largest))
-    return Check("random_outputs", "probabilities of two passes differ by", found, AGAIN, ADVICE_AGAIN)
+    return Check("random_outputs", "by how much two passes differ", found, AGAIN, ADVICE_AGAIN)
 
 
 def probabilities(sample: Sample) -> Check:
     """Whether the outputs are no logits but probabilities: not below zero, with a sum of one."""
     found = float(bool(no_logits(sample.clean)))
-    return Check("probabilities", "outputs look like probabilities", found, 0.5, ADVICE_LOGITS)
+    return Check("probabilities", "whether outputs look like them", found, 0.5, ADVICE_LOGITS)

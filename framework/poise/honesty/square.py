@@ -21,5 +21,5 @@ def square(sample: Sample) -> Check:
     right = sample.right_under(lambda model, x, y, index: attack(model, x, y, sample.subject.seed, index))
     survivors = sample.attacked.right
     gain = float((survivors & ~right).double().mean())
-    asks = f"square, {QUERIES} queries, breaks what pgd cannot"
+    asks = f"what {QUERIES} queries of square break and pgd does not"
     return Check("square", asks, gain, share_limit(LIMIT, len(sample)), ADVICE)

@@ -13,6 +13,7 @@ from poise.step import key
 MOST = 2048  # inputs
 EPOCHS = 20
 BATCH = 64
+WIDTH = 256
 
 
 def substitute(model: nn.Module, data: Arrays, num_classes: int, seed: int) -> nn.Module:
@@ -27,21 +28,19 @@ def substitute(model: nn.Module, data: Arrays, num_classes: int, seed: int) -> n
         num_classes: of the logits.
         seed: of weights and order.
     """
-    device = next(model.parameters()).device
+    like = next(model.parameters())
     count = min(len(data), MOST)
-    x = as_input(data.fetch(torch.arange(count) * len(data) // count)["x"].to(device)).float()
+    x = as_input(data.fetch(torch.arange(count) * len(data) // count)["x"].to(like.device)).to(like.dtype)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(key(seed, "substitute"))
-        own = mlp(num_classes, tuple(x.shape[1:]), width=256).to(device)
+        own = mlp(num_classes, tuple(x.shape[1:]), width=WIDTH).to(like)
         _distil(own, x, _answers(model, x))
     return own.eval()
 
 
 @torch.no_grad()
 def _answers(model: nn.Module, x: Float[Tensor, "N *input"]) -> Float[Tensor, "N C"]:
-    dtype = next(model.parameters()).dtype
-    parts = [model(part.to(dtype)).float().softmax(1) for part in x.split(BATCH)]
-    return torch.cat(parts)
+    return torch.cat([model(part).softmax(1) for part in x.split(BATCH)])
 
 
 def _distil(own: nn.Module, x: Float[Tensor, "N *input"], answers: Float[Tensor, "N C"]) -> None:

@@ -16,7 +16,7 @@ def transfer(sample: Sample) -> Check:
 
     Athalye, Carlini, Wagner: Obfuscated Gradients Give a False Sense of Security, 2018, arXiv 1802.00420.
     """
-    subject, asks = sample.subject, "pgd on a substitute breaks beyond pgd"
+    subject, asks = sample.subject, "what pgd on a substitute breaks beyond pgd"
     limit = share_limit(LIMIT, len(sample))
     known = max((subject.splits.train, subject.splits.calibration, subject.splits.val), key=len)
     if not len(known):

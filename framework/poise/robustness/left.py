@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from poise.attacks.autoattack import CLEAN, AutoAttack, Version
-from poise.attacks.pgd import PGD
+from poise.attacks.attack import Attack, own
+from poise.attacks.autoattack import CLEAN, AutoAttack
 from poise.attacks.work import Work, counted
 from poise.batch import Predictions, as_input
 from poise.data.dataset import Arrays
@@ -48,8 +48,8 @@ class Left:
         return torch.where(same, self.right, calibrated.right)
 
 
-def left_by_pgd(subject: Subject, data: Arrays, attack: PGD, index: Int[Tensor, " N"], title: str, name: str) -> Left:
-    """Attack examples by PGD, each rank its share.
+def left_by(subject: Subject, data: Arrays, attack: Attack, index: Int[Tensor, " N"], title: str) -> Left:
+    """Attack examples, each rank its share, in batches of the subject's size.
 
     Args:
         subject: the model under evaluation.
@@ -57,20 +57,20 @@ def left_by_pgd(subject: Subject, data: Arrays, attack: PGD, index: Int[Tensor, 
         attack: what is done to them.
         index: their positions in their split, of which draws are.
         title: of the progress bar.
-        name: of the attack.
     """
 
     def attacked(model: Classifier, x: Tensor, label: Tensor, position: Tensor) -> Tensor:
-        return attack(model, x, label, seed=subject.seed, index=index[position])
+        with attack.at_work(model):
+            return attack.attacked(model, own(x), label.clone(), subject.seed, index[position])
 
     began = time.perf_counter()
     with subject.progress(title, len(data)) as done, counted(subject.model) as work:
         seen = predict(subject.model, data, subject.ranks, attacked, subject.batch_size, done)
     work.seconds = time.perf_counter() - began
-    return Left(name, seen, seen.right, _of_all(work, subject.ranks))
+    return Left(attack.name, seen, seen.right, _of_all(work, subject.ranks))
 
 
-def left_by_autoattack(subject: Subject, split: str, data: Arrays, version: Version) -> Left:
+def left_by_autoattack(subject: Subject, split: str, data: Arrays, version: str) -> Left:
     """Attack a whole split by AutoAttack, each rank its share, going on with what was kept of it.
 
     A rank holds its share twice, in the precision of the model.

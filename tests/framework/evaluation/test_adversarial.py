@@ -1,11 +1,17 @@
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
+from poise.attacks.autoattack import AutoAttack
 from poise.attacks.pgd import PGD
 from poise.attacks.threat import Threat
+from poise.attacks.work import counted
 from poise.batch import Predictions
 from poise.calibrator import Calibrator
 from poise.distributed import Ranks, current_ranks
@@ -57,7 +63,7 @@ def accuracy_at(threat: Threat, step_size: float | None = None) -> float:
 
 
 def test_accuracy_is_that_of_the_attack_as_a_whole_and_by_radius() -> None:
-    found = Adversarial(STEPS, radii=(0.5, 2.0)).evaluate(subject()).metrics
+    found = Adversarial(steps=STEPS, radii=(0.5, 2.0)).evaluate(subject()).metrics
     clean = float(predict(subject().model, subject().splits.test, Ranks()).right.double().mean())
     prefix = "test/robust_accuracy/pgd-3"
     assert found[prefix] == pytest.approx(accuracy_at(THREAT))
@@ -72,13 +78,13 @@ def test_accuracy_is_that_of_the_attack_as_a_whole_and_by_radius() -> None:
 
 
 def test_a_step_size_is_in_proportion_to_the_radius() -> None:
-    found = Adversarial(STEPS, step_size=0.02, radii=(2.0,)).evaluate(subject()).metrics
+    found = Adversarial(steps=STEPS, step_size=0.02, radii=(2.0,)).evaluate(subject()).metrics
     assert found["test/robust_accuracy/pgd-3"] == pytest.approx(accuracy_at(THREAT, 0.02))
     assert found["test/robust_accuracy/pgd-3/radius/2"] == pytest.approx(accuracy_at(replace(THREAT, eps=0.2), 0.04))
 
 
 def test_classes_and_groups_are_attacked_too_and_the_worst_named() -> None:
-    found = Adversarial(STEPS, radii=()).evaluate(subject())
+    found = Adversarial(steps=STEPS, radii=()).evaluate(subject())
     for kind, names in (("class", "abc"), ("group", "kl")):
         shares = [found.metrics[f"test/robust_accuracy/pgd-3/{kind}/{name}"] for name in names]
         assert found.metrics[f"test/worst_{kind}_robust_accuracy/pgd-3"] == min(shares)
@@ -90,7 +96,7 @@ def test_classes_and_groups_are_attacked_too_and_the_worst_named() -> None:
 
 
 def test_the_figure_is_of_the_curve_and_of_each_calibrators() -> None:
-    found = Adversarial(STEPS, radii=(0.5,)).evaluate(subject())
+    found = Adversarial(steps=STEPS, radii=(0.5,)).evaluate(subject())
     curve = found.figures["test-pgd-3-accuracy-by-radius"]
     assert isinstance(curve, Radius)
     assert curve.radii == pytest.approx((0, 0.05, 0.1))
@@ -102,7 +108,7 @@ def test_the_figure_is_of_the_curve_and_of_each_calibrators() -> None:
 
 
 def test_the_curve_is_of_some_examples_which_are_attacked_as_they_are_in_the_whole() -> None:
-    one = Adversarial(STEPS, radii=(0.5,), curve_examples=6).evaluate(subject())
+    one = Adversarial(steps=STEPS, radii=(0.5,), curve_examples=6).evaluate(subject())
     test = subject().splits.test
     some = torch.arange(6) * 4
     with in_mode(subject().model, "eval"):
@@ -117,13 +123,13 @@ def test_the_curve_is_of_some_examples_which_are_attacked_as_they_are_in_the_who
 
 @pytest.mark.parametrize("threat", [Threat("linf", 0.6), Threat("l2", 5.0)])
 def test_radii_beyond_the_range_of_the_data_are_left_out(threat: Threat) -> None:
-    found = Adversarial(1, radii=(0.5, 1.0, 2.0)).evaluate(replace(subject(), threat=threat)).metrics
+    found = Adversarial(steps=1, radii=(0.5, 1.0, 2.0)).evaluate(replace(subject(), threat=threat)).metrics
     curve = [name.rpartition("/")[2] for name in found if name.startswith("test/robust_accuracy/pgd-1/radius/")]
     assert curve == ["0", "0.5", "1"]
 
 
 def test_two_attacks_give_metrics_and_figures_of_their_own() -> None:
-    weak, strong = (Adversarial(steps, radii=(0.5,)).evaluate(subject()) for steps in (1, 3))
+    weak, strong = (Adversarial(steps=steps, radii=(0.5,)).evaluate(subject()) for steps in (1, 3))
     shared = weak.metrics.keys() & strong.metrics.keys()
     assert {name.rpartition("/")[2] for name in shared} == {"accuracy"}  # on clean inputs, the same
     assert all(weak.metrics[name] == strong.metrics[name] for name in shared)
@@ -131,25 +137,108 @@ def test_two_attacks_give_metrics_and_figures_of_their_own() -> None:
 
 
 def test_a_threat_without_a_radius_has_no_curve() -> None:
-    found = Adversarial(1).evaluate(replace(subject(), threat=Threat("linf", 0.0)))
+    found = Adversarial(steps=1).evaluate(replace(subject(), threat=Threat("linf", 0.0)))
     assert found.metrics["test/robust_accuracy/pgd-1"] == pytest.approx(accuracy_at(Threat("linf", 0.0)))
     assert not [name for name in [*found.metrics, *found.figures] if "radius" in name]
 
 
-def test_the_cost_is_what_is_promised() -> None:
-    attacked: list[int] = []
-    count = subject().model.register_forward_pre_hook(lambda module, inputs: attacked.append(len(inputs[0])))
-    try:
-        Adversarial(STEPS, radii=(0.5, 2.0), curve_examples=8).evaluate(subject())
-    finally:
-        count.remove()
-    assert sum(attacked) == STEPS * (24 + 2 * 8)
+def test_the_cost_is_told() -> None:
+    found = Adversarial(steps=STEPS, radii=()).evaluate(subject())
+    clean = found.metrics["test/accuracy"]  # what is wrong as it is has not to be attacked
+    assert found.metrics["test/attack_passes/pgd-3/gradient"] == pytest.approx(STEPS * clean)
+    table = found.tables["test-attacks"]
+    assert [row.name for row in table.rows] == ["pgd-3"]
+    assert float(table.rows[0].cells[-1]) > 0
+    assert not [name for name in found.metrics if "second" in name]  # two runs alike would differ in them
+
+
+def test_confidence_under_attack_is_told_before_and_after_calibrators() -> None:
+    found = Adversarial(steps=STEPS, radii=()).evaluate(subject()).metrics
+    test = subject().splits.test
+    with in_mode(subject().model, "eval"):
+        logits = subject().model(PGD(THREAT, STEPS)(subject().model, test.x, test.label, seed=3)).detach()
+    assert found["test/robust_nll/pgd-3"] == pytest.approx(float(cross_entropy(logits, test.label)), rel=1e-4)
+    assert found["test/turned/robust_nll/pgd-3"] == pytest.approx(float(cross_entropy(-logits, test.label)), rel=1e-4)
+    assert 0 < found["test/robust_ece/pgd-3"] < 1
+
+
+def test_a_look_is_called_one_and_checked() -> None:
+    found = Adversarial(steps=STEPS, radii=()).evaluate(subject())
+    (note,) = found.notes
+    assert note.startswith("On test pgd-3 alone was run (version=fast): a look")
+    checked = [row.name.partition(":")[0] for row in found.tables["test-pgd-3-honesty"].rows]
+    assert {f"test/honesty/pgd-3/{name}" for name in [*checked, "flagged"]} <= found.metrics.keys()
+    assert found.metrics["test/honesty/pgd-3/flagged"] == len(found.doubts) == 0
+
+
+class Stopped(Exception):
+    """What ends an evaluation halfway."""
+
+
+def wide() -> Subject:
+    """A subject whose every example AutoAttack's first attacks break: the last takes thousands of passes."""
+    return replace(subject(), threat=Threat("linf", 0.3))
+
+
+def attacked_by_all(batch_size: int = 256) -> Findings:
+    here = replace(wide(), ranks=current_ranks(), batch_size=batch_size)
+    return Adversarial("standard", steps=1, radii=(), check_examples=2).evaluate(here)
+
+
+def test_autoattack_is_run_on_top_and_told_attack_by_attack() -> None:
+    found = attacked_by_all()
+    test = subject().splits.test
+    verdict = AutoAttack(Threat("linf", 0.3)).run(subject().model, test.x, test.label, seed=3)
+    name = "test/robust_accuracy/autoattack"
+    assert found.metrics[name] == pytest.approx(float(verdict.right.double().mean()))
+    attacks = list(verdict.work)
+    for attack in attacks:
+        assert found.metrics[f"{name}/{attack}"] == pytest.approx(float(verdict.robust[attack].double().mean()))
+    assert found.metrics[name] == found.metrics[f"{name}/{attacks[-1]}"] < found.metrics["test/accuracy"]
+    assert {f"{name}/class/a", f"{name}/group/k", "test/worst_class_robust_accuracy/autoattack"} <= found.metrics.keys()
+    assert {"test/robust_ece/autoattack", "test/turned/robust_nll/autoattack"} <= found.metrics.keys()
+    passes = sum(work.backwards for work in verdict.work.values()) / len(test)
+    assert found.metrics["test/attack_passes/autoattack/gradient"] == pytest.approx(passes)
+    rows = [row.name for row in found.tables["test-attacks"].rows]
+    assert rows == ["pgd-1", *(f"… {attack}" for attack in attacks), "autoattack"]
+    assert found.notes == ("On test pgd-1 was run, and AutoAttack standard.",)
+
+
+def test_the_verdict_depends_neither_on_ranks_nor_on_the_batch_size(pair: Pair) -> None:
+    found = attacked_by_all().metrics
+    small = attacked_by_all(batch_size=5).metrics
+    assert small == pytest.approx(found, abs=1e-5)
+    for own in pair.run(attacked_by_all):
+        assert own.metrics == pytest.approx(found, abs=1e-5)
+
+
+def test_one_that_was_stopped_goes_on_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    kept = tmp_path / "attacks"
+    told: list[str] = []
+
+    def stopping(title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        told.append(title)
+        if title.startswith("fab"):
+            raise Stopped
+        return nullcontext(lambda done: None)
+
+    evaluator = Adversarial("standard", steps=1, radii=(), check_examples=2)
+    with pytest.raises(Stopped):
+        evaluator.evaluate(replace(wide(), kept=kept, progress=stopping))
+    assert told[:2] == ["attack test", "apgd-ce on test"]
+    assert list(kept.rglob("apgd-ce-*.safetensors"))
+    with counted(subject().model) as work:
+        found = evaluator.evaluate(replace(wide(), kept=kept)).metrics
+    with counted(subject().model) as anew:
+        assert found == attacked_by_all().metrics
+    assert work.backwards < anew.backwards
+    assert not kept.exists()
 
 
 def found_by_all() -> tuple[dict[str, float], tuple[int, ...]]:
     """What both evaluators find on the ranks that there are, and the examples in the bins of the diagram."""
     here = replace(subject(), ranks=current_ranks())
-    evaluators = (Clean(bins=4), Adversarial(STEPS, radii=(0.5,), curve_examples=1))
+    evaluators = (Clean(bins=4), Adversarial(steps=STEPS, radii=(0.5,), curve_examples=1))
     found = Findings.merged(evaluator.evaluate(here) for evaluator in evaluators)
     diagram = found.figures["test-reliability"]
     assert isinstance(diagram, Reliability)
@@ -169,7 +258,9 @@ def test_two_ranks_find_what_one_finds(pair: Pair) -> None:
 def test_shifts_are_attacked_where_that_is_asked() -> None:
     data = replace(subject().splits, shifts={"snow": subject().splits.val, "rain": subject().splits.calibration})
     shifted = replace(subject(), splits=data)
-    found = Adversarial(STEPS, radii=(), shifts=True).evaluate(shifted).metrics
+    found = Adversarial(steps=STEPS, radii=(), shifts=True).evaluate(shifted).metrics
     name = "robust_accuracy/pgd-3"
     assert found[f"shifts/{name}"] == pytest.approx((found[f"snow/{name}"] + found[f"rain/{name}"]) / 2)
-    assert set(Adversarial(STEPS, radii=()).evaluate(shifted).metrics) == {m for m in found if m.startswith("test/")}
+    assert set(Adversarial(steps=STEPS, radii=()).evaluate(shifted).metrics) == {
+        m for m in found if m.startswith("test/")
+    }
