@@ -1,8 +1,8 @@
 """Auto-PGD: projected gradient ascent that finds its step sizes by itself."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, get_args
+from functools import partial
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -12,11 +12,10 @@ from poise.attacks.attack import MEMORY, Attack, check_counts
 from poise.attacks.climb import Landscape, climb
 from poise.attacks.draws import Draws
 from poise.attacks.margins import dlr
-from poise.attacks.survivors import Found, Run, worst_of
+from poise.attacks.survivors import Found, worst_of
 from poise.attacks.threat import Threat
 from poise.errors import UserError, nearest
 
-Loss = Literal["ce", "dlr"]
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "ce": lambda logits, y: cross_entropy(logits, y, reduction="none"),
     "dlr": dlr,
@@ -55,7 +54,7 @@ class APGD(Attack):
     def __init__(
         self,
         threat: Threat,
-        loss: Loss = "ce",
+        loss: str = "ce",
         steps: int = 100,
         restarts: int = 1,
         average: int = 1,
@@ -63,7 +62,7 @@ class APGD(Attack):
     ) -> None:
         super().__init__(threat, memory)
         if loss not in LOSSES:
-            raise UserError(f"loss={loss!r} of APGD is neither 'ce' nor 'dlr'.{nearest(str(loss), get_args(Loss))}")
+            raise UserError(f"loss={loss!r} of APGD is neither 'ce' nor 'dlr'.{nearest(loss, LOSSES)}")
         self.name = f"apgd-{loss}"
         check_counts(self.name, steps=steps, restarts=restarts, average=average)
         self.loss = loss
@@ -79,19 +78,13 @@ class APGD(Attack):
         Raises:
             UserError: no gradient; too few classes for dlr.
         """
-        return worst_of(x, self._runs(model, x, y, draws))
+        starts = (draws.named(restart) for restart in range(self.restarts))
+        return worst_of(x, (partial(self._climbed, model, x, y, start) for start in starts))
 
-    def _runs(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Run]:
-        loss = LOSSES[self.loss]
-        for restart in range(self.restarts):
-            starts = draws.named(restart)
-
-            def run(rows: Tensor, starts: Draws = starts) -> Found:
-                labels = y[rows]
-                landscape = Landscape(model, labels, lambda logits, places: loss(logits, labels[places]), self.average)
-                return ascended(landscape, self.threat, x[rows], starts.rows(rows), self.steps)
-
-            yield run
+    def _climbed(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws, rows: Tensor) -> Found:
+        x, y, loss = x[rows], y[rows], LOSSES[self.loss]
+        landscape = Landscape(model, y, lambda logits, places: loss(logits, y[places]), self.average)
+        return ascended(landscape, self.threat, x, draws.rows(rows), self.steps)
 
 
 def ascended(landscape: Landscape, threat: Threat, x: Float[Tensor, "B *input"], draws: Draws, steps: int) -> Found:

@@ -1,6 +1,6 @@
 """Auto-PGD towards one class after the other."""
 
-from collections.abc import Iterator
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +11,7 @@ from poise.attacks.attack import MEMORY, Attack, check_counts
 from poise.attacks.climb import Landscape
 from poise.attacks.draws import Draws
 from poise.attacks.margins import targeted_dlr
-from poise.attacks.survivors import Found, Run, worst_of
+from poise.attacks.survivors import Found, worst_of
 from poise.attacks.threat import Threat
 
 
@@ -57,21 +57,18 @@ class TargetedAPGD(Attack):
         Raises:
             UserError: no gradient; fewer than four classes.
         """
-        return worst_of(x, self._runs(model, x, y, draws))
+        targets = most_likely_wrong(model, x, y, self.targets)
+        runs = (
+            partial(self._climbed, model, x, y, target, draws.named(number, restart))
+            for number, target in enumerate(targets)
+            for restart in range(self.restarts)
+        )
+        return worst_of(x, runs)
 
-    def _runs(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Run]:
-        for number, target in enumerate(most_likely_wrong(model, x, y, self.targets)):
-            for restart in range(self.restarts):
-                starts = draws.named(number, restart)
-
-                def run(rows: Tensor, target: Tensor = target, starts: Draws = starts) -> Found:
-                    own, other = y[rows], target[rows]
-                    landscape = Landscape(
-                        model, own, lambda logits, places: targeted_dlr(logits, own[places], other[places])
-                    )
-                    return ascended(landscape, self.threat, x[rows], starts.rows(rows), self.steps)
-
-                yield run
+    def _climbed(self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor, draws: Draws, rows: Tensor) -> Found:
+        x, y, target = x[rows], y[rows], target[rows]
+        landscape = Landscape(model, y, lambda logits, places: targeted_dlr(logits, y[places], target[places]))
+        return ascended(landscape, self.threat, x, draws.rows(rows), self.steps)
 
 
 @torch.no_grad()

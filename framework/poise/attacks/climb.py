@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -97,7 +96,7 @@ class Climbers:
     wrong: Bool[Tensor, " b"]
 
     @classmethod
-    def at(cls, x: Float[Tensor, "b *input"], start: Float[Tensor, "b *input"], landscape: Landscape) -> Self:
+    def at(cls, x: Float[Tensor, "b *input"], start: Float[Tensor, "b *input"], landscape: Landscape) -> "Climbers":
         """All examples of a run at their starts."""
         places = torch.arange(len(x), device=x.device)
         view = landscape.seen_from(start, places)

@@ -140,17 +140,17 @@ class L1(Norm):
     def projection(
         self, x: Float[Tensor, "B *input"], eps: float, low: float | None, high: float | None
     ) -> Callable[[Float[Tensor, "B *input"]], Float[Tensor, "B *input"]]:
-        # a few roundings short of eps, so that the result counts as inside when it is projected again
-        radius = eps * (1 - 4 * torch.finfo(x.dtype).eps)
+        # some roundings of values and of sums short of eps, so that the result counts as inside when projected again
+        radius = eps * (1 - 4 * torch.finfo(x.dtype).eps - 64 * torch.finfo(torch.float64).eps)
 
         def project(x_adv: Tensor) -> Tensor:
             valid = _clipped(x_adv, low, high)
             wanted, allowed = x_adv - x, valid - x
-            size, most = wanted.abs(), allowed.abs()
-            less = _like(_threshold(size, size - most, radius), x)
-            shorter = torch.minimum((size - less).clamp_(min=0).to(x.dtype), most)
+            size, most = wanted.abs().double(), allowed.abs().double()
+            shorter = torch.minimum(size - _like(_threshold(size, size - most, radius), x), most).clamp_(min=0)
+            shorter *= _like((radius / _sum_of_sizes(shorter).clamp(min=1e-300)).clamp(max=1), x)
             inside = _like(_sum_of_sizes(allowed) <= eps, x)
-            return torch.where(inside, valid, _clipped(_moved(x, wanted.sign() * shorter), low, high))
+            return torch.where(inside, valid, _clipped(_moved(x, wanted.sign() * shorter.to(x.dtype)), low, high))
 
         return project
 
@@ -208,14 +208,14 @@ def largest_signs(
 
 
 def _threshold(size: Tensor, cut: Tensor, radius: float) -> Tensor:
-    """The number [B], in float64, by which every change is shortened so that they sum to the radius.
+    """The number [B] by which every change is shortened so that they sum to the radius.
 
     The sum falls with the threshold in straight lines, from each `size`, where a change begins, to its `cut`, the part
     that the range takes away: below it the change stays as it is. So the line on which the radius lies is found among
     the sorted ends of all lines.
     """
     ends, place = torch.cat([_rows(size), _rows(cut)], 1).sort(dim=1, descending=True, stable=True)
-    slope = torch.where(place < _size(size), 1.0, -1.0).to(torch.float64)
+    slope = torch.where(place < _size(size), 1.0, -1.0).to(ends.dtype)
     height, slope = (slope * ends).cumsum(1), slope.cumsum(1)
     reached = (height - slope * ends).clamp_(min=0)  # rounding aside it rises from 0
     line = ((reached < radius).sum(1, keepdim=True) - 1).clamp(min=0)

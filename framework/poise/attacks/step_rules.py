@@ -6,7 +6,6 @@ All of it works on points [B, *input] and numbers [B], example by example.
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,7 +21,7 @@ class StepRule(ABC):
 
     @classmethod
     @abstractmethod
-    def at(cls, threat: Threat, x: Float[Tensor, "B *input"], start: Float[Tensor, "B *input"]) -> Self:
+    def at(cls, threat: Threat, x: Float[Tensor, "B *input"], start: Float[Tensor, "B *input"]) -> "StepRule":
         """The rule at the start of a run."""
 
     @staticmethod
@@ -48,7 +47,7 @@ class StepRule(ABC):
         """Look back; which examples go on from their best point."""
 
     @abstractmethod
-    def only(self, these: Bool[Tensor, " B"]) -> Self:
+    def only(self, these: Bool[Tensor, " B"]) -> "StepRule":
         """The rule for these examples alone."""
 
 
@@ -84,7 +83,7 @@ class Momentum(StepRule):
         self._project = self.threat.projection(self.x)
 
     @classmethod
-    def at(cls, threat: Threat, x: Float[Tensor, "B *input"], start: Float[Tensor, "B *input"]) -> Self:
+    def at(cls, threat: Threat, x: Float[Tensor, "B *input"], start: Float[Tensor, "B *input"]) -> "Momentum":
         number = x.new_zeros(len(x))
         return cls(threat, x, number + 2 * threat.eps, number.long(), number.bool(), number - torch.inf)
 
@@ -122,7 +121,7 @@ class Momentum(StepRule):
         self.rises, self.steps, self.known = torch.zeros_like(self.rises), 0, best_loss
         return self.halved
 
-    def only(self, these: Bool[Tensor, " B"]) -> Self:
+    def only(self, these: Bool[Tensor, " B"]) -> "Momentum":
         x, step_size, known = self.x[these], self.step_size[these], self.known[these]
         return type(self)(
             self.threat, x, step_size, self.rises[these], self.halved[these], known, self.steps, self.first
@@ -158,7 +157,7 @@ class SparseSigns(StepRule):
         self._recount()
 
     @classmethod
-    def at(cls, threat: Threat, x: Float[Tensor, "B *input"], start: Float[Tensor, "B *input"]) -> Self:
+    def at(cls, threat: Threat, x: Float[Tensor, "B *input"], start: Float[Tensor, "B *input"]) -> "SparseSigns":
         return cls(threat, x, x.new_full((len(x),), threat.eps), _changed(start, x))
 
     @staticmethod
@@ -189,7 +188,7 @@ class SparseSigns(StepRule):
         self._recount()
         return sparser
 
-    def only(self, these: Bool[Tensor, " B"]) -> Self:
+    def only(self, these: Bool[Tensor, " B"]) -> "SparseSigns":
         return replace(self, x=self.x[these], step_size=self.step_size[these], changed=self.changed[these])
 
     def _recount(self) -> None:

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from poise.attacks import pgd as pgd_module
 from poise.attacks.norms import NORMS
 from poise.attacks.pgd import PGD, pgd
 from poise.attacks.threat import Threat
@@ -72,7 +71,8 @@ def test_l2_pgd_equals_the_loop_written_out() -> None:
 
 @norms
 def test_the_attack_is_permitted_and_raises_the_loss(norm: str) -> None:
-    model, (x, y) = Tiny(), data(64)
+    model, (x, _) = Tiny(), data(64)
+    y = model(x).argmax(1)
     threat = Threat(norm, 0.1)
     x_adv = PGD(threat, steps=10)(model, x, y)
     assert (threat.distance(x_adv, x) <= 0.1 * (1 + 1e-6)).all()
@@ -109,13 +109,14 @@ def test_nothing_is_left_behind() -> None:
     assert all(g is None for g in gradients.values())
 
 
-@pytest.mark.parametrize("mode", ["eval", "train"])
-def test_the_model_is_in_the_mode_asked_for(mode: str) -> None:
+def test_the_model_is_in_evaluation_mode_meanwhile() -> None:
     model, (x, y) = Tiny(norm=True), data()
+    model.train()
     seen: list[bool] = []
     model.net.register_forward_hook(lambda module, *_: seen.append(module.training))
-    PGD(Threat("linf", 0.1), steps=2, mode=mode)(model, x, y)
-    assert seen == [mode == "train"] * 2
+    PGD(Threat("linf", 0.1), steps=2)(model, x, y)
+    assert model.training
+    assert set(seen) == {False}
 
 
 @pytest.mark.parametrize(
@@ -164,11 +165,11 @@ def test_starts_are_the_same_in_float32_and_float64() -> None:
 
 
 class Bumpy(nn.Module):
-    """Two classes; the loss of class 0 has many maxima."""
+    """Two classes; the loss of class 0 has many maxima, and it is always the prediction."""
 
     def forward(self, x: Tensor) -> Tensor:
         height = (torch.sin(60 * x) + x).flatten(1).sum(1)
-        return torch.stack([-height, height], 1)
+        return torch.stack([10 - height, height], 1)
 
 
 def test_more_restarts_find_a_loss_at_least_as_great() -> None:
@@ -180,21 +181,26 @@ def test_more_restarts_find_a_loss_at_least_as_great() -> None:
     assert (many > one + 1e-3).float().mean() > 0.5
 
 
-class TwoTraps(nn.Module):
-    """Of class 0 and one value: at 0 the loss is the greatest, but only at 1 the prediction is wrong."""
+def test_restarts_go_on_with_what_is_still_right() -> None:
+    model, (x, _) = Tiny(), data(64)
+    y = model(x).argmax(1)
+    seen: list[int] = []
+    model.register_forward_hook(lambda module, inputs, logits: seen.append(len(logits)))
+    one = PGD(Threat("linf", 0.1), steps=3)(model, x, y)
+    broken = int((model(one).argmax(1) != y).sum())
+    assert 0 < broken < 64
+    seen.clear()
+    many = PGD(Threat("linf", 0.1), steps=3, restarts=2)(model, x, y)
+    assert seen[-4:] == [64 - broken] * 4
+    assert (model(many).argmax(1) != y)[model(one).argmax(1) != y].all()
 
-    def forward(self, x: Tensor) -> Tensor:
-        right = x.new_tensor([0.34, 0.33, 0.33]).log()
-        wrong = x.new_tensor([0.45, 0.55, 1e-9]).log()
-        return torch.where(x > 0.5, wrong, right)
 
-
-def test_a_wrong_prediction_outranks_a_greater_loss() -> None:
-    y = torch.zeros(1, dtype=torch.int64)
-    low, high = torch.zeros(1, 1), torch.ones(1, 1)
-    assert losses(TwoTraps(), low, y) > losses(TwoTraps(), high, y)
-    for first, second in ((low, high), (high, low)):
-        assert torch.equal(pgd_module._worse(TwoTraps(), first, second, y), high)
+def test_what_is_wrong_stays_as_it_is() -> None:
+    model, (x, y) = Tiny(), data(64)
+    wrong = model(x).argmax(1) != y
+    x_adv = PGD(Threat("linf", 0.1), steps=3)(model, x, y)
+    assert torch.equal(x_adv[wrong], x[wrong])
+    assert not torch.isclose(x_adv[~wrong], x[~wrong]).flatten(1).all(1).any()
 
 
 def test_radius_zero_gives_the_input_back() -> None:
@@ -227,6 +233,10 @@ def test_a_zero_gradient_leaves_the_point_where_it_is() -> None:
     for norm in NORMS:
         found = pgd(lambda at: (at * 0).sum(1), x, x, Threat(norm, 0.1), 3, 0.1)
         assert torch.equal(found, x)
+
+
+def test_it_is_named_after_its_steps() -> None:
+    assert PGD(Threat("linf", 0.1), steps=7).name == "pgd-7"
 
 
 def test_the_default_step_crosses_the_ball() -> None:
