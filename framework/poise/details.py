@@ -58,10 +58,17 @@ def example(record: Record) -> str:
 
 
 def _in_a_stack(record: Record) -> Iterator[str]:
-    bringer = next((other for other in records("recipe").values() if record.name in other.brings), None)
-    yield f"{GROUP_OF.get(record.kind, record.kind)}={bringer.name if bringer else record.name}"
+    yield f"{GROUP_OF.get(record.kind, record.kind)}={_named(record)}"
     yield from (f"data={DATA_WITH[need]}" for need in sorted(record.needs) if need in DATA_WITH)
     yield from _one_changed(record)
+
+
+def _named(record: Record) -> str:
+    """What to write for it: of what does nothing alone, such as an attack, the simplest recipe that brings it."""
+    bringers = [other for other in records("recipe").values() if record.name in other.brings]
+    if "objective" in record.hooks or not bringers:
+        return record.name
+    return min(bringers, key=lambda other: (len(other.brings), len(other.parameters))).name
 
 
 def _one_changed(record: Record) -> Iterator[str]:

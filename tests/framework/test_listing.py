@@ -43,7 +43,7 @@ def test_a_row_of_recipes_shows_parameters_hooks_and_paper() -> None:
     rows = [line.split() for line in show(["recipes"]).splitlines()]
     assert rows[0] == ["recipes", "parameters", "hooks", "paper"]
     trades = " ".join(next(row for row in rows if row[0] == "trades"))
-    assert trades == "trades beta=6.0 inner, objective, passes Zhang et al., 2019, arXiv 1901.08573"
+    assert trades == "trades beta=6.0, label_on=clean inner, objective, passes Zhang et al., 2019, arXiv 1901.08573"
     pgd = " ".join(next(row for row in rows if row[0] == "pgd"))
     assert "steps=10, step_size=none, start=uniform" in pgd
 
@@ -61,7 +61,7 @@ def test_one_thing_in_full() -> None:
         record.doc.partition("\n")[0][:60],
         "Hooks      inner, objective",
         "Provides   clean",
-        "Needs      attack (of fgsm_rs, pgd",
+        "Needs      attack (of fgsm_rs, ",
         "Brings     pgd start=normal, where no other member has its hooks",
         "  recipe.trades.beta=6.0\n      a number, 0 or more: weight of the KL term.",
         "Example\n  poise train recipe=trades recipe.trades.beta=6.0",

@@ -64,7 +64,7 @@ def test_the_run_directory_holds_all_that_is_promised(trades: Result) -> None:
     assert 1 <= len(kept) <= 2
     assert all(checkpoint.read(path).ranks == 1 for path in kept)
     config = from_yaml((trades.path / "config.yaml").read_text())
-    assert config.recipe["trades"].params == {"beta": 6.0}
+    assert config.recipe["trades"].params["beta"] == 6.0
     assert config.recipe["pgd"].params["start"] == "normal"
     assert config.trainer.block_size == 16
     log = (trades.path / "log.txt").read_text()

@@ -34,7 +34,7 @@ def test_defaults_are_the_constructors() -> None:
 def test_recipes_are_ordered_and_addressed() -> None:
     config = parse(["recipe=trades,mixup", "recipe.trades.beta=3", "recipe.mixup.alpha=1/4"])
     assert list(config.recipe) == ["trades", "pgd", "mixup"]
-    assert config.recipe["trades"] == Entry("trades", {"beta": 3.0})
+    assert config.recipe["trades"] == Entry("trades", {"beta": 3.0, "label_on": "clean"})
     assert config.recipe["mixup"].params == {"alpha": 0.25}
 
 
@@ -114,13 +114,13 @@ def test_python_says_the_same_in_its_own_types(tmp_path: Path) -> None:
 def test_the_command_line_lies_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(to_yaml(parse(["recipe=trades", "recipe.trades.beta=2", "optimizer.lr=0.5", "model.width=8"])))
-    assert parse([f"config={file}"]).recipe["trades"].params == {"beta": 2.0}
+    assert parse([f"config={file}"]).recipe["trades"].params["beta"] == 2.0
     over = parse([f"config={file}", "recipe=mixup", "optimizer=adamw", "model=small_cnn", "seed=4"])
     assert list(over.recipe) == ["mixup"]
     assert (over.optimizer.params["lr"], over.model.params["width"], over.seed) == (1e-3, 8, 4)
     kept = parse([f"config={file}", "recipe=mixup,trades", "recipe.pgd.steps=3"])
     assert list(kept.recipe) == ["mixup", "trades", "pgd"]
-    assert kept.recipe["trades"].params == {"beta": 2.0}
+    assert kept.recipe["trades"].params["beta"] == 2.0
     assert kept.recipe["pgd"].params["start"] == "normal"
     assert parse([f"config={file}", "recipe=mixup@trades"]).recipe["trades"].params == {"alpha": 1.0}
     assert parse([f"config={file}", "recipe=plain"]).recipe == {}

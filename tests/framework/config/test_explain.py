@@ -60,6 +60,7 @@ def test_what_a_member_was_brought_with() -> None:
     assert {path: origin for path, origin in found.items() if path.startswith("recipe")} == {
         "recipe.name": "command line, pgd brought by trades",
         "recipe.trades.beta": "default",
+        "recipe.trades.label_on": "default",
         "recipe.pgd.steps": "command line",
         "recipe.pgd.step_size": "default",
         "recipe.pgd.start": "brought by trades",

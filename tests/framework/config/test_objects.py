@@ -24,7 +24,7 @@ def test_objects_are_written_down_and_composed_again() -> None:
     scaling = registry.build("calibrator", "temperature_scaling", lowest=0.5)
     values = write_down([trades, "mixup", scaling])
     assert values == {
-        "recipe": {"name": ["trades", "mixup"], "trades": {"beta": 3.0}},
+        "recipe": {"name": ["trades", "mixup"], "trades": {"beta": 3.0, "label_on": "clean"}},
         "calibration": {
             "name": ["temperature_scaling"],
             "temperature_scaling": {"lowest": 0.5, "highest": 100.0},
@@ -32,7 +32,7 @@ def test_objects_are_written_down_and_composed_again() -> None:
     }
     config = compose(values | {"seed": 3})
     assert list(config.recipe) == ["trades", "pgd", "mixup"]
-    assert config.recipe["trades"].params == {"beta": 3.0}
+    assert config.recipe["trades"].params["beta"] == 3.0
     assert config.calibration["temperature_scaling"].params["lowest"] == 0.5
 
 

@@ -29,7 +29,7 @@ def test_a_file_refers_to_the_config_above_and_below_it(tmp_path: Path) -> None:
     config = parse([f"config={file}", "seed=4", "recipe.mixup.alpha=2"])
     assert config.run_dir == "runs/trades,pgd,mixup-4"
     assert config.optimizer.params["lr"] == 8 / 255
-    assert config.recipe["trades"].params == {"beta": 2.0}
+    assert config.recipe["trades"].params["beta"] == 2.0
     assert "${" not in to_yaml(config)
 
 

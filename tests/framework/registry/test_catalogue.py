@@ -248,7 +248,7 @@ def test_name_of() -> None:
 
 
 def test_parameters_of_reads_arguments_back() -> None:
-    assert registry.parameters_of(registry.build("recipe", "trades", beta=2.5)) == {"beta": 2.5}
+    assert registry.parameters_of(registry.build("recipe", "trades", beta=2.5)) == {"beta": 2.5, "label_on": "clean"}
 
     class Careless(Recipe):
         def __init__(self, gamma: float = 1.0) -> None:
