@@ -260,7 +260,7 @@ def test_python_gets_the_same_errors(values: dict[str, Any], line: str) -> None:
 
 
 def test_of_a_stack_with_a_member_that_is_not_there_no_more_is_said() -> None:
-    assert len(mistakes("recipe=pgd,mart")) == 1
+    assert len(mistakes("recipe=pgd,nobody")) == 1
 
 
 def test_a_required_value_that_is_wrong_is_said_with_what_is_wrong_of_places(tmp_path: Path) -> None:
