@@ -25,7 +25,7 @@ class Certify(Evaluator):
     the model alone.
 
     σ is a parameter of this evaluation, whatever the training was: a model does best that was trained on noise of the
-    same σ. Where it loses most of its accuracy in the noise, a warning says so.
+    same σ. Where less than half of what it gets right is certified, a warning says so.
 
     It costs each example `n0 + n` passes: by default 110 000 together, some seconds of a small network on a CPU. The
     published numbers are of n = 100 000 and of every 20th example of CIFAR-10, 50 million passes. No radius is larger
@@ -80,7 +80,7 @@ class Certify(Evaluator):
             metrics | {"test/smoothed_accuracy": smoothed},
             {"test-certified-accuracy": drawing},
             notes=(found.note(METHOD, self.sigma, self.n, self.alpha),),
-            doubts=misfit(subject, some, smoothed, seen, "evaluation.certify.sigma"),
+            doubts=misfit(subject, some, found.accuracy(0.0), seen, "evaluation.certify.sigma"),
         )
 
 

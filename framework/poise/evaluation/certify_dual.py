@@ -26,7 +26,8 @@ class CertifyDual(Evaluator):
     example. Noise is not clipped; it is keyed by (seed, half, position).
 
     One network classifies both halves, so it has to be trained on them (recipe=dual_smoothing): whole pictures, of
-    which `accuracy` and the choice of the epoch are, are another thing to it. Where it was not, a warning says so.
+    which `accuracy` and the choice of the epoch are, are another thing to it. Where less than half of what it gets
+    right of them is certified, a warning says so.
 
     It costs each example `2·(n0 + n)` passes: by default 220 000 together. The authors' scripts have n0 = 200 and, for
     CIFAR-10, n = 10 000 and every 5th example. With equal halves R = √2·σ·Φ⁻¹(p), so σ = 0.18 compares with 0.25 of

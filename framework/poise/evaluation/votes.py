@@ -16,7 +16,7 @@ from poise.predictions import predict
 
 View = Callable[[Float[Tensor, "*input"], Float[Tensor, "n *input"]], Float[Tensor, "n *input"]]
 
-LOST = 0.5  # of the accuracy, at which a network was hardly trained for what it is asked
+LOST = 0.5  # of the accuracy: a network that loses more was hardly trained for what it is shown
 
 
 @dataclass(frozen=True)
@@ -84,23 +84,23 @@ def evenly_spread(subject: Subject, examples: int) -> Int[Tensor, " N"]:
     return torch.arange(count) * size // count
 
 
-def misfit(subject: Subject, some: Int[Tensor, " N"], accuracy: float, seen: str, setting: str) -> tuple[str, ...]:
-    """What to be warned of where a network gets far fewer examples right in what it is shown than as they are.
+def misfit(subject: Subject, some: Int[Tensor, " N"], certified: float, seen: str, setting: str) -> tuple[str, ...]:
+    """What to be warned of where far fewer examples are certified right than a network gets right as they are.
 
     Args:
         subject: whose network it is.
         some: positions of the examples in the test split.
-        accuracy: of the smoothed classifier on them.
+        certified: share of them that is certified right at any radius.
         seen: what the network is shown, in words.
         setting: the parameter to look at.
     """
     data = subject.splits.test.rows(some)
     right = predict(subject.model, data, subject.ranks, batch_size=subject.batch_size).right
     plain = float(right.double().mean())
-    if accuracy >= LOST * plain:
+    if certified >= LOST * plain:
         return ()
     return (
-        f"on {seen} the network gets {100 * accuracy:.1f} % right and on inputs as they are {100 * plain:.1f} %, so it "
-        f"was not trained for that and little is certified: train it on such inputs, or set {setting} to the noise "
-        "that it was trained with",
+        f"{100 * certified:.1f} % of the examples are certified right at all, and {100 * plain:.1f} % are got right as "
+        f"they are: the network was hardly trained on {seen}. Train it on such, or set {setting} to the noise that it "
+        "was trained with",
     )

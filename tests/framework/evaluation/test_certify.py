@@ -173,8 +173,8 @@ def test_a_model_that_was_not_trained_for_the_noise_is_told_of() -> None:
         "Certified by randomized smoothing: 24 test examples, sigma = 0.5, n = 1,000, alpha = 0.001 for each.",
     )
     (doubt,) = Certify(50.0, examples=24).evaluate(here).doubts
-    assert doubt.startswith("on inputs in noise of sigma=50 the network gets ")
-    assert "right and on inputs as they are 100.0 %" in doubt
+    assert doubt.startswith("0.0 % of the examples are certified right at all, and 100.0 % are got right as they are")
+    assert "hardly trained on inputs in noise of sigma=50." in doubt
     assert doubt.endswith("or set evaluation.certify.sigma to the noise that it was trained with")
 
 
