@@ -48,8 +48,8 @@ class Landscape:
         """
         logits, loss, gradient = self._pass(x_adv, places)
         for _ in range(self.average - 1):
-            for total, more in zip((logits, loss, gradient), self._pass(x_adv, places), strict=True):
-                total += more
+            more_logits, more_loss, more_gradient = self._pass(x_adv, places)
+            logits, loss, gradient = logits + more_logits, loss + more_loss, gradient + more_gradient
         wrong = ~agrees(logits / self.average, self.y[places])
         gradient = (gradient / self.average).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
         return View(loss / self.average, gradient, wrong)

@@ -1,0 +1,9 @@
+from poise.attacks.apgd import APGD as APGD
+from poise.attacks.apgd_targeted import TargetedAPGD as TargetedAPGD
+from poise.attacks.autoattack import AutoAttack as AutoAttack
+from poise.attacks.deepfool import DeepFool as DeepFool
+from poise.attacks.fab import FAB as FAB
+from poise.attacks.fab_targeted import TargetedFAB as TargetedFAB
+from poise.attacks.pgd import PGD as PGD
+from poise.attacks.square import Square as Square
+from poise.attacks.threat import Threat as Threat
