@@ -71,7 +71,7 @@ class Adversarial(Evaluator):
         step_size: Annotated[float, Gt(0)] | None = None,
         radii: tuple[Annotated[float, Ge(0)], ...] = (0.03, 0.06, 0.12, 0.25, 0.5, 1.5, 2.0),
         curve_examples: Annotated[int, Ge(1)] = 1000,
-        check_examples: Annotated[int, Ge(1)] = 256,
+        check_examples: Annotated[int, Ge(1)] = 128,
         shifts: bool = False,
     ) -> None:
         self.version = version

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import torch
 
-from poise.attacks.pgd import PGD
 from poise.attacks.threat import Threat
 from poise.batch import as_input
 from poise.honesty.check import Check
@@ -19,7 +18,7 @@ def huge_radius(sample: Sample) -> Check:
     Carlini et al., On Evaluating Adversarial Robustness, 2019, arXiv 1902.06705: unbounded attacks reach 100 %.
     """
     threat = _reaching(sample)
-    attack = PGD(threat, sample.steps, restarts=sample.restarts)
+    attack = sample.pgd(threat, sample.steps)
     right = sample.right_under(lambda model, x, y, index: attack(model, x, y, sample.subject.seed, index))
     chance = float(torch.bincount(sample.data.label.cpu()).max()) / len(sample)
     asks = f"accuracy at a radius of {threat.eps:.3g}"

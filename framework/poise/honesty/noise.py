@@ -5,7 +5,7 @@ from torch import Tensor
 
 from poise.attacks.attack import is_right
 from poise.attacks.draws import Draws
-from poise.honesty.check import Check, share_limit
+from poise.honesty.check import Check
 from poise.honesty.sample import Sample
 from poise.models.classifier import Classifier
 
@@ -31,5 +31,5 @@ def noise(sample: Sample) -> Check:
         return found
 
     asks = f"what {TIMES} points at random break beyond pgd"
-    limit = share_limit(LIMIT, len(sample))
-    return Check("noise", asks, sample.gain(sample.right_under(worst)), limit, ADVICE)
+    found = sample.beyond(sample.right_under(worst), sample.attacked.right)
+    return Check("noise", asks, found.share, found.limit(LIMIT), ADVICE)

@@ -4,7 +4,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from poise.attacks.pgd import PGD
-from poise.honesty.check import Check, share_limit
+from poise.honesty.check import Check
 from poise.honesty.sample import Sample
 
 TIMES = 5
@@ -16,7 +16,7 @@ NOT_ENOUGH = "the attack had not come to its end: take more steps, or version=st
 
 def steps(sample: Sample) -> list[Check]:
     """Whether more steps help, and whether there were enough of them."""
-    longer = _right_under(sample, PGD(sample.subject.threat, TIMES * sample.steps, restarts=sample.restarts))
+    longer = _right_under(sample, sample.pgd(sample.subject.threat, TIMES * sample.steps))
     return [_more_steps(sample, longer), _enough_steps(sample, longer)]
 
 
@@ -26,16 +26,18 @@ def _more_steps(sample: Sample, longer: Bool[Tensor, " N"]) -> Check:
     Carlini et al., On Evaluating Adversarial Robustness, 2019, arXiv 1902.06705: iterative attacks are stronger than
     single steps wherever gradients are of use.
     """
-    threat = sample.subject.threat
-    one = sample.gain(_right_under(sample, PGD(threat, 1, threat.eps)))
-    limit = share_limit(LIMIT, len(sample))
-    return Check("more_steps", "what fewer steps break beyond more", max(one, -sample.gain(longer)), limit, ADVICE)
+    threat, right = sample.subject.threat, sample.attacked.right
+    one = _right_under(sample, sample.pgd(threat, 1, threat.eps))
+    pairs = (sample.beyond(one, right), sample.beyond(right, longer))
+    worst = max(pairs, key=lambda pair: pair.share - pair.limit(LIMIT))
+    return Check("more_steps", "what fewer steps break beyond more", worst.share, worst.limit(LIMIT), ADVICE)
 
 
 def _enough_steps(sample: Sample, longer: Bool[Tensor, " N"]) -> Check:
     """Five times the steps are to break hardly more: else the accuracy reported is that of a weak attack."""
+    found = sample.beyond(longer, sample.attacked.right)
     asks = f"what {TIMES * sample.steps} steps break beyond {sample.steps}"
-    return Check("enough_steps", asks, sample.gain(longer), share_limit(ENOUGH, len(sample)), NOT_ENOUGH)
+    return Check("enough_steps", asks, found.share, found.limit(ENOUGH), NOT_ENOUGH)
 
 
 def _right_under(sample: Sample, attack: PGD) -> Bool[Tensor, " N"]:

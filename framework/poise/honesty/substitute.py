@@ -11,7 +11,7 @@ from poise.models.mlp import mlp
 from poise.step import key
 
 MOST = 2048  # inputs
-EPOCHS = 20
+EPOCHS = 10
 BATCH = 64
 WIDTH = 256
 

@@ -1,7 +1,6 @@
 """Is a transferred attack weaker than a direct one?"""
 
-from poise.attacks.pgd import PGD
-from poise.honesty.check import Check, share_limit
+from poise.honesty.check import Check
 from poise.honesty.sample import Sample
 from poise.honesty.substitute import substitute
 from poise.modes import in_mode
@@ -17,12 +16,12 @@ def transfer(sample: Sample) -> Check:
     Athalye, Carlini, Wagner: Obfuscated Gradients Give a False Sense of Security, 2018, arXiv 1802.00420.
     """
     subject, asks = sample.subject, "what pgd on a substitute breaks beyond pgd"
-    limit = share_limit(LIMIT, len(sample))
     known = max((subject.splits.train, subject.splits.calibration, subject.splits.val), key=len)
     if not len(known):
-        return Check("transfer", asks, None, limit, ADVICE, NO_INPUTS)
+        return Check("transfer", asks, None, LIMIT, ADVICE, NO_INPUTS)
     with in_mode(subject.model, "eval"):
         own = substitute(subject.model, known, subject.splits.num_classes, subject.seed)
-    attack = PGD(subject.threat, sample.steps, restarts=sample.restarts)
+    attack = sample.pgd(subject.threat, sample.steps)
     right = sample.right_under(lambda model, x, y, index: attack(own, x, y, subject.seed, index))
-    return Check("transfer", asks, sample.gain(right), limit, ADVICE)
+    found = sample.beyond(right, sample.attacked.right)
+    return Check("transfer", asks, found.share, found.limit(LIMIT), ADVICE)
