@@ -124,7 +124,8 @@ def guests(members: Members) -> dict[str, Guest]:
 
 
 def disagreements(members: Members) -> Iterator[Refusal]:
-    """Members that bring one recipe with different parameters: neither can have it its way."""
+    """Members that bring one recipe with different parameters, or two for one hook: not all can have it their way."""
+    yield from _rivals(members)
     for name, guest in guests(members).items():
         for (first, one), (second, other) in combinations(guest.wishes.items(), 2):
             if members[first].owned & members[second].owned:
@@ -135,6 +136,24 @@ def disagreements(members: Members) -> Iterator[Refusal]:
                     f"{first} brings {name} with {parameter}={one[parameter]}, {second} with {parameter}="
                     f"{other[parameter]}: add {name} to the stack yourself, and set its {parameter}",
                 )
+
+
+def _rivals(members: Members) -> Iterator[Refusal]:
+    """Members each of which brings another owner of a hook that nobody else owns."""
+    taken = set[str]().union(*(member.owned for member in members.values()))
+    found = [
+        (alias, name, owned)
+        for alias, member in members.items()
+        for name in member.brings
+        if name not in members and not (owned := declaration_of(registry.find("recipe", name)).owned) & taken
+    ]
+    for (first, one, owned), (second, other, others) in combinations(found, 2):
+        if first != second and one != other and (shared := owned & others):
+            yield Refusal(
+                "conflict",
+                f"{first} brings {one} and {second} brings {other}, which both decide the "
+                f"{min(shared).replace('_', ' ')} of a step: add the one that you mean to the stack yourself",
+            )
 
 
 def order(members: Members) -> list[str]:
@@ -212,12 +231,16 @@ _WAYS_OUT = {
     "group_counts": "train through poise.fit, or give TrainingModule(splits=…)",
 }
 
+_MADE_BY = {"layer:mixing": ", such as model=mixture without model.alpha"}
+
 
 def _way_out(capability: str) -> str:
     """What to do where nobody provides a capability."""
     if capability.startswith("table:"):
         name = capability.removeprefix("table:")
         return f"give tables.{name}=<file or run>"
+    if capability.startswith("layer:"):
+        return f"use a model with a layer {capability.removeprefix('layer:')!r}{_MADE_BY.get(capability, '')}"
     if capability in _WAYS_OUT:
         return _WAYS_OUT[capability]
     makers = ", ".join(r.name for r in registry.records("recipe").values() if capability in r.provides)

@@ -203,6 +203,21 @@ def test_two_that_bring_one_recipe_differently_are_refused() -> None:
     assert RecipeStack({"weak": Weak(), "strong": Strong(), "pgd": pgd}).names == ("weak", "strong", "pgd")
 
 
+def test_two_that_bring_rivals_are_refused_in_either_order_and_not_where_one_is_named() -> None:
+    class Clean(Recipe):
+        brings = {"trades": {}, "pgd": {}}
+
+    class Attacked(Recipe):
+        brings = {"pgd_at": {}, "pgd": {}}
+
+    for members in ({"a": Clean(), "b": Attacked()}, {"b": Attacked(), "a": Clean()}):
+        with pytest.raises(Refusal, match="which both decide the objective of a step: add the one") as refusal:
+            RecipeStack(members)
+        assert refusal.value.reason == "conflict"
+    stack = RecipeStack({"a": Clean(), "b": Attacked(), "pgd_at": registry.build("recipe", "pgd_at")})
+    assert set(stack.names) == {"a", "b", "pgd_at", "pgd"}
+
+
 @pytest.mark.parametrize("wrong", ["attack", ["attack"], ("attack",), {1}])
 def test_capabilities_are_sets_of_names(wrong: Any) -> None:
     class Mine(Recipe):

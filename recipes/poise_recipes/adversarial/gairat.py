@@ -10,6 +10,7 @@ from torch import Tensor
 
 from poise.batch import Batch, Outcome
 from poise.recipe import Recipe
+from poise.rules import Refusal
 from poise.step import Step
 
 
@@ -53,7 +54,11 @@ class GAIRAT(Recipe):
     def weigh(self, outcome: Outcome, batch: Batch, step: Step) -> Float[Tensor, " B"]:
         """The weights [B], to be scaled to a mean of one; all alike before the burn-in is over."""
         if batch.kappa is None:
-            raise ValueError("the attack has counted no kappa")
+            raise Refusal(
+                "unmet need",
+                "gairat needs `kappa`, which an attack reads off the model's passes, and the inner loss of this stack "
+                "makes none that it hears: leave out gairat",
+            )
         step.log("gairat/kappa", batch.kappa)
         shift = self.shift if step.progress >= self.burn_in else math.inf
         weight, clear = geometry_weight(batch.kappa, shift), clearness(batch.target)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from attacked import assert_same, batch, heard, network
 from poise import Batch, Outcome, RecipeStack, Step, Threat
+from poise.rules import Refusal
 from poise_recipes import GAIRAT, Trades
 from poise_recipes.adversarial.gairat import geometry_weight
 
@@ -83,3 +84,10 @@ def test_the_hits_are_those_of_the_attack_it_brings() -> None:
 def test_on_trades_the_attack_is_that_of_trades() -> None:
     assert RecipeStack([GAIRAT(), Trades()]).members["pgd"].start == "normal"
     assert RecipeStack([GAIRAT()]).members["pgd"].start == "uniform"
+
+
+def test_an_attack_that_heard_no_logits_is_refused() -> None:
+    stack = RecipeStack([GAIRAT()])
+    with pytest.raises(Refusal, match="gairat needs `kappa`, which an attack reads off the model's passes") as refusal:
+        stack.weights(Outcome(torch.ones(6, dtype=torch.float64)), batch(), Step(MODEL, stack))
+    assert refusal.value.reason == "unmet need"
