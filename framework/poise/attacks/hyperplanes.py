@@ -113,7 +113,7 @@ def _level(weight: Tensor, stops: Tensor, need: Tensor) -> Tensor:
             missing = need - torch.minimum(stops, level, out=passed).mul_(weight).sum(-1, keepdim=True)
             step = missing.clamp_min(0) / slope
             level = torch.where((slope < before) & (slope > 0), level + step, level)
-        if torch.equal(slope, before):
+        if not (slope < before).any():
             return level
 
 
