@@ -12,10 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from poise.attacks.attack import is_right, own
-from poise.attacks.draws import Draws
 from poise.attacks.pgd import PGD
-from poise.attacks.survivors import per_example
 from poise.attacks.threat import Threat
 from poise.batch import Batch, Predictions, as_input
 from poise.data.augmentation import Augmentation
@@ -362,19 +359,9 @@ class TrainingModule(L.LightningModule):
         self.val_accuracy.update(logits, label)
         self.val_nll.update(logits, label)
         if self.attacks:
-            x_adv = self._attacked(x, label, record.get("position"))
+            x_adv = PGD(self.threat, steps=10).in_lockstep(self.model, x, label, self.seed, record.get("position"))
             with torch.no_grad():
                 self.val_robust_accuracy.update(self.model(x_adv), label)
-
-    def _attacked(self, x: Tensor, label: Tensor, position: Tensor | None) -> Tensor:
-        """Under a short PGD, by as many passes on every rank: with shared parameters each of them is a collective."""
-        attack = PGD(self.threat, steps=10)
-        position = torch.arange(len(x)) if position is None else position
-        draws = Draws.of(self.seed, position.to(x.device)).named(attack.name)
-        with attack.at_work(self.model):
-            x, label = own(x), label.clone()
-            x_adv = attack.search(self.model, x, label, draws)
-            return torch.where(per_example(is_right(self.model, x, label), x), x_adv, x)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the whole split, over all ranks."""

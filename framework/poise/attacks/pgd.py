@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from poise.attacks.attack import MEMORY, Attack, agrees, at_least_float32, check_counts, gradient_of, own
+from poise.attacks.attack import MEMORY, Attack, agrees, at_least_float32, check_counts, gradient_of, is_right, own
 from poise.attacks.draws import Draws
-from poise.attacks.survivors import Found, worst_of
+from poise.attacks.survivors import Found, per_example, worst_of
 from poise.attacks.threat import Threat
 from poise.errors import UserError
 
@@ -107,6 +107,25 @@ class PGD(Attack):
         """
         starts = (draws.named(restart) for restart in range(self.restarts))
         return worst_of(x, (partial(self._climbed, model, x, y, start) for start in starts))
+
+    def in_lockstep(
+        self,
+        model: nn.Module,
+        x: Float[Tensor, "B *input"],
+        y: Int[Tensor, " B"],
+        seed: int = 0,
+        index: Int[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, "B *input"]:
+        """The same as a call, of the first restart alone, by as many passes whatever the examples, in one piece.
+
+        For ranks that share out a model's weights, so that each pass is a collective. Arguments as in a call.
+        """
+        index = torch.arange(len(x)) if index is None else index
+        draws = Draws.of(seed, index.to(x.device)).named(self.name).named(0)
+        with self.at_work(model):
+            x, y = own(x), y.clone()
+            found = self._climbed(model, x, y, draws, torch.arange(len(x), device=x.device)).x_adv
+            return torch.where(per_example(is_right(model, x, y), x), found, x)
 
     def _climbed(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws, rows: Tensor) -> Found:
         x, y = x[rows], y[rows]

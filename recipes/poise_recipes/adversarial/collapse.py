@@ -54,7 +54,7 @@ class _Attacked:
         near = self.threat.start(x, 2 * noise - 1)
         self.cosines.append(alignment(model, x, near, label).double())
         attack = PGD(self.threat, steps=STEPS, step_size=self.threat.eps / 4)
-        return attack(model, x, label, seed=self.seed, index=position)
+        return attack.in_lockstep(model, x, label, self.seed, position)
 
 
 def alignment(

@@ -290,3 +290,17 @@ def test_a_model_without_a_gradient_cannot_be_attacked(cut: Callable[[nn.Module,
     threat = Threat("linf", 0.1)
     with pytest.raises(UserError, match="no gradient with respect to its inputs"):
         pgd(lambda z: F.cross_entropy(cut(model, z), y, reduction="none"), x, x, threat, 1, 0.1)
+
+
+def test_in_lockstep_it_finds_the_same_by_passes_that_hang_on_no_example() -> None:
+    model, (x, y) = Tiny(dtype=torch.float64), data(dtype=torch.float64)
+    attack = PGD(Threat("linf", 0.1), steps=4)
+    passes: list[int] = []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    found = attack.in_lockstep(model, x, y, seed=2, index=torch.arange(5, 15))
+    usual = len(passes)
+    torch.testing.assert_close(found, attack(model, x, y, seed=2, index=torch.arange(5, 15)), rtol=0, atol=1e-12)
+    wrong = (model(x).argmax(1) + 1) % 3
+    passes.clear()
+    assert torch.equal(attack.in_lockstep(model, x, wrong), x)
+    assert len(passes) == usual
