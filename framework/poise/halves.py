@@ -25,7 +25,6 @@ def half_in_noise(
     x: Float[Tensor, "*rows channels H W"],
     noise: Float[Tensor, "B channels H W"],
     mask: Float[Tensor, "*chosen H W"],
-    sigma: float,
 ) -> Float[Tensor, "B channels H W"]:
     """One half of pictures with noise on its pixels alone, to which the maxima of squares of 2x2 of it are added.
 
@@ -34,10 +33,9 @@ def half_in_noise(
 
     Args:
         x: pictures, or one.
-        noise: standard normal.
+        noise: Gaussian.
         mask: 1 at the pixels of the half, else 0; for all, or [B, 1, H, W].
-        sigma: of the noise, in input units.
     """
-    seen = (x + sigma * noise) * mask
+    seen = (x + noise) * mask
     maxima = interpolate(max_pool2d(seen, 2), size=seen.shape[-2:], mode="nearest")
     return seen + maxima * mask

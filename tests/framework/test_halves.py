@@ -19,20 +19,20 @@ def test_every_pixel_is_in_one_half_and_neighbours_in_different_ones(height: int
 
 
 def test_what_is_hidden_plays_no_part_and_is_left_at_zero() -> None:
-    x, noise = torch.rand(3, 2, 6, 5), torch.randn(3, 2, 6, 5)
+    x, noise = torch.rand(3, 2, 6, 5), SIGMA * torch.randn(3, 2, 6, 5)
     for mask in checkerboards(x):
-        seen = half_in_noise(x, noise, mask, SIGMA)
-        other = half_in_noise(x + 7 * (1 - mask), noise - 5 * (1 - mask), mask, SIGMA)
+        seen = half_in_noise(x, noise, mask)
+        other = half_in_noise(x + 7 * (1 - mask), noise - 5 * (1 - mask), mask)
         assert torch.equal(seen, other)
         assert (seen[..., mask == 0] == 0).all()
         assert (seen[..., mask == 1] != 0).all()
 
 
 def test_maxima_of_squares_are_added_to_noisy_pixels() -> None:
-    x, noise = torch.rand(1, 1, 4, 4), torch.randn(1, 1, 4, 4)
+    x, noise = torch.rand(1, 1, 4, 4), SIGMA * torch.randn(1, 1, 4, 4)
     left, _ = checkerboards(x)
-    half = ((x + SIGMA * noise) * left)[0, 0]
-    seen = half_in_noise(x, noise, left, SIGMA)[0, 0]
+    half = ((x + noise) * left)[0, 0]
+    seen = half_in_noise(x, noise, left)[0, 0]
     for row, column in ((0, 0), (1, 1), (2, 0), (3, 3)):
         square = half[row // 2 * 2 : row // 2 * 2 + 2, column // 2 * 2 : column // 2 * 2 + 2]
         assert seen[row, column] == half[row, column] + square.max()

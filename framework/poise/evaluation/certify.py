@@ -1,10 +1,9 @@
 """Accuracy that is proved, within ℓ2 balls, by randomized smoothing."""
 
-from functools import partial
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from poise.evaluation.certificates import Certificates, certified, furthest, is_ahead, lower_bound, quantile
@@ -67,8 +66,7 @@ class Certify(Evaluator):
         votes of the `n` copies, an example whose first two classes are too close at `alpha` counting as an error.
         """
         some = evenly_spread(subject, self.examples)
-        view = partial(noisy, sigma=self.sigma)
-        ballots = (Ballot("selection", self.n0, view), Ballot("estimation", self.n, view))
+        ballots = (Ballot("selection", self.n0, self.sigma), Ballot("estimation", self.n, self.sigma))
         selection, estimation = votes(subject, some, ballots, "certify test").unbind(1)
         label = subject.splits.test.label[some].cpu()
         found = certificates(selection, estimation, self.n, label, self.sigma, self.alpha)
@@ -82,11 +80,6 @@ class Certify(Evaluator):
             notes=(found.note(METHOD, self.sigma, self.n, self.alpha),),
             doubts=misfit(subject, some, found.accuracy(0.0), seen, "evaluation.certify.sigma"),
         )
-
-
-def noisy(x: Float[Tensor, "*input"], noise: Float[Tensor, "n *input"], sigma: float) -> Float[Tensor, "n *input"]:
-    """Copies of one input in noise."""
-    return x + sigma * noise
 
 
 def certificates(

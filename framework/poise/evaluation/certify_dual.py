@@ -1,6 +1,5 @@
 """Accuracy that is proved, within ℓ2 balls, by smoothing two halves of a picture apart."""
 
-from functools import partial
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
@@ -71,13 +70,11 @@ class CertifyDual(Evaluator):
         The average is over all examples, those that are wrong or abstain at 0.
         """
         some = evenly_spread(subject, self.examples)
-        left, right = (partial(half, which=which, sigma=self.sigma) for which in (0, 1))
-        ballots = (
-            Ballot("left selection", self.n0, left),
-            Ballot("right selection", self.n0, right),
-            Ballot("left estimation", self.n, left),
-            Ballot("right estimation", self.n, right),
-        )
+        ballots = [
+            Ballot(f"{side} {purpose}", copies, self.sigma, view)
+            for purpose, copies in (("selection", self.n0), ("estimation", self.n))
+            for side, view in (("left", left), ("right", right))
+        ]
         first, second, *estimation = votes(subject, some, ballots, "certify halves of test").unbind(1)
         label = subject.splits.test.label[some].cpu()
         found = dual_certificates(first + second, (estimation[0], estimation[1]), self.n, label, self.sigma, self.alpha)
@@ -94,11 +91,14 @@ class CertifyDual(Evaluator):
         )
 
 
-def half(
-    x: Float[Tensor, "*input"], noise: Float[Tensor, "n *input"], which: int, sigma: float
-) -> Float[Tensor, "n *input"]:
+def left(x: Float[Tensor, "*input"], noise: Float[Tensor, "n *input"]) -> Float[Tensor, "n *input"]:
     """Copies of one half of a picture in noise."""
-    return half_in_noise(x, noise, checkerboards(x)[which], sigma)
+    return half_in_noise(x, noise, checkerboards(x)[0])
+
+
+def right(x: Float[Tensor, "*input"], noise: Float[Tensor, "n *input"]) -> Float[Tensor, "n *input"]:
+    """Copies of the other half."""
+    return half_in_noise(x, noise, checkerboards(x)[1])
 
 
 def dual_certificates(

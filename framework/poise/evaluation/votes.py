@@ -8,8 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from poise.attacks.draws import Draws
+from poise.attacks.pieces import fingerprint
 from poise.batch import as_input
 from poise.data.prefetch import fetched
+from poise.evaluation.kept_votes import KeptVotes
 from poise.evaluator import Subject
 from poise.modes import in_mode
 from poise.predictions import predict
@@ -26,12 +28,14 @@ class Ballot:
     Args:
         name: its noise is keyed by it: two of one name see the same.
         copies: of each example.
-        view: (x [*input], standard normal noise [n, *input]) -> what the model sees [n, *input].
+        sigma: of the noise, in input units.
+        view: (x [*input], noise [n, *input]) -> what the model sees [n, *input].
     """
 
     name: str
     copies: int
-    view: View
+    sigma: float
+    view: View = torch.add
 
 
 def votes(
@@ -40,7 +44,8 @@ def votes(
     """How many copies of some test examples fall to each class, on the host, the same on every rank.
 
     Noise is keyed by (seed, ballot, position in the split), so it hangs neither on batch size nor on ranks; each rank
-    has its share of the examples. A copy whose logits are no numbers counts for no class.
+    has its share of the examples. A copy whose logits are no numbers counts for no class. What is counted is kept on
+    disk every minute until all is, where there is a place for it.
 
     Args:
         subject: whose model is asked, `batch_size` copies at once.
@@ -52,17 +57,26 @@ def votes(
     parameter = next(model.parameters())
     own = some[ranks.rank :: ranks.size]
     counts = torch.zeros(len(own), len(ballots), subject.splits.num_classes, dtype=torch.int64)
+    settings = [(ballot.name, ballot.copies, ballot.sigma) for ballot in ballots]
+    kept = KeptVotes(subject.kept, fingerprint(model, subject.seed, settings), ranks.rank)
+    known = kept.found()
     with in_mode(model, "eval"), torch.no_grad(), subject.progress(title, len(own)) as done:
         for row, record in enumerate(fetched(data.fetch, own.split(1), [data])):
             x = as_input(record["x"].to(parameter.device))
             x = x.double() if parameter.dtype == torch.float64 else x
-            draws = Draws.of(subject.seed, record["index"].to(x.device))
-            for column, ballot in enumerate(ballots):
-                counts[row, column] = _counted(subject, x[0], ballot, draws.named("votes", ballot.name))
+            if (votes_of := known.get(int(record["index"]))) is None:
+                draws = Draws.of(subject.seed, record["index"].to(x.device)).named("votes")
+                votes_of = torch.stack(
+                    [_counted(subject, x[0], ballot, draws.named(ballot.name)) for ballot in ballots]
+                )
+            counts[row] = votes_of
             done(1)
+            kept.keep(own[: row + 1], counts[: row + 1])
     whole = torch.empty((len(some), *counts.shape[1:]), dtype=torch.int64)
     order = torch.cat([torch.arange(rank, len(some), ranks.size) for rank in range(ranks.size)])
     whole[order] = ranks.collect(counts)
+    if ranks.rank == 0:
+        kept.clear()
     return whole
 
 
@@ -72,7 +86,7 @@ def _counted(subject: Subject, x: Float[Tensor, "*input"], ballot: Ballot, draws
     for first in range(0, ballot.copies, subject.batch_size):
         copies = min(subject.batch_size, ballot.copies - first)
         noise = draws.normal(copies, *x.shape, first=first * x.numel())[0]
-        logits = subject.model(ballot.view(x, noise.to(x.dtype)))
+        logits = subject.model(ballot.view(x, ballot.sigma * noise.to(x.dtype)))
         counts += logits.argmax(1)[~logits.isnan().any(1)].bincount(minlength=len(counts))
     return counts.cpu()
 

@@ -47,4 +47,4 @@ class DualSmoothing(Recipe):
             return h
         left, right = checkerboards(h)
         is_left = step.uniform(batch, h.new_empty(len(h), 1, 1, 1), "half") < 0.5
-        return half_in_noise(h, step.normal(batch, h, "noise"), torch.where(is_left, left, right), self.sigma)
+        return half_in_noise(h, self.sigma * step.normal(batch, h, "noise"), torch.where(is_left, left, right))

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from poise.distributed import current_ranks
 from poise.errors import UserError
+from poise.evaluation import kept_votes
 from poise.evaluation.certificates import ABSTAINS
-from poise.evaluation.certify import Certify, certificates, noisy
+from poise.evaluation.certify import Certify, certificates
 from poise.evaluation.votes import Ballot, evenly_spread, votes
 from poise.evaluator import Subject
 from poise.figures.certified import Certified
@@ -33,8 +34,7 @@ def line(distances: Tensor, seed: int = 0) -> Subject:
 def test_on_two_sides_of_a_plane_the_radius_is_the_distance() -> None:
     distances = torch.linspace(-1.2, 1.2, 12)
     here = line(distances)
-    view = partial(noisy, sigma=SIGMA)
-    first, second = votes(here, torch.arange(12), (Ballot("a", 1000, view), Ballot("b", 20_000, view)), "").unbind(1)
+    first, second = votes(here, torch.arange(12), (Ballot("a", 1000, SIGMA), Ballot("b", 20_000, SIGMA)), "").unbind(1)
     found = certificates(first, second, 20_000, here.splits.test.label, SIGMA, 0.001)
     assert found.right.all()
     assert (found.radius <= distances.abs()).all()
@@ -52,8 +52,7 @@ def test_of_several_classes_the_radius_is_that_of_the_true_probability_at_most()
     borders = torch.tensor([[-1.0, 0.5], [-1.0, 0.5], [0.5, torch.inf]])
     low, high = (stats.norm.cdf((border - x[:, 0]) / SIGMA) for border in borders.T)
     exact = SIGMA * torch.from_numpy(stats.norm.ppf(high - low))
-    view = partial(noisy, sigma=SIGMA)
-    first, second = votes(here, torch.arange(3), (Ballot("a", 1000, view), Ballot("b", 20_000, view)), "").unbind(1)
+    first, second = votes(here, torch.arange(3), (Ballot("a", 1000, SIGMA), Ballot("b", 20_000, SIGMA)), "").unbind(1)
     found = certificates(first, second, 20_000, here.splits.test.label, SIGMA, 0.001)
     assert found.predicted.tolist() == [1, 1, 2]
     assert (found.radius <= exact).all()
@@ -66,8 +65,7 @@ def test_of_several_classes_the_radius_is_that_of_the_true_probability_at_most()
 def test_certificates_are_wrong_in_a_share_of_alpha_at_most_and_in_more_where_copies_are_counted_twice() -> None:
     trials, copies = 1500, 100
     here = line(torch.zeros(trials), seed=7)  # on the plane, where the true radius is 0 and any certificate is wrong
-    view = partial(noisy, sigma=SIGMA)
-    ballots = (Ballot("a", copies, view), Ballot("b", copies, view))
+    ballots = (Ballot("a", copies, SIGMA), Ballot("b", copies, SIGMA))
     first, second = votes(here, torch.arange(trials), ballots, "").unbind(1)
 
     def wrong(selection: Tensor, estimation: Tensor) -> int:
@@ -129,7 +127,7 @@ def test_neither_batch_size_nor_ranks_change_anything(pair: Pair) -> None:
 
 def test_an_example_draws_the_same_whichever_others_are_certified() -> None:
     here = line(torch.linspace(-1, 1, 24))
-    ballot = [Ballot("a", 30, partial(noisy, sigma=SIGMA))]
+    ballot = [Ballot("a", 30, SIGMA)]
     every = votes(here, torch.arange(24), ballot, "")
     some = evenly_spread(here, 5)
     assert some.tolist() == [0, 4, 9, 14, 19]
@@ -141,12 +139,50 @@ def test_noise_is_of_the_size_said_and_not_clipped() -> None:
     seen: list[Tensor] = []
     here = subject(Linear(torch.zeros(2, 16), torch.zeros(2)), torch.ones(2, 1, 4, 4), torch.tensor([0, 1]), 2)
     here.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0] - 1))
-    votes(here, torch.arange(2), (Ballot("a", 250, partial(noisy, sigma=SIGMA)),), "")
+    votes(here, torch.arange(2), (Ballot("a", 250, SIGMA),), "")
     assert [len(part) for part in seen] == [100, 100, 50] * 2
     noise = torch.cat(seen)
     assert noise.mean().abs() < 5 * SIGMA / noise.numel() ** 0.5
     assert (noise.std() / SIGMA - 1).abs() < 5 / (2 * noise.numel()) ** 0.5
     assert len(noise.unique(dim=0)) == 500
+
+
+class Killed(Exception):
+    """In place of a signal."""
+
+
+def test_votes_that_were_counted_before_a_kill_are_not_counted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_votes, "OFTEN", 0.0)
+    here = replace(line(torch.linspace(-1, 1, 24)), kept=tmp_path)
+    ballot, passes, most = [Ballot("a", 30, SIGMA)], list[int](), 10
+
+    def counted(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if len(passes) == most:
+            raise Killed
+        passes.append(len(inputs[0]))
+
+    expected = votes(replace(here, kept=None), torch.arange(24), ballot, "")
+    handle = here.model.register_forward_pre_hook(counted)
+    with pytest.raises(Killed):
+        votes(here, torch.arange(24), ballot, "")
+    (file,) = tmp_path.rglob("*.safetensors")
+    whole = file.read_bytes()
+    most = 24
+    assert torch.equal(votes(here, torch.arange(24), ballot, ""), expected)
+    assert len(passes) == 24
+    assert not list(tmp_path.iterdir())
+    handle.remove()
+    for damaged in (whole[:50], whole.replace(b"votes", b"votez")):
+        file.parent.mkdir()
+        file.write_bytes(damaged)
+        assert torch.equal(votes(here, torch.arange(24), ballot, ""), expected)
+    file.parent.mkdir()
+    file.write_bytes(whole)  # of other noise nothing is taken
+    other = votes(here, torch.arange(24), [Ballot("a", 30, 2 * SIGMA)], "")
+    assert torch.equal(other, votes(replace(here, kept=None), torch.arange(24), [Ballot("a", 30, 2 * SIGMA)], ""))
+    assert file.exists()
 
 
 class Broken(Linear):

@@ -23,10 +23,10 @@ def test_the_loss_is_that_of_one_half_of_each_picture() -> None:
     stack = RecipeStack([DualSmoothing(SIGMA)])
     step = Step(model, stack)
     own = step.bound("dual_smoothing")
-    noise = own.normal(b, b.x, "noise")
+    noise = SIGMA * own.normal(b, b.x, "noise")
     is_left = own.uniform(b, b.x.new_empty(len(b), 1, 1, 1), "half")[:, 0, 0, 0] < 0.5
     assert 10 < is_left.sum() < 54  # of 64, beyond which a fair coin is once in 10^8
-    left, right = (half_in_noise(b.x, noise, mask, SIGMA) for mask in checkerboards(b.x))
+    left, right = (half_in_noise(b.x, noise, mask) for mask in checkerboards(b.x))
     seen = torch.stack([a if first else z for a, z, first in zip(left, right, is_left, strict=True)])
     torch.testing.assert_close(stack.loss(b, step)(), nn.functional.cross_entropy(model(seen), b.label))
 
