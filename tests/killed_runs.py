@@ -70,7 +70,8 @@ def trained(run_dir: str, case: Case, salt: int, until: Moment | None = None) ->
         members["stops"] = Stops(case.stops)
     trainer = {"max_epochs": 3, "batch_size": kit.BATCH, **case.trainer}
     with counted(until) as calls:
-        small_fit(run_dir, members, trainer, data=kit.splits(), model=network(), **case.groups)
+        model = kit.two_models() if kit.teaches_to_mix(case.names) else network()
+        small_fit(run_dir, members, trainer, data=kit.splits(), model=model, **case.groups)
     return calls
 
 

@@ -61,7 +61,7 @@ class Ground:
         """
         settled = self.settled()
         needs = set[str]().union(*(member.needs for _, member in stack.items()))
-        unknown = {need for need in needs if need not in settled and not need.startswith("table:")}
+        unknown = {need for need in needs if need not in settled and not need.startswith(("table:", "layer:"))}
         stack.require(unknown | _true(settled) | self._tables(), self._kind())
 
     def refuse(self, stack: RecipeStack, batch: Batch, accumulate: int, whole_weights: bool) -> None:
@@ -99,6 +99,7 @@ class Ground:
             "predict": self.splits is not None,
             "features": self.model.feature_width > 0,
             "layers": bool(self.model.layer_names),
+            **{f"layer:{name}": True for name in self.model.layer_names},
         }
 
     def _tables(self) -> set[str]:

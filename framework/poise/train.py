@@ -215,7 +215,7 @@ def _fit(built: Built, directory: RunDirectory, tracker: NoTracker, requests: Re
     if built.config.trainer.compile:
         built.module.model.compile()
     try:
-        with requests.patiently(), without_chatter(*([EVALUATING] if built.config.model.freeze else [])):
+        with requests.patiently(), without_chatter(*([EVALUATING] if built.model.keeps else [])):
             trainer.fit(built.module, built.data, ckpt_path=path, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C
         if not trainer.interrupted:

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from poise import registry
 from poise.attacks.threat import Threat
-from poise.console import without_chatter
+from poise.card import Card
+from poise.console import EVALUATING, without_chatter
 from poise.data.augmentation import Augmentation
 from poise.data.dataset import Arrays, Splits
 from poise.data.module import DataModule
 from poise.distributed import current_ranks
 from poise.models.classifier import Classifier
+from poise.models.mixture import mixture
 from poise.models.mlp import mlp
 from poise.models.small_cnn import small_cnn
 from poise.module import TrainingModule
@@ -33,7 +35,7 @@ CLASSES, GROUPS, TRAIN, BATCH, BLOCK = 3, 2, 48, 16, 8
 TABLES = {"errors": (torch.arange(TRAIN) % 5 == 0).float()}
 RUN = frozenset(  # what a run on these data and models provides
     {"clean", "index", "groups", "class_counts", "group_counts", "predict", "features", "layers", "unlabelled"}
-    | {"whole_batch", "whole_weights", "table:errors"}
+    | {"whole_batch", "whole_weights", "table:errors", "layer:mixing"}
 )
 COLLECTIVES = ("all_reduce", "all_gather", "all_gather_into_tensor", "reduce_scatter", "broadcast", "barrier")
 
@@ -69,6 +71,23 @@ def model(kind: str = "image") -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         return small_cnn(CLASSES, KINDS[kind], width=4) if kind == "image" else mlp(CLASSES, KINDS[kind], width=16)
+
+
+def teaches_to_mix(names: Iterable[str]) -> bool:
+    """Whether a recipe asks for two networks in one."""
+    records = registry.records("recipe")
+    return any(name in records and "layer:mixing" in records[name].needs for name in names)
+
+
+def two_models(kind: str = "image") -> Classifier:
+    """Two small networks in one, the same at every call."""
+    described = {"name": "small_cnn", "parameters": {"width": 4}}
+    if kind != "image":
+        described = {"name": "mlp", "parameters": {"width": 16}}
+    card = Card(KINDS[kind], ("a", "b", "c"), (0.0, 1.0) if kind == "image" else None, described, sha256="0" * 64)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return mixture(CLASSES, KINDS[kind], card.text(), card.text())
 
 
 def kinds_of(name: str) -> list[str]:
@@ -115,7 +134,7 @@ def user_of_the_attack(names: Iterable[str]) -> str | None:
     )
     if not found or any(known[name].needs & found for name in present):
         return None
-    return next(name for name, record in known.items() if record.needs & found and "objective" in record.hooks)
+    return next(name for name, record in known.items() if "objective" in record.hooks and set() < record.needs <= found)
 
 
 def module(
@@ -132,8 +151,9 @@ def module(
         augment = augmentations()
     data = splits(kind)
     low, high = data.valid_range or (None, None)
+    names = list(names)
     made = TrainingModule(
-        model(kind),
+        two_models(kind) if teaches_to_mix(names) else model(kind),
         stack(names),
         threat=Threat("linf", 0.05, low, high),
         optimizer=partial(sgd, lr=0.1),
@@ -195,7 +215,7 @@ def fit(
         "use_distributed_sampler": False,
         "inference_mode": False,
     }
-    with without_chatter():
+    with without_chatter(*([EVALUATING] if made.model.keeps else [])):
         trainer = L.Trainer(max_epochs=epochs, max_steps=steps, callbacks=list(callbacks), **{**usual, **settings})
         trainer.fit(made, loaders(made), **named)
     return trainer

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from contracts.kit import user_of_the_attack
+from contracts.kit import teaches_to_mix, two_models, user_of_the_attack
 from poise import registry
 from poise.batch import Batch
-from poise.console import without_chatter
+from poise.console import EVALUATING, without_chatter
 from poise.data.dataset import Arrays, Splits
 from poise.data.module import DataModule
 from poise.distributed import current_ranks, full_state, strategy
@@ -97,7 +97,7 @@ class Stack:
         data = splits(self.streams)
         tables = {name: torch.rand(len(data.train), generator=generator) for name in self.tables}
         return TrainingModule(
-            small_cnn(CLASSES, (1, 8, 8), width=4),
+            two_models() if teaches_to_mix(self.names) else small_cnn(CLASSES, (1, 8, 8), width=4),
             RecipeStack(self.members()),
             optimizer=partial(sgd, lr=0.5, momentum=0.0),
             schedule=constant,
@@ -125,7 +125,7 @@ class Stack:
 
 def run_gives(capability: str) -> bool:
     known = ("index", "groups", "features", "layers", "clean", "whole_batch", "whole_weights", "predict")
-    return capability in (*known, "class_counts", "group_counts") or capability.startswith("table:")
+    return capability in (*known, "class_counts", "group_counts") or capability.startswith(("table:", "layer:"))
 
 
 def completed(*names: str) -> Stack:
@@ -201,7 +201,7 @@ def trained(
         weights=partial(module.stack.sample_weights, module.task),
         block=BLOCK,
     )
-    with without_chatter():
+    with without_chatter(*([EVALUATING] if module.model.keeps else [])):
         trainer = L.Trainer(
             max_epochs=EPOCHS,
             accelerator="cpu",

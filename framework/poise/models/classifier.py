@@ -142,6 +142,11 @@ class Classifier(nn.Module):
         self._kept = (*self._kept, part)
         part.eval()
 
+    @property
+    def keeps(self) -> bool:
+        """Whether parts are held in evaluation mode."""
+        return bool(self._kept)
+
     def train(self, mode: bool = True) -> "Classifier":
         """Training or evaluation mode, of all but what is kept."""
         super().train(mode)
