@@ -1,0 +1,59 @@
+"""Fast adversarial training with steps that are too long: it overfits to itself, and says so.
+
+The short step is 1.25·eps; the long one is the whole range, so that every attacked value lies on the ball's edge.
+"""
+
+from claims.claim import Claim, Effect
+from claims.measures import robust
+from claims.proving import main
+from claims.training import Arm, Setting, Trained
+
+SOURCE = (
+    "Wong et al., 2020, arXiv 2001.03994, and the README of locuslab/fast_adversarial: with a step size that is too "
+    "large PGD accuracy goes to 0 % within a couple of epochs; with 1.25·eps it is 46.06 on CIFAR-10"
+)
+
+
+def measure(run: Trained) -> dict[str, float]:
+    """Robust accuracy on 1,000 test examples under PGD-50 with 2 restarts of the model after the last epoch; the
+    greatest of the epochs' robust validation accuracies less the last; and 100 if the run warned, else 0.
+    """
+    curve = [100 * value for value in run.curves["val/robust_accuracy"].values()]
+    return {
+        "robust": robust(run.last, run.splits.test, run.threat),
+        "fall": max(curve) - curve[-1],
+        "warned": 100.0 * ("overfits to itself" in run.said),
+    }
+
+
+CLAIM = Claim(
+    name="fast_collapse",
+    says="With too long a step fast adversarial training collapses; what watches it notices, and not where it holds.",
+    settings=(
+        Setting("mnist", train=3000, epochs=15, eps=0.2),
+        Setting("cifar10", train=3000, epochs=15, eps=16 / 255, batch_size=32),
+    ),
+    arms=(
+        Arm("short steps", {"name": "fgsm_rs"}),
+        Arm("long steps", {"name": "fgsm_rs", "fgsm_rs": {"step_size": 1.0}}),
+    ),
+    measure=measure,
+    effects=(
+        Effect(
+            "robust accuracy of short steps above that of long steps, points",
+            lambda arms: arms["short steps"]["robust"] - arms["long steps"]["robust"],
+            {"cifar10": 46.06},
+            SOURCE,
+        ),
+        Effect(
+            "runs of long steps that warned above those of short steps, points",
+            lambda arms: arms["long steps"]["warned"] - arms["short steps"]["warned"],
+            {"mnist": 100.0, "cifar10": 100.0},
+            SOURCE,
+        ),
+    ),
+    minutes=15,
+)
+
+if __name__ == "__main__":
+    main(CLAIM)
