@@ -39,6 +39,10 @@ class Adversarial(Evaluator):
     model whose gradients mislead, so what is published takes `version=standard`, and a model whose outputs are random
     `version=rand`.
 
+    The checks stand in the report, each with its limit, and one that is flagged is a warning: that more steps help and
+    were enough, that PGD breaks more than a transferred attack, a short Square and noise do, that gradients are not
+    zero, that a huge radius breaks all, and that outputs are logits and no random ones.
+
     Sources: Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, 2018, arXiv 1706.06083; Croce,
     Hein, Reliable evaluation of adversarial robustness, 2020, arXiv 2003.01690; Cubuk et al., Intriguing Properties of
     Adversarial Examples, 2017, arXiv 1711.02846, for the law error = A · eps^B; Carlini et al., On Evaluating

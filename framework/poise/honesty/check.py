@@ -42,7 +42,7 @@ class Check:
 
     def warning(self) -> str:
         """What to say of a check that is flagged."""
-        return f"{self.asks} {_shown(self.measured)}, over {_shown(self.limit)}: {self.advice}"
+        return f"{self.name} ({self.asks}: {_shown(self.measured)}, over {_shown(self.limit)}); {self.advice}"
 
 
 def share_limit(limit: float, examples: int) -> float:

@@ -33,5 +33,5 @@ def honesty(sample: Sample, split: str, attack: str) -> Findings:
     metrics = {f"{prefix}/{check.name}": check.measured for check in found if check.measured is not None}
     metrics[f"{prefix}/flagged"] = float(sum(check.flagged for check in found))
     told = table(f"{split}, honesty of {attack}", found, len(sample))
-    doubts = tuple(f"{split}, {attack}, {check.name}: {check.warning()}" for check in found if check.flagged)
+    doubts = tuple(f"{attack} on {split} is in doubt by {check.warning()}" for check in found if check.flagged)
     return Findings(metrics, tables={f"{split}-{attack}-honesty": told}, doubts=doubts)

@@ -1,7 +1,6 @@
 """The examples on which an evaluation by attack is checked, and what is known of them."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Int
@@ -13,9 +12,7 @@ from poise.batch import Predictions
 from poise.data.dataset import Arrays
 from poise.evaluator import Subject
 from poise.models.classifier import Classifier
-from poise.predictions import predict
-
-Attack = Callable[[Classifier, Tensor, Tensor, Tensor], Tensor]
+from poise.predictions import Attack, predict
 
 
 @dataclass(frozen=True)

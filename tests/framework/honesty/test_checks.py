@@ -142,7 +142,9 @@ def test_what_is_flagged_is_a_doubt_and_marked_in_the_table() -> None:
     found = honesty(sample(Rounded(trained(mlp, 0)), LARGE), "test", "pgd-20")
     assert found.metrics["test/honesty/pgd-20/zero_gradients"] == 1
     assert found.metrics["test/honesty/pgd-20/flagged"] == len(found.doubts)
-    assert any(doubt.startswith("test, pgd-20, zero_gradients: share of gradients") for doubt in found.doubts)
+    assert any(
+        doubt.startswith("pgd-20 on test is in doubt by zero_gradients (share of gradients") for doubt in found.doubts
+    )
     rows = {row.name.partition(":")[0]: row.cells for row in found.tables["test-pgd-20-honesty"].rows}
     assert (rows["zero_gradients"][0], rows["zero_gradients"][-1]) == ("100.0 %", "FLAGGED")
     assert rows["probabilities"][-1] == "passed"
