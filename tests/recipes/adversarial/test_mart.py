@@ -52,15 +52,17 @@ def test_what_is_certainly_right_has_no_share_in_the_divergence() -> None:
     assert (terms["label_loss"][~wrong].abs() < 1e-3).all()
 
 
-def test_the_attack_climbs_the_cross_entropy_from_near_the_input() -> None:
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 0.2), ("l1", 0.4)])
+def test_the_attack_climbs_the_cross_entropy_from_near_the_input(norm: str, eps: float) -> None:
     model, b = network(), batch().replace(x_adv=None)
     stack = RecipeStack([MART()])
-    step = Step(model, stack, threat=Threat("linf", 0.1))
+    step = Step(model, stack, threat=Threat(norm, eps))
     attacked = stack.attack(b, step)
     assert stack.names == ("mart", "pgd")
     assert stack.members["pgd"].start == "normal"
     losses = [nn.functional.cross_entropy(model(x), b.label, reduction="none") for x in (b.x, attacked.attacked)]
     assert (losses[1] > losses[0]).all()
+    assert (step.threat.distance(attacked.attacked, b.x) <= eps + 1e-9).all()
 
 
 def test_the_label_terms_see_smoothed_targets_and_the_weight_does_not() -> None:
