@@ -78,8 +78,12 @@ def _numbers(claim: Line, measured: Sequence[Line]) -> Iterator[str]:
         for arm in claim["arms"]:
             runs = [m["numbers"] for m in measured if (m["data"], m["arm"]) == (setting["data"], arm["name"])]
             if runs:
-                means = [f"{mean(run[name] for run in runs):.2f}" for name in names]
+                means = [_mean([run[name] for run in runs if name in run]) for name in names]
                 yield f"| {arm['name']} | {setting['data']} | {' | '.join(means)} |"
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{mean(values):.2f}" if values else ""
 
 
 def _lines(path: Path) -> list[Line]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from poise.attacks.attack import is_right
+from poise.attacks.autoattack import AutoAttack
 from poise.attacks.pgd import PGD
 from poise.attacks.threat import Threat
 from poise.batch import as_input
@@ -13,6 +14,7 @@ from poise.data.dataset import Arrays
 from poise.models.classifier import Classifier
 
 STEPS, RESTARTS = 50, 2
+SAMPLE = 100  # examples of AutoAttack
 PIECE = 250  # examples of a pass
 
 
@@ -24,6 +26,13 @@ def clean(model: Classifier, data: Arrays) -> float:
 def robust(model: Classifier, data: Arrays, threat: Threat) -> float:
     """Accuracy under PGD of 50 steps on the cross-entropy with two random starts, in percent."""
     return _percent(survivors(model, data, threat))
+
+
+def autoattacked(model: Classifier, data: Arrays, threat: Threat) -> float:
+    """Accuracy of the first 100 examples under AutoAttack's standard version, in percent."""
+    part = data.fetch(torch.arange(min(SAMPLE, len(data))))
+    right = AutoAttack(threat).run(model, as_input(part["x"]), part["label"], index=part["index"]).robust
+    return _percent(list(right.values())[-1])
 
 
 def survivors(model: Classifier, data: Arrays, threat: Threat) -> Tensor:

@@ -24,8 +24,8 @@ CLAIM = Claim(
     name="awp_gap",
     says="Perturbing weights while training narrows the gap between robust accuracy in training and on test.",
     settings=(
-        Setting("mnist", train=300, epochs=40, eps=0.1, batch_size=32),
-        Setting("cifar10", train=500, epochs=40, eps=8 / 255, batch_size=32),
+        Setting("mnist", train=300, epochs=30, eps=0.1, batch_size=32),
+        Setting("cifar10", train=500, epochs=30, eps=8 / 255, batch_size=32),
     ),
     arms=(
         Arm("pgd_at", {"name": "pgd_at"}),
@@ -46,7 +46,7 @@ CLAIM = Claim(
             SOURCE,
         ),
     ),
-    minutes=15,
+    minutes=18,
 )
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ CLAIM = Claim(
     name="doubly_robust_worst_class",
     says="Weights of the worst distribution near the uniform one raise robust accuracy of the classes that fare worst.",
     settings=(
-        Setting("mnist", train=2000, epochs=10, eps=0.1),
-        Setting("cifar10", train=3000, epochs=10, eps=8 / 255),
+        Setting("mnist", train=1500, epochs=10, eps=0.1),
+        Setting("cifar10", train=1500, epochs=10, eps=8 / 255),
     ),
     arms=(Arm("uniform", {"name": "pgd_at"}), Arm("doubly robust", {"name": ["pgd_at", "doubly_robust"]})),
     measure=measure,
@@ -49,7 +49,7 @@ CLAIM = Claim(
             SOURCE,
         ),
     ),
-    minutes=15,
+    minutes=17,
 )
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ CLAIM = Claim(
     name="energies_part",
     says="Where adversarial training overfits, the energies of clean and of attacked training inputs move apart.",
     settings=(
-        Setting("mnist", train=300, epochs=40, eps=0.1, batch_size=32),
-        Setting("cifar10", train=500, epochs=40, eps=8 / 255, batch_size=32),
+        Setting("mnist", train=300, epochs=30, eps=0.1, batch_size=32),
+        Setting("cifar10", train=500, epochs=30, eps=8 / 255, batch_size=32),
     ),
     arms=(Arm("pgd_at", {"name": "pgd_at"}),),
     measure=measure,

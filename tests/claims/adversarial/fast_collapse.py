@@ -30,8 +30,8 @@ CLAIM = Claim(
     name="fast_collapse",
     says="With too long a step fast adversarial training collapses; what watches it notices, and not where it holds.",
     settings=(
-        Setting("mnist", train=3000, epochs=15, eps=0.2),
-        Setting("cifar10", train=3000, epochs=15, eps=16 / 255, batch_size=32),
+        Setting("mnist", train=2500, epochs=15, eps=0.2),
+        Setting("cifar10", train=2500, epochs=15, eps=16 / 255, batch_size=32),
     ),
     arms=(
         Arm("short steps", {"name": "fgsm_rs"}),
@@ -52,7 +52,7 @@ CLAIM = Claim(
             SOURCE,
         ),
     ),
-    minutes=15,
+    minutes=16,
 )
 
 if __name__ == "__main__":

@@ -41,8 +41,8 @@ CLAIM = Claim(
     name="srat_long_tail",
     says="On a long tail SRAT is more robust than adversarial training with reweighting alone, in all and in the tail.",
     settings=(
-        Setting("mnist", train=4000, epochs=10, eps=0.1, long_tail=50),
-        Setting("cifar10", train=5000, epochs=10, eps=8 / 255, batch_size=64, long_tail=50),
+        Setting("mnist", train=3000, epochs=10, eps=0.1, long_tail=50),
+        Setting("cifar10", train=4000, epochs=10, eps=8 / 255, batch_size=64, long_tail=50),
     ),
     arms=(
         Arm("reweighted", {"name": ["pgd_at", "class_balanced"]}),

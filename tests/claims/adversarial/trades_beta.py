@@ -1,7 +1,7 @@
 """TRADES with a small and a large β: the large one gives up clean accuracy and gains robust accuracy."""
 
 from claims.claim import Claim, Effect
-from claims.measures import clean, robust
+from claims.measures import autoattacked, clean, robust
 from claims.proving import main
 from claims.training import Arm, Setting, Trained
 
@@ -12,17 +12,22 @@ SOURCE = (
 
 
 def measure(run: Trained) -> dict[str, float]:
-    """Of the shipped model on 1,000 test examples: clean accuracy, and robust accuracy under PGD-50 with 2 restarts."""
+    """Of the shipped model on 1,000 test examples: clean accuracy, and robust accuracy under PGD-50 with 2 restarts; of
+    seed 0 also accuracy on 100 of them under AutoAttack, which is judged nowhere.
+    """
     test = run.splits.test
-    return {"clean": clean(run.best, test), "robust": robust(run.best, test, run.threat)}
+    numbers = {"clean": clean(run.best, test), "robust": robust(run.best, test, run.threat)}
+    if run.seed == 0:
+        numbers["autoattack"] = autoattacked(run.best, test, run.threat)
+    return numbers
 
 
 CLAIM = Claim(
     name="trades_beta",
     says="In TRADES a larger β lowers clean accuracy and raises robust accuracy.",
     settings=(
-        Setting("mnist", train=2000, epochs=10, eps=0.1),
-        Setting("cifar10", train=2000, epochs=10, eps=8 / 255),
+        Setting("mnist", train=1500, epochs=10, eps=0.1),
+        Setting("cifar10", train=1500, epochs=10, eps=8 / 255),
     ),
     arms=(
         Arm("beta 1", {"name": "trades", "trades": {"beta": 1.0}}),
@@ -43,7 +48,7 @@ CLAIM = Claim(
             SOURCE,
         ),
     ),
-    minutes=12,
+    minutes=19,
 )
 
 if __name__ == "__main__":
