@@ -40,6 +40,11 @@ def pictures(split: str, count: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(x).float().reshape(-1, 1, 28, 28) / 255, torch.from_numpy(y).long()
 
 
+def loss(model: nn.Module, y: Tensor) -> Callable[[Tensor], Tensor]:
+    """What training lowers and its attack raises."""
+    return lambda x: cross_entropy(model(x), y, reduction="none")
+
+
 def trained(seconds: float) -> nn.Module:
     """A small_cnn that has seen PGD-5 under linf, whose radius grows to 0.3, for so many seconds."""
     x, y = pictures("train", 20000)
@@ -51,12 +56,9 @@ def trained(seconds: float) -> nn.Module:
         rows = torch.randint(len(x), (64,))
         threat = Threat("linf", 0.3 * min(1.0, 0.01 + spent / (0.7 * seconds)))
         start = threat.start(x[rows], 2 * torch.rand(64, 1, 28, 28) - 1)
-        label = y[rows]
-        x_adv = pgd(
-            lambda z: cross_entropy(model(z), label, reduction="none"), x[rows], start, threat, 5, threat.eps / 2
-        )  # noqa: B023
+        x_adv = pgd(loss(model, y[rows]), x[rows], start, threat, 5, threat.eps / 2)
         optimizer.zero_grad()
-        cross_entropy(model(x_adv), label).backward()
+        loss(model, y[rows])(x_adv).mean().backward()
         optimizer.step()
     return model.eval()
 
@@ -129,39 +131,37 @@ def distances(model: nn.Module, x: Tensor, y: Tensor) -> None:
         print(f"| {norm} | {ours.median():.4f} | {theirs.median():.4f} | {' | '.join(map(str, counts))} |", flush=True)
 
 
-def times(model: nn.Module, x: Tensor, y: Tensor, seeds: int) -> None:
-    """Third table: seconds, and how many examples withstand, for each seed."""
+def reference(model: nn.Module, attack: str, threat: Threat, seed: int) -> Any:
+    """The same attack of their code, as their standard version has it."""
     from autoattack.fab_pt import FABAttack_PT
     from autoattack.square import SquareAttack  # type: ignore[import-not-found]
 
+    name = THEIR_NAME[threat.norm]
+    if attack == "square":
+        return SquareAttack(model, norm=name, eps=threat.eps, seed=seed, resc_schedule=False, device="cpu")
+    return FABAttack_PT(model, norm=name, n_iter=100, eps=threat.eps, targeted=True, device="cpu")
+
+
+def times(model: nn.Module, x: Tensor, y: Tensor, seeds: int) -> None:
+    """Third table: seconds, and how many examples withstand with each seed."""
     noted = Noted(model)
     print("\n| attack | s | over the passes by hand | theirs, over theirs | over theirs in s | right | theirs |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for norm, eps in EPS.items():
-        threat, name = Threat(norm, eps), THEIR_NAME[norm]
+    for threat in (Threat(norm, eps) for norm, eps in EPS.items()):
         for attack in (TargetedFAB(threat), Square(threat)):
-            several = range(seeds if attack.name == "square" else 1)
-            cells: list[list[float]] = []
-            for seed in several:
-                if attack.name == "square":
-                    reference: Any = SquareAttack(
-                        noted, norm=name, eps=eps, seed=seed, resc_schedule=False, device="cpu"
-                    )
-                else:
-                    reference = FABAttack_PT(noted, norm=name, n_iter=100, eps=eps, targeted=True, device="cpu")
-                cells.append([])
-                for work in (lambda: attack(noted, x, y, seed), lambda: reference.perturb(x, y)):  # noqa: B023
+            seconds, over, left = ([[], []] for _ in range(3))  # ours and theirs
+            for seed in range(seeds if attack.name == "square" else 1):
+                theirs = reference(noted, attack.name, threat, seed)
+                for side, work in enumerate((lambda: attack(noted, x, y, seed), lambda: theirs.perturb(x, y))):  # noqa: B023
                     noted.passes = []
-                    seconds, x_adv = timed(work)
-                    floor = by_hand(model, noted.passes, x)
-                    stand = int((is_right(model, x_adv, y) | ~threat.permits(x_adv, x)).sum())
-                    cells[-1] += [seconds, seconds / floor, stand]
-            ours, over, left, theirs, their_over, their_left = zip(*cells, strict=True)
+                    taken, x_adv = timed(work)
+                    seconds[side].append(taken)
+                    over[side].append(taken / by_hand(model, noted.passes, x))
+                    left[side].append(int((is_right(model, x_adv, y) | ~threat.permits(x_adv, x)).sum()))
+            ratios = (np.median(each) for each in (seconds[0], *over, np.divide(*seconds)))
+            counts = (", ".join(map(str, each)) for each in left)
             print(
-                f"| {attack.name}, {norm} | {np.median(ours):.1f} | {np.median(over):.2f} | {np.median(their_over):.2f} "
-                f"| {np.median(np.divide(ours, theirs)):.2f} | {', '.join(map(str, left))} "
-                f"| {', '.join(map(str, their_left))} |",
-                flush=True,
+                f"| {attack.name}, {threat.norm} | {' | '.join([*(f'{r:.2f}' for r in ratios), *counts])} |", flush=True
             )
 
 

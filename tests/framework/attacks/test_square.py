@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from live_tensors import live_bytes
 from poise.attacks.attack import is_right
@@ -204,6 +205,28 @@ def test_the_host_waits_ever_less_often() -> None:
     assert all(len(leg) == 1 for leg in legs[:50])
     assert all(len(leg) <= 1 + leg[0] / 50 for leg in legs)
     assert len(legs) < 300
+
+
+class Operations(TorchDispatchMode):
+    """Names of all operations that ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@norms
+def test_nobody_waits_between_two_looks(norm: str) -> None:
+    model, x, y = data((3, 8, 8))
+    attack = Square(Threat(norm, EPS[norm]))
+    with Operations() as ran, torch.no_grad():
+        attack._leg(model, x, y, x, margin_of(model(x), y), Draws.of(0, torch.arange(20)), range(300, 306))
+    assert "scatter" in ran.names
+    assert not {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select"} & ran.names
 
 
 @pytest.mark.parametrize("around", [nullcontext, torch.no_grad, torch.inference_mode])
