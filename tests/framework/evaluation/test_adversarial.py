@@ -185,8 +185,13 @@ def attacked_by_all(batch_size: int = 256) -> Findings:
     return Adversarial("standard", steps=1, radii=(), check_examples=2).evaluate(here)
 
 
+@cache
+def alone() -> Findings:
+    return attacked_by_all()
+
+
 def test_autoattack_is_run_on_top_and_told_attack_by_attack() -> None:
-    found = attacked_by_all()
+    found = alone()
     test = subject().splits.test
     verdict = AutoAttack(Threat("linf", 0.3)).run(subject().model, test.x, test.label, seed=3)
     name = "test/robust_accuracy/autoattack"
@@ -205,7 +210,7 @@ def test_autoattack_is_run_on_top_and_told_attack_by_attack() -> None:
 
 
 def test_the_verdict_depends_neither_on_ranks_nor_on_the_batch_size(pair: Pair) -> None:
-    found = attacked_by_all().metrics
+    found = alone().metrics
     small = attacked_by_all(batch_size=5).metrics
     assert small == pytest.approx(found, abs=1e-5)
     for own in pair.run(attacked_by_all):
@@ -229,9 +234,8 @@ def test_one_that_was_stopped_goes_on_and_leaves_nothing_behind(tmp_path: Path) 
     assert list(kept.rglob("apgd-ce-*.safetensors"))
     with counted(subject().model) as work:
         found = evaluator.evaluate(replace(wide(), kept=kept)).metrics
-    with counted(subject().model) as anew:
-        assert found == attacked_by_all().metrics
-    assert work.backwards < anew.backwards
+    assert found == alone().metrics
+    assert work.backwards < 24 * found["test/attack_passes/autoattack/gradient"]  # what was kept was not done again
     assert not kept.exists()
 
 
