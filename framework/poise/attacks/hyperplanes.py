@@ -103,6 +103,7 @@ def _level(weight: Tensor, stops: Tensor, need: Tensor) -> Tensor:
     Newton's method from the left. The sum is concave and made of straight pieces, so no step goes too far, and λ is
     exact once a step has passed no stop.
     """
+    numbers = torch.finfo(stops.dtype)
     weight, need = weight[:, None], need[..., None]
     level, slope = torch.zeros_like(need), torch.full_like(need, math.inf)
     passed = torch.empty_like(stops)
@@ -111,8 +112,7 @@ def _level(weight: Tensor, stops: Tensor, need: Tensor) -> Tensor:
             before = slope
             slope = torch.gt(stops, level, out=passed).mul_(weight).sum(-1, keepdim=True)
             missing = need - torch.minimum(stops, level, out=passed).mul_(weight).sum(-1, keepdim=True)
-            step = missing.clamp_min(0) / slope
-            level = torch.where((slope < before) & (slope > 0), level + step, level)
+            level = level.addcdiv(missing.clamp_min_(0), slope.clamp_min(numbers.tiny)).clamp_(max=numbers.max)
         if not (slope < before).any():
             return level
 
