@@ -146,11 +146,12 @@ class L1(Norm):
         def project(x_adv: Tensor) -> Tensor:
             valid = _clipped(x_adv, low, high)
             wanted, allowed = x_adv - x, valid - x
-            size, most = wanted.abs().double(), allowed.abs().double()
-            shorter = torch.minimum(size - _like(_threshold(size, size - most, radius), x), most).clamp_(min=0)
-            shorter *= _like((radius / _sum_of_sizes(shorter).clamp(min=1e-300)).clamp(max=1), x)
+            size, most = wanted.abs(), allowed.abs()
+            shorter = torch.minimum((size - _like(_threshold(size, most, radius), x)).clamp_(min=0), most)
+            excess = (_sum_of_sizes(shorter) / radius if radius else _sum_of_sizes(shorter) + torch.inf).clamp(min=1)
             inside = _like(_sum_of_sizes(allowed) <= eps, x)
-            return torch.where(inside, valid, _clipped(_moved(x, wanted.sign() * shorter.to(x.dtype)), low, high))
+            shorter = wanted.sign() * (shorter / _like(excess, x)).to(x.dtype)
+            return torch.where(inside, valid, _clipped(_moved(x, shorter), low, high))
 
         return project
 
@@ -207,19 +208,29 @@ def largest_signs(
     return signs / _like(_rows(signs).abs().sum(1).clamp(min=1), signs)
 
 
-def _threshold(size: Tensor, cut: Tensor, radius: float) -> Tensor:
-    """The number [B] by which every change is shortened so that they sum to the radius.
+def _threshold(size: Tensor, most: Tensor, radius: float) -> Tensor:
+    """The number [B] by which every change is shortened so that they sum to the radius, and none exceeds its most.
 
-    The sum falls with the threshold in straight lines, from each `size`, where a change begins, to its `cut`, the part
-    that the range takes away: below it the change stays as it is. So the line on which the radius lies is found among
-    the sorted ends of all lines.
+    The sum falls with the threshold in straight lines. The interval in which it passes the radius is halved until
+    hardly a line can end in it, and what is left is crossed in a straight line: exact up to rounding. Sorting the ends
+    of all lines, as the authors' code does, takes six times as long.
     """
-    ends, place = torch.cat([_rows(size), _rows(cut)], 1).sort(dim=1, descending=True, stable=True)
-    slope = torch.where(place < _size(size), 1.0, -1.0).to(ends.dtype)
-    height, slope = (slope * ends).cumsum(1), slope.cumsum(1)
-    reached = (height - slope * ends).clamp_(min=0)  # rounding aside it rises from 0
-    line = ((reached < radius).sum(1, keepdim=True) - 1).clamp(min=0)
-    return ((height.gather(1, line) - radius) / slope.gather(1, line).clamp(min=1)).clamp(min=0)[:, 0]
+    size, most = _rows(size), _rows(most)
+    shorter = torch.empty_like(size)
+
+    def total(threshold: Tensor) -> Tensor:
+        torch.sub(size, threshold, out=shorter)
+        return torch.minimum(shorter.clamp_(min=0), most, out=shorter).sum(1, keepdim=True)
+
+    high = size.amax(1, keepdim=True)
+    low = torch.zeros_like(high)
+    for _ in range(24 if size.dtype == torch.float32 else 44):
+        middle = (low + high) / 2
+        above = total(middle) > radius
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    at_low, at_high = total(low), total(high)
+    share = (radius - at_high) / (at_low - at_high).clamp(min=torch.finfo(size.dtype).tiny)
+    return (high - share.clamp(0, 1) * (high - low))[:, 0]
 
 
 def _sum_of_sizes(change: Tensor) -> Tensor:
@@ -229,7 +240,9 @@ def _sum_of_sizes(change: Tensor) -> Tensor:
 
 def _over_largest(x: Tensor) -> Tensor:
     """Each example divided by the size of its largest value; zero where all are."""
-    size = torch.linalg.vector_norm(_rows(x), math.inf, dim=1)
+    if not len(x):
+        return x
+    size = _rows(x).abs().amax(1)
     return x / _like(size.clamp(min=torch.finfo(x.dtype).tiny), x)
 
 
