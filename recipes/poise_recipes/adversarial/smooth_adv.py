@@ -25,7 +25,7 @@ class SmoothAdv(Recipe):
     `pgd` from the inputs themselves. A step of it costs m passes.
 
     Source: Salman et al., Provably Robust Deep Learning via Adversarially Trained Smoothed Classifiers, 2019,
-    arXiv 1906.04584, equation 6 and algorithm 1 (SmoothAdv-PGD). Departures from the authors' code: a step trains on
+    arXiv 1906.04584, SmoothAdv-PGD. Departures from the authors' code: a step trains on
     all m copies of its batch, as theirs does on each m-th part of a loader's batch with --train-multi-noise, and copies
     are passed one after the other, so batch norm sees each by itself; the radius grows with every step and not with
     every epoch, and what is clipped to the range is the change at the full radius; a gradient of zero moves nothing
@@ -33,7 +33,7 @@ class SmoothAdv(Recipe):
 
     Args:
         sigma: σ, in input units. 0.12, 0.25, 0.5 and 1 in the authors' experiments.
-        samples: m. 1, 2, 4 and 8 in the authors' experiments.
+        samples: m. 1, 2, 4, 8 and 16 in the authors' experiments.
         warmup: share of the run, in [0, 1], in which the radius grows from 0; 10 of 150 epochs in the authors' example.
     """
 
