@@ -333,6 +333,7 @@ class TrainingModule(L.LightningModule):
         self.watch.look(current_ranks())
         step = self._step(current_ranks(), self.trainer.global_step / self._total_steps)
         self.stack.on_epoch_end(step, validation_metrics(self.trainer))
+        self.trainer.should_stop |= self.stop_reason is not None
 
     # -- validation --------------------------------------------------------------------------------------------
 
