@@ -86,6 +86,14 @@ class Built:
             for name, member in self.stack.items():
                 if member.couples_batch or (member.relative and overrides(member, "weigh")):
                     log.warning("%s looks at whole batches: with trainer.accumulate it sees micro-batches", name)
+        if (schedule := self.config.schedule.name) != "constant":
+            for name, _ in self.stack.owners("lr_factor"):
+                log.warning(
+                    "%s changes the learning rate as it trains, and schedule=%s changes it besides: "
+                    "schedule=constant leaves it to the recipe",
+                    name,
+                    schedule,
+                )
 
     def _refuse_settings(self) -> None:
         """What a config cannot know of itself, before anything is written."""

@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from poise import RecipeStack, Step
+from poise.build import Built
+from poise.config import parse
+from poise.given import Objects
 from poise_recipes import AccelAT
 
 STEP = Step(nn.Linear(1, 1))
@@ -81,3 +84,12 @@ def test_a_run_taken_up_decides_as_one_that_was_not_stopped() -> None:
     before = factors(first, accuracies[:6])
     second.load_state_dict(first.state_dict())
     assert before + factors(second, accuracies[6:]) == whole
+
+
+@pytest.mark.parametrize(("schedule", "said"), [("cosine", 1), ("constant", 0)])
+def test_a_schedule_that_changes_the_rate_besides_is_spoken_of(
+    schedule: str, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    Built(parse(["recipe=accel_at", f"schedule={schedule}"]), Objects()).admit()
+    words = f"accel_at changes the learning rate as it trains, and schedule={schedule} changes it besides: "
+    assert [line.startswith(words) for line in caplog.messages] == [True] * said
