@@ -25,7 +25,7 @@ from written import hold
 PATH = Path(__file__).parents[1] / "README.md"
 README = PATH.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-SAVED, FIT, SCRIPT, PENALTY, ATTACK, *_ = BLOCKS
+SAVED, ATTACKED, FIT, SCRIPT, PENALTY, ATTACK, *_ = BLOCKS
 
 
 def recipe_table() -> str:
@@ -80,7 +80,7 @@ def test_every_evaluation_composes(monkeypatch: pytest.MonkeyPatch) -> None:
     run.mkdir()
     (run / "config.yaml").write_text(to_yaml(compose()), encoding="utf-8")
     found = commands("evaluate")
-    assert len(found) == 5
+    assert len(found) == 6
     for words in found:
         assert parse_evaluation(words, lambda name, uri: run).config.evaluation
 
@@ -117,6 +117,15 @@ def test_fit_and_predict() -> None:
     names = run(FIT)
     assert 0 <= names["result"].metrics["test/ece"] <= 1
     torch.testing.assert_close(names["predictor"](torch.rand(4, 1, 8, 8)).sum(1), torch.ones(4))
+
+
+def test_attacks_alone() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    x = torch.rand(6, 1, 8, 8)
+    names = run(ATTACKED, model=model, x=x, y=model(x).argmax(1))
+    assert torch.equal(names["x_adv"], names["verdict"].x_adv)
+    assert list(names["verdict"].robust) == ["clean", "apgd-ce", "apgd-t", "fab-t", "square"]
 
 
 def test_a_script_of_ones_own() -> None:
