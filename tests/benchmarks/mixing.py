@@ -42,9 +42,8 @@ def ours(alpha: float) -> Classifier:
     )
     described = json.dumps({**json.loads(card.text()), "sha256": "0" * 64})
     torch.manual_seed(0)
-    made = mixture(
-        CLASSES, SHAPE, described, described, alpha, standard_scale=SCALES[0], robust_scale=SCALES[1]
-    ).double()
+    members = {"standard": described, "robust": described}
+    made = mixture(CLASSES, SHAPE, alpha, **members, standard_scale=SCALES[0], robust_scale=SCALES[1]).double()
     with torch.no_grad():
         for member in (made.backbone.standard, made.backbone.robust):
             for weight in member.head.parameters():

@@ -87,7 +87,7 @@ def two_models(kind: str = "image") -> Classifier:
     card = Card(KINDS[kind], ("a", "b", "c"), (0.0, 1.0) if kind == "image" else None, described, sha256="0" * 64)
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return mixture(CLASSES, KINDS[kind], card.text(), card.text())
+        return mixture(CLASSES, KINDS[kind], standard=card.text(), robust=card.text())
 
 
 def kinds_of(name: str) -> list[str]:

@@ -137,12 +137,20 @@ def _file(draft: Draft, values: dict[str, Any]) -> Layer:
     return _read(draft, "" if path is None else str(path))
 
 
+def _names_files(model: str) -> bool:
+    """Whether a model has to be told where something lies: its weights may be there."""
+    record = registry.find("model", model)
+    return any(one.required and one.type is str and one.name not in record.bound for one in record.parameters)
+
+
 def _check_weights(config: Config, draft: Draft) -> None:
     """A function of one's own may load weights itself; a name that many may use has none."""
     model = config.model
     if any(said.startswith("model=") for said in draft.mistakes):
         return
-    if model.name and ":" not in model.name and model.checkpoint is None and not model.params.get("pretrained"):
+    if not model.name or ":" in model.name or _names_files(model.name):
+        return
+    if model.checkpoint is None and not model.params.get("pretrained"):
         draft.mistake(f"model.checkpoint= is missing: {shown(model.name)} alone has random weights.")
 
 

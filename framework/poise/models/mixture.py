@@ -15,9 +15,10 @@ from poise.models.mixing import ConstantShare, LearnedShare, Members, Mix
 def mixture(
     num_classes: int,
     input_shape: Sequence[int],
+    alpha: Annotated[float, Ge(0), Le(1)] | None = None,
+    *,
     standard: str,
     robust: str,
-    alpha: Annotated[float, Ge(0), Le(1)] | None = None,
     low: Annotated[float, Ge(0), Le(1)] = 0.84,
     high: Annotated[float, Ge(0), Le(1)] = 0.99,
     standard_scale: Annotated[float, Gt(0)] = 1.0,
@@ -39,9 +40,10 @@ def mixture(
     Args:
         num_classes: C.
         input_shape: of one input.
-        standard: of the accurate classifier: the directory of its run or predictor, or the run's id in MLflow.
-        robust: of the robust one.
-        alpha: its share, the same for all inputs; None is a network's. 0.85 to 0.92 in the authors' files.
+        alpha: share of the robust classifier, the same for all inputs; None is a network's. 0.85 to 0.92 in the
+            authors' files.
+        standard: the accurate classifier: the directory of its run or predictor, or the run's id in MLflow.
+        robust: the robust one.
         low: the least share that the network can give in evaluation mode; 0.84, 0.815 and 0.2 in the authors' files.
         high: the greatest; 0.99, 0.915 and 0.95.
         standard_scale: what the standard one's logits are multiplied with; 1.2, 2 and 1 in the authors' files.

@@ -9,7 +9,9 @@ import torch
 
 from poise import evaluate
 from poise.card import Card
+from poise.config.evaluating import parse_evaluation
 from poise.errors import UserError
+from poise.located import located
 from poise.models.classifier import Classifier
 from poise.models.lookup import build
 from poise.models.mixing import keeps_prediction, mixed
@@ -114,15 +116,15 @@ def test_a_card_makes_nobody_read_other_predictors(runs: dict[str, str], tmp_pat
 
 def test_what_is_no_member_is_refused_in_a_line(runs: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model.robust=.*nowhere: there is no run"):
-        mixture(3, SHAPE, runs["standard"], str(tmp_path / "nowhere"))
+        mixture(3, SHAPE, standard=runs["standard"], robust=str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="in 3 classes; the data have .* in 4"):
         mixture(4, SHAPE, **runs)
     with pytest.raises(UserError, match="model.low=0.9 is above model.high=0.8"):
         mixture(3, SHAPE, **runs, low=0.9, high=0.8)
     with pytest.raises(UserError, match="model.standard= is empty"):
-        mixture(3, SHAPE, "", runs["robust"])
+        mixture(3, SHAPE, standard="", robust=runs["robust"])
     with pytest.raises(UserError, match="model.standard is not a predictor's description: input_shape is missing"):
-        mixture(3, SHAPE, "{}", runs["robust"])
+        mixture(3, SHAPE, standard="{}", robust=runs["robust"])
 
 
 def test_a_constant_share_leaves_nothing_to_train(runs: dict[str, str], tmp_path: Path) -> None:
@@ -146,3 +148,13 @@ def test_a_certificate_of_the_robust_member_is_the_mixtures() -> None:
     overturned = (1 - alpha[:, None]) * worst + alpha[:, None] * q
     assert (overturned.argmax(1) != q.argmax(1))[~kept].all()
     assert not keeps_prediction(torch.ones(2), torch.tensor([0.5, 0.2])).any()
+
+
+def test_the_command_asks_for_no_weights_but_its_members(runs: dict[str, str]) -> None:
+    members = [f"model.{name}={where}" for name, where in runs.items()]
+    asked = parse_evaluation(["model=mixture", *members, "model.alpha=0.8", "data=digits"], located)
+    assert asked.config.model.params["alpha"] == 0.8
+    with pytest.raises(UserError, match=r"model.checkpoint= is missing: resnet18"):
+        parse_evaluation(["model=resnet18", "data=digits"], located)
+    with pytest.raises(UserError, match="model.robust is missing: mixture needs it"):
+        parse_evaluation(["model=mixture", members[0], "data=digits"], located)

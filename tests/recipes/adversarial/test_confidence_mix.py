@@ -75,7 +75,7 @@ def test_a_mixture_learns_to_tell_attacked_inputs_and_only_its_network_is_traine
 
 def test_a_model_without_a_network_to_teach_is_refused() -> None:
     described = kit.two_models().standalone
-    constant = mixture(CLASSES, (1, 8, 8), described["standard"], described["robust"], alpha=0.9)
+    constant = mixture(CLASSES, (1, 8, 8), 0.9, **described)
     made = TrainingModule(constant, [ConfidenceMix()], splits=kit.splits(), threat=Threat("linf", 0.05))
     with pytest.raises(
         Refusal, match=r"needs `layer:mixing` .*: use a model with a layer .mixing., such as model=mixture"
