@@ -122,8 +122,8 @@ class AutoAttack:
             seed: of all draws.
             index: position of each example in its split; 0…N-1 where None.
             progress: a bar for each attack.
-            kept: a directory where finished pieces are kept until the end. The same attack on the same model goes on
-                from there, also where it was killed, or examples are shared out differently.
+            kept: a directory where finished pieces are kept, until it is removed. The same attack on the same model and
+                examples goes on from there, also where it was killed, or examples are shared out differently.
 
         Raises:
             UserError: eps that allows any change; a model that gives no gradient.
@@ -136,7 +136,6 @@ class AutoAttack:
             for attack in self.attacks(examples.num_classes):
                 with progress(attack.name, int(examples.right.sum())) as done:
                     examples.face(attack, pieces, done)
-        pieces.clear()
         return Verdict(examples.x_adv.to(x.device), examples.robust, examples.work)
 
     def attacks(self, num_classes: int) -> list[Attack]:
@@ -203,7 +202,8 @@ class _Examples:
         for piece in pieces.kept(attack.name):
             if known := self._of_these(piece, waiting):
                 yield known
-        for rows in waiting.nonzero().flatten().split(self.at_once):
+        left = waiting.nonzero().flatten()
+        for rows in left.split(self.at_once) if len(left) else ():
             piece = self._attacked(attack, rows)
             pieces.keep(attack.name, piece)
             yield piece

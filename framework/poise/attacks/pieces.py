@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +45,6 @@ class Pieces:
     """
 
     def __init__(self, directory: Path | None, of: str) -> None:
-        self._whole = directory
         self._directory = None if directory is None else directory / of
 
     def kept(self, attack: str) -> Iterator[Piece]:
@@ -71,11 +69,6 @@ class Pieces:
         tensors = {name: getattr(piece, name) for name in ("index", "digest", "x_adv", "broken")}
         save_file({**{name: t.contiguous().cpu() for name, t in tensors.items()}, "work": cost}, partial)
         os.replace(partial, path)
-
-    def clear(self) -> None:
-        """Forget everything: the evaluation is over."""
-        if self._whole is not None:
-            shutil.rmtree(self._whole, ignore_errors=True)
 
 
 def digests(x: Float[Tensor, "B *input"], y: Int[Tensor, " B"]) -> Int[Tensor, " B"]:

@@ -92,7 +92,7 @@ def left_by_autoattack(subject: Subject, split: str, data: Arrays, version: str)
         subject.seed,
         index,
         lambda attack, total: subject.progress(f"{attack} on {split}", total),
-        subject.kept and subject.kept / f"{split}-{ranks.rank}",
+        subject.kept and subject.kept / split,
     )
 
     def found(model: Classifier, x: Tensor, label: Tensor, position: Tensor) -> Tensor:
