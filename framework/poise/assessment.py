@@ -1,8 +1,9 @@
 """What is done with a trained model, whoever trained it: calibrate → evaluate → ship → report."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from poise.batch import Predictions
 from poise.calibration import Calibration, fitted
@@ -62,7 +63,19 @@ def evaluate(subject: Subject, calibration: Calibration, evaluators: Iterable[Ev
     for evaluator in evaluators:
         found.append(evaluator.evaluate(calibrated))
         subject.ranks.barrier()  # one rank may do more than others, such as draw
-    return Findings.merged(found)
+    return Findings.merged([*found, Findings(doubts=tuple(_overwritten(found)))])
+
+
+def _overwritten(found: Sequence[Findings]) -> Iterator[str]:
+    """What to say where evaluators measure the same by name and not in value, of which one report has room for one."""
+    for earlier, later in combinations(found, 2):
+        same = earlier.metrics.keys() & later.metrics.keys()
+        other = sorted(name for name in same if f"{later.metrics[name]:.6g}" != f"{earlier.metrics[name]:.6g}")
+        if other:
+            yield (
+                f"two evaluators give {other[0]} and {len(other) - 1} more by the same name, {later.metrics[other[0]]:g} "
+                f"and {earlier.metrics[other[0]]:g}, of which the report has the last: evaluate apart, by poise evaluate"
+            )
 
 
 def ship(predictor: Predictor, calibration: Calibration, config: Config, directory: RunDirectory) -> None:

@@ -4,10 +4,10 @@ import logging
 
 import pytest
 
-from poise.assessment import remarks
+from poise.assessment import evaluate, remarks
 from poise.attacks.threat import Threat
 from poise.calibration import Calibration
-from poise.evaluator import Findings, Subject
+from poise.evaluator import Evaluator, Findings, Subject
 from poise.models.classifier import Classifier
 from small_runs import network, rows, splits
 
@@ -47,3 +47,21 @@ def test_what_evaluators_note_is_told_and_what_they_doubt_is_warned_of(caplog: p
         told = remarks(subject, NONE, Findings.merged([one, other]), "why")
     assert told == ["It was looked at.", "Twice.", "why", "Warning: it is odd."]
     assert caplog.messages == ["it is odd"]
+
+
+class Measured(Evaluator):
+    def __init__(self, **metrics: float) -> None:
+        self.metrics = {f"test/{name}": value for name, value in metrics.items()}
+
+    def evaluate(self, subject: Subject) -> Findings:
+        return Findings(self.metrics)
+
+
+def test_two_evaluators_that_give_other_numbers_by_one_name_are_warned_of() -> None:
+    data = splits()
+    subject = Subject(Classifier.wrap(network(), data.num_classes), data, Threat("linf", 0.1))
+    same = evaluate(subject, NONE, [Measured(a=0.5, b=float("nan")), Measured(a=0.5, b=float("nan"), c=1.0)])
+    assert same.doubts == ()
+    found = evaluate(subject, NONE, [Measured(a=0.5, c=0.0), Measured(a=0.25, c=1.0)])
+    (doubt,) = found.doubts
+    assert doubt.startswith("two evaluators give test/a and 1 more by the same name, 0.25 and 0.5, of which the report")

@@ -60,7 +60,7 @@ class Pieces:
 
     def keep(self, attack: str, piece: Piece) -> None:
         """Write a piece."""
-        if self._directory is None or not len(piece.index):
+        if self._directory is None:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
         path = self._directory / f"{attack}-{int(piece.index[0])}.safetensors"
