@@ -1,17 +1,22 @@
 """Overfitting to one gradient step: a fall of accuracy under PGD is seen, and taken back where asked."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from poise import Step, Task, Threat, UserError
+from poise import Batch, Recipe, Result, Step, Task, Threat, UserError, checkpoint, fit
 from poise.batch import Predictions
 from poise.data.dataset import Arrays
 from poise.distributed import Ranks
+from poise.history import History
 from poise.models.classifier import Classifier
 from poise.predictions import predict
+from poise.run_directory import RunDirectory
+from poise.saving import WEIGHTS
 from poise_recipes import FGSMRS
 from poise_recipes.adversarial.collapse import alignment
 
@@ -124,3 +129,93 @@ def test_a_foreign_loader_is_not_looked_at() -> None:
     recipe.on_epoch_end(Step(model), {})
     with pytest.raises(UserError, match="restore=true looks at training examples, which a foreign loader gives once"):
         FGSMRS(restore=True).setup(Task(3), model)
+
+
+EPOCH, TOO_FAST, WELL = 33, 0.05, 0.01  # steps of one on digits, and learning rates
+
+
+class Sines(nn.Module):
+    """A network whose output bends so often that a large learning rate undoes what it has learnt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layers = nn.ModuleList([nn.Linear(64, 256), nn.Linear(256, 256)])
+            self.classify = nn.Linear(256, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.flatten(1)
+        for layer in self.layers:
+            h = torch.sin(3 * layer(h))
+        return self.classify(h)
+
+
+class Breaks(Recipe):
+    """Breaks the run off after some steps."""
+
+    at: ClassVar[int] = 0
+
+    def on_step_end(self, batch: Batch, step: Step) -> None:
+        if step.global_step + 1 == self.at:
+            raise RuntimeError("broken off")
+
+
+def trained(path: Path, lr: float, restore: bool) -> Result:
+    """Three epochs on digits."""
+    return fit(
+        {"fgsm_rs": {"step_size": 0.2, "restore": restore}, "breaks": Breaks()},
+        data="digits",
+        model=Sines(),
+        threat={"name": "linf", "eps": 0.1},
+        optimizer={"name": "sgd", "lr": lr},
+        schedule="constant",
+        trainer={"max_epochs": 3, "batch_size": 32, "progress": False, "accelerator": "cpu"},
+        evaluation="clean",
+        calibration="none",
+        tracking="none",
+        run_dir=str(path),
+    )
+
+
+def said(run: Result) -> list[str]:
+    return [line for line in RunDirectory(run.path).log.read_text().splitlines() if "overfits to itself" in line]
+
+
+def test_a_training_that_falls_is_told_of_and_one_that_rises_is_not(tmp_path: Path) -> None:
+    fallen, good = trained(tmp_path / "fallen", TOO_FAST, False), trained(tmp_path / "good", WELL, False)
+    (line,) = said(fallen)
+    assert "in epoch 2: give recipe.fgsm_rs.restore=true" in line
+    assert said(good) == []
+    first, second, _ = robust(fallen)
+    assert first - second > 0.2
+    assert robust(good) == sorted(robust(good))
+
+
+def robust(run: Result) -> list[float]:
+    """The accuracy under attack that was validated after each epoch."""
+    return list(History(RunDirectory(run.path).curves).read()["val/robust_accuracy"].values())
+
+
+def test_a_training_that_falls_ends_with_the_weights_before_and_so_does_one_that_is_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(tmp_path / "whole", TOO_FAST, True)
+    monkeypatch.setattr(Breaks, "at", EPOCH + 10)
+    with pytest.raises(RuntimeError, match="broken off"):
+        trained(tmp_path / "broken", TOO_FAST, True)
+    monkeypatch.undo()
+    broken = trained(tmp_path / "broken", TOO_FAST, True)
+    for run in (whole, broken):
+        (line,) = said(run)
+        assert "stopped early" in line
+        assert line.endswith("in epoch 2; the weights are those of epoch 1")
+    first, last = (kept(whole, step) for step in (EPOCH, 2 * EPOCH))
+    assert all(torch.equal(first[name], value) for name, value in last.items())
+    assert all(torch.equal(kept(broken, 2 * EPOCH)[name], value) for name, value in last.items())
+    assert checkpoint.newest(RunDirectory(whole.path).checkpoints).facts["step"] == 2 * EPOCH  # type: ignore[union-attr]
+
+
+def kept(run: Result, step: int) -> dict[str, Tensor]:
+    """The weights of the checkpoint after some steps."""
+    return load_file(RunDirectory(run.path).checkpoints / f"step-{step:08d}" / WEIGHTS)
