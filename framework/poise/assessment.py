@@ -72,9 +72,10 @@ def _overwritten(found: Sequence[Findings]) -> Iterator[str]:
         same = earlier.metrics.keys() & later.metrics.keys()
         other = sorted(name for name in same if f"{later.metrics[name]:.6g}" != f"{earlier.metrics[name]:.6g}")
         if other:
+            name = other[0]
             yield (
-                f"two evaluators give {other[0]} and {len(other) - 1} more by the same name, {later.metrics[other[0]]:g} "
-                f"and {earlier.metrics[other[0]]:g}, of which the report has the last: evaluate apart, by poise evaluate"
+                f"two evaluators give {name} and {len(other) - 1} more by the same name, {later.metrics[name]:g} and "
+                f"{earlier.metrics[name]:g}, of which the report has the last: evaluate apart, by poise evaluate"
             )
 
 

@@ -64,4 +64,4 @@ def test_two_evaluators_that_give_other_numbers_by_one_name_are_warned_of() -> N
     assert same.doubts == ()
     found = evaluate(subject, NONE, [Measured(a=0.5, c=0.0), Measured(a=0.25, c=1.0)])
     (doubt,) = found.doubts
-    assert doubt.startswith("two evaluators give test/a and 1 more by the same name, 0.25 and 0.5, of which the report")
+    assert doubt.startswith("two evaluators give test/a and 1 more by the same name, 0.25 and 0.5, of which")
