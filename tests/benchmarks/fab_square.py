@@ -131,27 +131,27 @@ def distances(model: nn.Module, x: Tensor, y: Tensor) -> None:
         print(f"| {norm} | {ours.median():.4f} | {theirs.median():.4f} | {' | '.join(map(str, counts))} |", flush=True)
 
 
-def reference(model: nn.Module, attack: str, threat: Threat, seed: int) -> Any:
+def reference(model: nn.Module, attack: str, threat: Threat, seed: int, queries: int) -> Any:
     """The same attack of their code, as their standard version has it."""
     from autoattack.fab_pt import FABAttack_PT
     from autoattack.square import SquareAttack  # type: ignore[import-not-found]
 
     name = THEIR_NAME[threat.norm]
     if attack == "square":
-        return SquareAttack(model, norm=name, eps=threat.eps, seed=seed, resc_schedule=False, device="cpu")
+        return SquareAttack(model, name, queries, threat.eps, seed=seed, resc_schedule=False, device="cpu")
     return FABAttack_PT(model, norm=name, n_iter=100, eps=threat.eps, targeted=True, device="cpu")
 
 
-def times(model: nn.Module, x: Tensor, y: Tensor, seeds: int) -> None:
+def times(model: nn.Module, x: Tensor, y: Tensor, seeds: int, queries: int) -> None:
     """Third table: seconds, and how many examples withstand with each seed."""
     noted = Noted(model)
     print("\n| attack | s | over the passes by hand | theirs, over theirs | over theirs in s | right | theirs |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for threat in (Threat(norm, eps) for norm, eps in EPS.items()):
-        for attack in (TargetedFAB(threat), Square(threat)):
+        for attack in (TargetedFAB(threat), Square(threat, queries)):
             seconds, over, left = ([[], []] for _ in range(3))  # ours and theirs
             for seed in range(seeds if attack.name == "square" else 1):
-                theirs = reference(noted, attack.name, threat, seed)
+                theirs = reference(noted, attack.name, threat, seed, queries)
                 for side, work in enumerate((lambda: attack(noted, x, y, seed), lambda: theirs.perturb(x, y))):  # noqa: B023
                     noted.passes = []
                     taken, x_adv = timed(work)
@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("reference", type=Path, help="checkout of fra31/auto-attack")
     parser.add_argument("--pictures", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--queries", type=int, default=5000, help="of Square")
     parser.add_argument("--training", type=float, default=60, help="seconds")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -182,7 +183,7 @@ def main() -> None:
     right = is_right(model, x, y)
     print(f"\nright: {int(right.sum())} of {len(x)}")
     distances(model, x[right], y[right])
-    times(model, x[right], y[right], options.seeds)
+    times(model, x[right], y[right], options.seeds, options.queries)
 
 
 if __name__ == "__main__":
