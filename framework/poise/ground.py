@@ -62,7 +62,7 @@ class Ground:
         settled = self.settled()
         needs = set[str]().union(*(member.needs for _, member in stack.items()))
         unknown = {need for need in needs if need not in settled and not need.startswith(("table:", "layer:"))}
-        stack.require(unknown | _true(settled) | self._tables(), self._kind())
+        stack.require(unknown | _true(settled) | self._named(), self._kind())
 
     def refuse(self, stack: RecipeStack, batch: Batch, accumulate: int, whole_weights: bool) -> None:
         """Refuse needs that this run does not meet.
@@ -88,7 +88,7 @@ class Ground:
             "whole_batch": accumulate == 1,
             "whole_weights": whole_weights,
         }
-        stack.require(_true(facts) | set(batch.streams) | self._tables(), self._kind())
+        stack.require(_true(facts) | set(batch.streams) | self._named(), self._kind())
 
     def settled(self) -> dict[str, bool]:
         """Capabilities that are known without a batch, and whether this run has them."""
@@ -99,11 +99,11 @@ class Ground:
             "predict": self.splits is not None,
             "features": self.model.feature_width > 0,
             "layers": bool(self.model.layer_names),
-            **{f"layer:{name}": True for name in self.model.layer_names},
         }
 
-    def _tables(self) -> set[str]:
-        return {f"table:{name}" for name in self.task.tables}
+    def _named(self) -> set[str]:
+        """The tables and layers that there are."""
+        return {f"table:{name}" for name in self.task.tables} | {f"layer:{name}" for name in self.model.layer_names}
 
     def _kind(self) -> str:
         return "image" if self.splits is None else self.splits.kind

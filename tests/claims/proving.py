@@ -44,7 +44,7 @@ def prove(claim: Claim, folder: Path, say: Callable[[Line], None]) -> list[Line]
         say: told each line.
     """
     path = folder / f"{claim.name}.json"
-    stated = {"stated": claim.stated(), "date": today()}
+    stated: Line = {"stated": claim.stated(), "date": today()}
     say(stated)
     kept = _kept(path, stated["stated"])
     lines = kept or [stated]

@@ -28,9 +28,9 @@ def splits_of(data: str, train: int, seed: int) -> Splits:
     training, test = POOLS[data]()
     order = torch.randperm(len(training[1]), generator=torch.Generator().manual_seed(seed))
     sizes = (train, VALIDATION, CALIBRATION)
-    parts = [_arrays(training, rows) for rows in order[: sum(sizes)].split(sizes)]
+    train_part, val, calibration = (_arrays(training, rows) for rows in order[: sum(sizes)].split(sizes))
     order = torch.randperm(len(test[1]), generator=torch.Generator().manual_seed(0))
-    return Splits(*parts, _arrays(test, order[:TEST]), num_classes=10)
+    return Splits(train_part, val, calibration, _arrays(test, order[:TEST]), num_classes=10)
 
 
 def _arrays(pool: Pool, rows: Tensor) -> Arrays:

@@ -1,10 +1,12 @@
 """Teaching a mixture of two classifiers which of them to trust."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from poise.batch import Batch, InnerLoss, Outcome
@@ -69,9 +71,9 @@ class ConfidenceMix(Recipe):
         share = self.deceit * step.uniform(batch, batch.target[:, 0], "deceit").to(batch.target.dtype)
 
         def loss(x: Float[Tensor, "B *input"]) -> Float[Tensor, " B"]:
-            seen = step.model.run(x, keep=True)
-            distrust = trust_loss(seen.layers[LAYER], attacked=True)
-            return (1 - share) * soft_cross_entropy(seen.logits, batch.target) + share * distrust
+            with _heard(step.model.backbone.get_submodule(LAYER)) as gamma:
+                logits = step.model(x)  # a call, which attacks listen to
+            return (1 - share) * soft_cross_entropy(logits, batch.target) + share * trust_loss(gamma[0], attacked=True)
 
         return loss
 
@@ -85,6 +87,17 @@ class ConfidenceMix(Recipe):
 
     def _loss(self, trust: Float[Tensor, " B"], label: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         return self.bce * trust + self.ce * label + self.product * trust * label
+
+
+@contextmanager
+def _heard(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """What a layer gives meanwhile."""
+    heard: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: heard.append(output))
+    try:
+        yield heard
+    finally:
+        handle.remove()
 
 
 def trust_loss(gamma: Float[Tensor, "B 1"], *, attacked: bool) -> Float[Tensor, " B"]:
