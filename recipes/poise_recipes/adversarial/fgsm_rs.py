@@ -24,7 +24,7 @@ class FGSMRS(Recipe):
     """Attack every batch by one gradient step from a random start: x' = P(x₀ + α·sign ∇ℓ(x₀)), x₀ uniform in the ball.
 
     Inputs and `x_adv` are [B, *input] in the valid range, P projects into ball and range, ℓ is the stack's inner
-    loss; under an l2 threat the step follows the normalised gradient. For the price of one gradient it comes near
+    loss; under l2 and l1 the step is that of `Threat.direction`. For the price of one gradient it comes near
     `pgd`, until it overfits to itself. Where no member has an objective it brings that of `pgd_at`, which trains on
     `x_adv`; `trades` and others take it in place of `pgd`.
 

@@ -20,8 +20,8 @@ class FreeAT(Recipe):
 
     Each slot of the batch, for inputs [B, *input], keeps a change δ across replays, batches and epochs. A step trains
     on x' = P(x + δ), P the projection into the valid range; then δ ← Π(δ + α·sign ∇ℓ(x')), Π the projection into the
-    ball, with the gradient of the whole loss that the weights' step has used; under an l2 threat the step follows the
-    normalised gradient. A step costs what a plain one does: run a share 1/m of the epochs, for schedules count
+    ball, with the gradient of the whole loss that the weights' step has used; under l2 and l1 the step is that of
+    `Threat.direction`. A step costs what a plain one does: run a share 1/m of the epochs, for schedules count
     replays. Slot j is row j of the global batch, after mixing: where a recipe enlarges batches, a slot for each of
     their rows. Where no member has an objective it brings that of `pgd_at`. Memory: a batch of inputs on each rank.
 

@@ -37,7 +37,7 @@ def test_one_step_from_a_uniform_start_is_the_published_one(mode: str, alpha: fl
 
 
 @given(
-    norm=st.sampled_from(["linf", "l2"]),
+    norm=st.sampled_from(["linf", "l2", "l1"]),
     eps=st.floats(1e-3, 0.5),
     step_size=st.one_of(st.none(), st.floats(1e-3, 2)),
     seed=st.integers(0, 100),
@@ -54,9 +54,10 @@ def test_attacked_inputs_stay_in_the_ball_and_the_range(
     assert (threat.distance(attacked.x_adv, b.x) <= eps * (1 + 1e-9)).all()
 
 
-def test_it_is_pgd_with_one_step_of_that_size() -> None:
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_it_is_pgd_with_one_step_of_that_size(norm: str) -> None:
     model, b = setting()
-    step = Step(model, threat=Threat("l2", EPS))
+    step = Step(model, threat=Threat(norm, EPS))
     one_step = PGD(steps=1, step_size=1.25 * EPS).attack(b, step)
     assert torch.equal(FGSMRS().attack(b, step).x_adv, one_step.x_adv)
 

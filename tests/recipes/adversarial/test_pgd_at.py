@@ -17,7 +17,7 @@ def setting(seed: int = 0, dropout: float = 0.0) -> tuple[nn.Module, Batch]:
 
 
 @given(
-    norm=st.sampled_from(["linf", "l2"]),
+    norm=st.sampled_from(["linf", "l2", "l1"]),
     eps=st.floats(1e-3, 0.5),
     steps=st.integers(0, 4),
     start=st.sampled_from(["uniform", "normal", "none"]),
@@ -43,6 +43,22 @@ def test_the_loss_is_the_cross_entropy_on_the_attacked_inputs() -> None:
     expected = nn.functional.cross_entropy(model(b.x_adv), b.label)
     torch.testing.assert_close(stack.loss(b, step)(), expected)
     assert expected > nn.functional.cross_entropy(model(b.x), b.label)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 0.2), ("l1", 0.2)])
+def test_in_each_norm_it_lowers_the_loss_under_attack(norm: str, eps: float) -> None:
+    model, b = setting()
+    stack = RecipeStack([PGDAT()])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    losses = []
+    for number in range(60):
+        step = Step(model, stack, threat=Threat(norm, eps), global_step=number)
+        loss = stack.loss(stack.attack(b, step), step)()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
 
 def test_eps_zero_is_standard_training() -> None:
