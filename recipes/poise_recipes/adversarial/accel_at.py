@@ -17,8 +17,9 @@ class AccelAT(Recipe):
     never below `floor`. The accuracy is that under attack where the stack attacks, over all ranks, so all decide
     alike. It needs a validation after every epoch; without one the learning rate stays as it is.
 
-    The factor multiplies that of the schedule: the rule is made for `schedule=constant`. Under one that falls by
-    itself, such as cosine, the default, accuracy levels off because of it, and the rate is lowered twice; a run says so.
+    The factor multiplies that of the schedule: the rule is made for `schedule=constant`, and a run with another says
+    so. Under one that falls by itself, such as cosine, the default, accuracy levels off because of it, and the rate is
+    lowered twice.
 
     Source: Nikfam et al., AccelAT: A Framework for Accelerating the Adversarial Training of Deep Neural Networks
     through Accuracy Gradient, 2022, arXiv 2210.06888. Departures from the authors' code: the mean of the third and
