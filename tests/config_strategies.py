@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from hypothesis import strategies as st
 
 from poise import registry
-from poise.config.schema import ENTRIES, RADII, SlurmConfig, TrackingConfig, TrainerConfig
+from poise.config.schema import ENTRIES, SlurmConfig, TrackingConfig, TrainerConfig
 from poise.registry import Record
 
 TEXTS = st.one_of(st.text(max_size=8), st.text("${}\\'\"#:,.@ =-~a0", max_size=8)).filter(
@@ -118,7 +118,7 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
     nodes, extra = st.sampled_from([None, 1]), st.sampled_from([None, "--export=ALL,A=1 -w 'node 1'"])
     of_a_job |= {"time": TIMES, "notice": NOTICES, "gpus": none, "nodes": nodes, "extra": extra}
     values["slurm"] = draw(group(SlurmConfig, **of_a_job))
-    values["threat"] = {"name": draw(st.sampled_from(list(RADII))), "eps": draw(st.none() | st.floats(0, 100))}
+    values["threat"] = {"name": draw(st.sampled_from(["l2", "l1"])), "eps": draw(st.none() | st.floats(0, 100))}
     values["tables"] = draw(st.dictionaries(st.from_regex(r"[a-z]+", fullmatch=True), TEXTS, max_size=2))
     values["strategy"] = draw(st.sampled_from(["auto", "ddp", "deepspeed_zero1"]))
     values["resume"] = draw(st.sampled_from(["auto", "never"]))
