@@ -54,6 +54,15 @@ def test_the_table_of_resnet_steps_is_printed() -> None:
     assert all(float(row[2]) > 0 for row in rows)
 
 
+def test_the_table_of_adversarial_recipes_is_printed() -> None:
+    rows = table("adversarial.py", "--recipes", "fgsm_rs", "mart")[2:]
+    assert [(row[0].split(" ")[0], row[1]) for row in rows] == [
+        ("fgsm_rs,pgd_at", "passes 2, 1, 1"),
+        ("mart,pgd", "passes 12, 10, 2"),
+    ]
+    assert all(float(row[2]) > 0 for row in rows)
+
+
 def test_the_table_of_scaling_is_printed() -> None:
     rows = table("scaling.py", "--jobs=smallest")
     ratios = [row for row in rows[2:] if len(row) == 7]
