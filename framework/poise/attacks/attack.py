@@ -117,7 +117,7 @@ def is_right(model: nn.Module, x: Float[Tensor, "B *input"], y: Int[Tensor, " B"
 
 def agrees(logits: Float[Tensor, "B C"], y: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
     """Which predictions are as labelled; the lowest class wins a tie, logits that are no number are wrong."""
-    return (logits.argmax(-1) == y) & logits.isfinite().all(-1)
+    return (logits.argmax(-1) == y) & ~logits.isnan().any(-1)  # -inf is a class that is masked
 
 
 def check_counts(attack: str, **counts: int) -> None:

@@ -55,7 +55,7 @@ class Linf(Norm):
         return width
 
     def distance(self, x_adv: Float[Tensor, "B *input"], x: Float[Tensor, "B *input"]) -> Float[Tensor, " B"]:
-        return torch.linalg.vector_norm(_rows(x_adv - x), math.inf, dim=1)
+        return _rows(x_adv - x).abs().amax(1)  # many times as fast as the norm
 
     def projection(
         self, x: Float[Tensor, "B *input"], eps: float, low: float | None, high: float | None
