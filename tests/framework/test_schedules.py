@@ -97,7 +97,7 @@ def test_one_cycle_along_cosines_is_pytorchs() -> None:
     steps, weight = 40, torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
     cyclic = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, pct_start=0.25, total_steps=steps + 1)
-    # theirs counts from the first step to the last, of which there is one more: the peak is at step 0.25·(steps + 1) - 1
+    # theirs counts from the first step to the last, one more: the peak is at step 0.25·(steps + 1) - 1
     peak = (0.25 * (steps + 1) - 1) / steps
     for done in range(steps):
         ours = one_cycle(done / steps, peak=peak, start=1 / 25, final=4e-6, along="cosine")

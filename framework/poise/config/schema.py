@@ -84,7 +84,7 @@ class OptimizerConfig(Entry):
 
 @dataclass(frozen=True)
 class ThreatConfig:
-    """What an attacker may do. An `eps` of None is what is usual on CIFAR-10: 8/255 for linf, 128/255 for l2, 12 for l1.
+    """What an attacker may do. An `eps` of None is usual on CIFAR-10: 8/255 for linf, 128/255 for l2, 12 for l1.
 
     The radius of l1 is that of Croce, Hein: Mind the box: l1-APGD for sparse adversarial attacks on image classifiers,
     2021, arXiv 2103.01208, on CIFAR-10.
