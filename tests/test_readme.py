@@ -34,7 +34,8 @@ def recipe_table() -> str:
     rows = ["| name | what it does | paper |", "| --- | --- | --- |"]
     for record in ours:
         authors, *_, year, arxiv = record.paper.split(", ")
-        rows.append(f"| `{record.name}` | {record.doc.partition(chr(10))[0]} | {authors}, {year}, {arxiv} |")
+        what = record.doc.partition(chr(10))[0].replace("|", r"\|")
+        rows.append(f"| `{record.name}` | {what} | {authors}, {year}, {arxiv} |")
     return "\n".join(rows)
 
 

@@ -30,7 +30,7 @@ class Notes:
 
     def read(self, loss: Float[Tensor, ""], ranks: Ranks) -> Mapping[str, Shaped[Tensor, ""]]:
         """What was noted, and the loss, as values of the whole batch; forgets them."""
-        shares = {name: torch.as_tensor(value, device=loss.device) for name, value in self._kept.items()}
+        shares = {name: _tensor(value).to(loss.device) for name, value in self._kept.items()}
         self._kept = {}
         read = _mean_over_ranks({"loss": loss.detach(), **shares}, ranks)
         self.latest |= read
@@ -38,7 +38,7 @@ class Notes:
 
     def state(self) -> dict[str, Shaped[Tensor, "..."]]:
         """What a run that goes on has to know: values on their way, and those that its curves repeat."""
-        kept = {f"kept.{name}": torch.as_tensor(value) for name, value in self._kept.items()}
+        kept = {f"kept.{name}": _tensor(value) for name, value in self._kept.items()}
         return kept | {f"latest.{name}": value for name, value in self.latest.items()}
 
     def load(self, state: Mapping[str, Shaped[Tensor, "..."]]) -> None:
@@ -46,6 +46,11 @@ class Notes:
         for name, value in state.items():
             whose, _, own = name.partition(".")
             (self._kept if whose == "kept" else self.latest)[own] = value
+
+
+def _tensor(value: Tensor | float) -> Tensor:
+    """A number in float64: whatever the default type is where it is looked at, nothing of it is lost."""
+    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
 
 
 @torch.no_grad()

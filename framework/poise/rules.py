@@ -124,12 +124,15 @@ def guests(members: Members) -> dict[str, Guest]:
 
 
 def disagreements(members: Members) -> Iterator[Refusal]:
-    """Members that bring one recipe with different parameters, or two for one hook: not all can have it their way."""
+    """Members that bring one recipe with different parameters, or two for one hook: not all can have it their way.
+
+    None where members contradict each other, which has to be settled first.
+    """
+    if any(True for _ in contradictions(members)):
+        return
     yield from _rivals(members)
     for name, guest in guests(members).items():
         for (first, one), (second, other) in combinations(guest.wishes.items(), 2):
-            if members[first].owned & members[second].owned:
-                continue  # they exclude each other anyway
             for parameter in [parameter for parameter in one if other.get(parameter, one[parameter]) != one[parameter]]:
                 yield Refusal(
                     "conflict",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 
@@ -46,6 +46,6 @@ def worst_of(x: Float[Tensor, "B *input"], runs: Iterable[Run]) -> Float[Tensor,
     return worst
 
 
-def per_example(values: Tensor, x: Float[Tensor, "B *input"]) -> Tensor:
+def per_example(values: Shaped[Tensor, " B"], x: Float[Tensor, "B *input"]) -> Shaped[Tensor, "B ..."]:
     """[B] -> [B, 1, …] with as many axes as x."""
     return values.reshape(-1, *[1] * (x.ndim - 1))
