@@ -23,11 +23,11 @@ def refusals(*arguments: str) -> list[str]:
         (["recipe=pgd_at,trades"], "recipe=pgd_at,trades: pgd_at and trades both decide the objective of a step: keep"),
         (["recipe=mixup,pgd"], "recipe=mixup,pgd: pgd attacks every batch, and no member trains on what it finds"),
         (["recipe=awp@a,awp@b"], "recipe=awp@a,awp@b: a and b both decide the perturb weights of a step"),
-        (["recipe=tiny_gairat,tiny_free"], "tiny_gairat needs `kappa`: add a recipe (pgd) that provides `kappa`"),
+        (["recipe=gairat,free_at"], "gairat needs `kappa`: add a recipe (pgd) that provides `kappa`"),
         (["recipe=tiny_misclassified,tiny_upweight"], "needs `table:errors`: give tables.errors="),
         (["recipe=awp", "strategy=deepspeed_zero3"], "awp needs `whole_weights`: use a strategy that keeps whole"),
-        (["recipe=tiny_free", "trainer.accumulate=2"], "tiny_free needs `whole_batch`: train without accumulation"),
-        (["recipe=tiny_free,tiny_regmixup"], "tiny_free cannot train with tiny_regmixup, which makes `resized`"),
+        (["recipe=free_at", "trainer.accumulate=2"], "free_at needs `whole_batch`: train without accumulation"),
+        (["recipe=smooth_adv,gaussian_noise"], "smooth_adv cannot train with gaussian_noise, which makes `noise`"),
     ],
 )
 def test_a_stack_that_contradicts_itself_is_a_mistake_of_the_config(arguments: list[str], line: str) -> None:
@@ -75,10 +75,10 @@ def undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_member_that_decides_for_each_instance_is_asked_later(undecided: str) -> None:
-    config = parse([f"recipe={undecided},tiny_gairat"])
+    config = parse([f"recipe={undecided},gairat"])
     members = {alias: registry.build("recipe", e.name, **e.params) for alias, e in config.recipe.items()}
     RecipeStack(members).require(RUN_PROVIDES)
-    assert compose({"recipe": [undecided, "tiny_gairat"]}) == config
+    assert compose({"recipe": [undecided, "gairat"]}) == config
 
 
 def test_members_that_exclude_each_other_are_said_once() -> None:

@@ -102,7 +102,7 @@ def refusal(members: Mapping[str, Recipe]) -> Refusal:
         (
             {"needy": Needs()},
             "unmet need",
-            "needy needs `attack`: add a recipe (fgsm_rs, pgd, tiny_free) that provides `attack`",
+            "needy needs `attack`: add a recipe (fgsm_rs, free_at, pgd) that provides `attack`",
         ),
         ({"a": Circle(), "b": Circle()}, "order", "a and b each ask to come after the other: leave one out"),
         (
