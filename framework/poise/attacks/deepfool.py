@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from poise.attacks.apgd_targeted import most_likely_wrong
-from poise.attacks.attack import MEMORY, Attack, at_least_float32, check_counts, gradient_of, is_right, own
+from poise.attacks.attack import MEMORY, Attack, at_least_float32, check_counts, gradient_of, is_right
 from poise.attacks.draws import Draws
 from poise.attacks.hyperplanes import change_to, dual_length
 from poise.attacks.survivors import per_example
@@ -22,7 +22,7 @@ class DeepFool(Attack):
     Source: Moosavi-Dezfooli, Fawzi, Frossard: DeepFool: a simple and accurate method to fool deep neural networks,
     2016, arXiv 1511.04599, algorithm 2 and equation 11. Departures from the authors' code: all examples at once; no
     1e-4 is added to the distance of a step; l1, which the paper leaves to the reader, moves the values with the largest
-    gradient. As there, the walk does not keep to the valid range; what comes back from a call does.
+    gradient; and the walk keeps to the valid range, outside of which theirs finds points that are no inputs.
 
     Cost: `steps·classes` gradients at most, of examples that are still right; most need two or three steps.
 
@@ -63,13 +63,13 @@ class DeepFool(Attack):
     def nearest(
         self, model: nn.Module, x: Float[Tensor, "B *input"], y: Int[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B *input"], Float[Tensor, " B"]]:
-        """Where the walks ended, in the valid range or not, and how far that is [B], in the threat's norm.
+        """Where the walks ended, and how far that is [B], in the threat's norm.
 
         An example that is wrong as it is stays as it is, at distance 0; one of which no wrong input was found stays as
         it is, at distance inf. Nothing depends on the threat's eps. Arguments as in a call.
         """
         with self.at_work(model):
-            x, y = own(x), y.clone()
+            x, y = self.given(model, x, y, 0, torch.arange(len(x)))
             found, distance = x.clone(), x.new_zeros(len(x))
             for piece in self.pieces(model, x):
                 rows = piece[is_right(model, x[piece], y[piece])]
@@ -88,7 +88,7 @@ class DeepFool(Attack):
         for _ in range(self.steps):
             step = self._step(model, ends[left], y[left], others[:, left])
             change[left] += step
-            ends[left] = x[left] + (1 + self.overshoot) * change[left]
+            ends[left] = self._clipped(x[left] + (1 + self.overshoot) * change[left])
             left = left[is_right(model, ends[left], y[left])]
             if not len(left):
                 break
@@ -110,4 +110,8 @@ class DeepFool(Attack):
             nearer = away < nearest
             nearest, gap = torch.where(nearer, away, nearest), torch.where(nearer, -value, gap)
             normal = torch.where(nearer[:, None], slope, normal)
-        return change_to(self.threat.norm, x.flatten(1)[:, None], normal, gap[:, None], None, None).view_as(x)
+        low, high = self.threat.low, self.threat.high
+        return change_to(self.threat.norm, x.flatten(1)[:, None], normal, gap[:, None], low, high).view_as(x)
+
+    def _clipped(self, x: Tensor) -> Tensor:
+        return x if self.threat.low is None else x.clamp(self.threat.low, self.threat.high)

@@ -42,9 +42,10 @@ def test_of_a_linear_model_the_nearest_boundary_is_found_in_one_step(norm: str) 
     ahead = (logits.gather(1, y[:, None]) - logits).double()
     slopes = torch.linalg.vector_norm(weight[y][:, None] - weight, DUAL[norm], dim=-1)
     expected = (ahead / slopes).nan_to_num(nan=torch.inf).amin(1).detach()
-    found, distance = DeepFool(Threat(norm, 1e-3), steps=1).nearest(model, x, y)
+    threat = Threat(norm, 1e-3, None, None)
+    found, distance = DeepFool(threat, steps=1).nearest(model, x, y)
     torch.testing.assert_close(distance, 1.02 * expected)
-    torch.testing.assert_close(distance, Threat(norm, 1e-3).distance(found, x))
+    torch.testing.assert_close(distance, threat.distance(found, x))
     assert (model(found).argmax(1) != y).all()
 
 
@@ -59,6 +60,18 @@ def test_what_a_call_gives_is_permitted_and_wrong_where_the_boundary_is_near(nor
     assert torch.equal(model(x_adv).argmax(1) != y, distance <= threat.eps * (1 + 1e-12))
     in_range = Threat(norm, threat.eps)
     assert in_range.permits(DeepFool(in_range)(model, x, y), x).all()
+
+
+@norms
+def test_where_values_lie_at_an_end_of_the_range_the_walk_turns_to_others(norm: str) -> None:
+    model = curved()
+    x = data(model)[0].round()
+    y = model(x).argmax(1)
+    found, distance = DeepFool(Threat(norm, 1e-3)).nearest(model, x, y)
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert (model(found).argmax(1) != y)[distance.isfinite()].all()
+    assert distance.isfinite().double().mean() > 0.8
 
 
 def test_what_is_wrong_stays_and_is_at_no_distance() -> None:
@@ -105,8 +118,8 @@ def test_examples_do_not_depend_on_their_batch_nor_on_the_mode_around() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 0}, "steps=0 of deepfool is not a number >= 1"),
-        ({"classes": 0}, "classes=0 of deepfool is not a number >= 1"),
+        ({"steps": 0}, "steps=0 of deepfool is not a whole number >= 1"),
+        ({"classes": 0}, "classes=0 of deepfool is not a whole number >= 1"),
         ({"overshoot": -1.0}, "overshoot=-1.0 of deepfool is not a finite number >= 0"),
     ],
 )
