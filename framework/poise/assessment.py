@@ -56,6 +56,19 @@ def check_calibration(splits: Splits, calibrators: Iterable[str]) -> None:
         )
 
 
+def check_evaluators(splits: Splits, evaluators: Mapping[str, Evaluator]) -> None:
+    """Whether each evaluator can look at the data.
+
+    Raises:
+        UserError: one cannot.
+    """
+    for alias, evaluator in evaluators.items():
+        try:
+            evaluator.check(splits)
+        except UserError as error:
+            raise UserError(f"evaluation={alias}: {error}; leave it out") from error
+
+
 def evaluate(subject: Subject, calibration: Calibration, evaluators: Iterable[Evaluator]) -> Findings:
     """What the evaluators find, before calibration and after each fitted calibrator."""
     calibrated = replace(subject, calibrators=calibration.calibrators)
@@ -90,7 +103,7 @@ def ship(predictor: Predictor, calibration: Calibration, config: Config, directo
 
 def remarks(subject: Subject, calibration: Calibration, findings: Findings, reason: str) -> list[str]:
     """What stands below the numbers: what the attacks were, the reason for the calibrator, and whether it does harm."""
-    attacked = any("robust" in name for name in findings.metrics)
+    attacked = any("/robust_accuracy/" in name for name in findings.metrics)  # which val/robust_accuracy is not
     lines = [f"Attacks: {subject.threat}.", *findings.notes, reason] if attacked else [*findings.notes, reason]
     lines += [warning(doubt) for doubt in findings.doubts]
     before, after = (findings.metrics.get(f"test/{name}") for name in ("nll", f"{calibration.shipped}/nll"))

@@ -11,6 +11,7 @@ import torch
 
 from poise import registry
 from poise.assembly import overrides
+from poise.assessment import check_evaluators
 from poise.calibrator import Calibrator
 from poise.checkpoint import newest
 from poise.compilation import check_compiling
@@ -23,11 +24,12 @@ from poise.given import Objects
 from poise.models.classifier import Classifier
 from poise.module import TrainingModule
 from poise.parameter_groups import Grouping
-from poise.parts import NO_GPU, load_model, load_splits, make, threat_of
+from poise.parts import NO_GPU, load_model, load_splits, made, make, threat_of
 from poise.run_directory import RunDirectory
 from poise.stack import RecipeStack
 from poise.strategies import zero_stage
 from poise.tables import read_table
+from poise.world import world_of
 
 log = logging.getLogger("poise")
 
@@ -37,14 +39,14 @@ class Built:
 
     def __init__(self, config: Config, objects: Objects) -> None:
         self.config = config
+        self.calibrators: dict[str, Calibrator] = made("calibrator", "calibration", config.calibration)
+        self.evaluators: dict[str, Evaluator] = made("evaluator", "evaluation", config.evaluation)
         self.splits = load_splits(config, objects)
         if not self.splits.trains:
             raise UserError(f"{config.data.name} has no training examples here: evaluate on it (poise evaluate)")
         self.model = load_model(_going_on(config), objects, self.splits)
         self.module = module_of(config, objects, self.splits, self.model)
         self.threat, self.stack, self.augment = self.module.threat, self.module.stack, self.module.augment
-        self.calibrators: dict[str, Calibrator] = {a: make("calibrator", e) for a, e in config.calibration.items()}
-        self.evaluators: list[Evaluator] = [make("evaluator", entry) for entry in config.evaluation.values()]
         self.module.prepare(config.trainer.max_epochs)
         self.data = DataModule(
             self.splits,
@@ -99,6 +101,8 @@ class Built:
         """What a config cannot know of itself, before anything is written."""
         self._refuse_augmentations()
         self._refuse_devices()
+        self._refuse_small_splits()
+        check_evaluators(self.splits, self.evaluators)
         chosen = self.config.selection
         if chosen and chosen not in self._choices:
             raise UserError(
@@ -125,6 +129,17 @@ class Built:
             )
         for member in self.augment.values():
             member.check(*self.splits.input_shape[1:])
+
+    def _refuse_small_splits(self) -> None:
+        """Those of which a rank would have nothing to predict."""
+        ranks = world_of(self.config).size
+        shifts = {name: split for name, split in self.splits.further.items() if name.startswith("shifts.")}
+        for name, split in {**self.splits.main, **shifts}.items():
+            if len(split) < ranks:
+                raise UserError(
+                    f"{name} has {len(split)} example{'s' * (len(split) > 1)}, fewer than there are ranks ({ranks}): "
+                    f"set trainer.devices={len(split)} or less, or give it more examples"
+                )
 
     def _refuse_devices(self) -> None:
         """GPUs that this machine does not have."""

@@ -1,8 +1,9 @@
 """A finished run looked at again, or a model that poise never trained: calibrate → evaluate → report."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from poise.assessment import calibrate, check_calibration, conclude, remarks, ship, warning
+from poise.assessment import calibrate, check_calibration, check_evaluators, conclude, remarks, ship, warning
 from poise.assessment import evaluate as evaluate_subject
 from poise.calibration import Calibration
 from poise.calibrator import Calibrator
@@ -21,18 +22,19 @@ from poise.config.schema import OBJECT, ModelConfig
 from poise.data.dataset import Splits
 from poise.data.source import DataSource
 from poise.errors import UserError
-from poise.evaluator import Findings, Subject
+from poise.evaluator import Evaluator, Findings, Subject
 from poise.given import Objects, config_of
 from poise.last_words import last_words
 from poise.located import located
 from poise.memory import memory_told, smaller_evaluation
-from poise.parts import described, device_of, load_model, load_splits, make, threat_of
+from poise.parts import described, device_of, load_model, load_splits, made, threat_of
 from poise.predictions import predict
 from poise.predictor import Predictor
 from poise.progress import progress_bar, say
 from poise.report import Report, used
 from poise.result import Result
 from poise.run_directory import RunDirectory, default_path, failures_logged, logged
+from poise.stopping import Stopped
 from poise.suspicion import no_logits, repeated, trained_on
 from poise.tracking.tracker import NoTracker, run_id, send_rest, tracked
 
@@ -100,6 +102,7 @@ def main(asked: Evaluation) -> int:
 
 
 def _evaluated(asked: Evaluation, objects: Objects) -> Result:
+    evaluators: dict[str, Evaluator] = made("evaluator", "evaluation", asked.config.evaluation)
     splits = load_splits(asked.config, objects)
     predictor = _restored(asked, objects) if asked.directory else _foreign(asked.config, objects, splits)
     splits = _named_alike(splits, predictor.card)
@@ -107,14 +110,14 @@ def _evaluated(asked: Evaluation, objects: Objects) -> Result:
     config = _settled(asked, predictor.card, splits)
     if asked.fits and config.calibration:
         check_calibration(splits, config.calibration)
-    calibrators = {alias: make("calibrator", entry) for alias, entry in config.calibration.items()}
-    evaluators = [make("evaluator", entry) for entry in config.evaluation.values()]
+    calibrators = made("calibrator", "calibration", config.calibration)
+    check_evaluators(splits, evaluators)
     directory = RunDirectory(Path(str(config.run_dir)))
     subject = _subject(config, predictor, splits, directory)
     if directory.finished and directory.config.read_text(encoding="utf-8") == to_yaml(config):
         return _again(config, directory)
     directory.check_new()
-    with directory.held():
+    with directory.held(), _interruption_told(directory):
         directory.claim(to_yaml(config))
         with logged(directory.log), _tracked(config, directory, asked.directory) as tracker, failures_logged():
             log.info("evaluating %s", asked.directory or config.model.name)
@@ -125,9 +128,20 @@ def _evaluated(asked: Evaluation, objects: Objects) -> Result:
             else:
                 calibration = _own(predictor, config)
             with memory_told(lambda: f"set {smaller_evaluation(config.trainer)}"):
-                findings = evaluate_subject(subject, calibration, evaluators)
+                findings = evaluate_subject(subject, calibration, evaluators.values())
             told = _remarks(asked, subject, calibration, findings)
             return conclude(_report(asked, config, splits, calibration, findings, told), directory, tracker)
+
+
+@contextmanager
+def _interruption_told(directory: RunDirectory) -> Iterator[None]:
+    """Say of an evaluation that Ctrl-C ends how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        goes_on = "goes on with what was kept" if directory.attacks.exists() else "begins again"
+        told = f"Interrupted: the same command with run_dir={directory.path} {goes_on}."
+        raise Stopped(signal.SIGINT, told) from None
 
 
 def _again(config: Config, directory: RunDirectory) -> Result:

@@ -98,6 +98,13 @@ class Findings:
 class Evaluator:
     """Takes a trained model and data, gives findings. Constructor arguments are kept under their own names."""
 
+    def check(self, splits: Splits) -> None:
+        """Refuse data that cannot be looked at so, before anything is trained.
+
+        Raises:
+            UserError: why; what it leads to and the way out are said by who asks.
+        """
+
     def evaluate(self, subject: Subject) -> Findings:
         """What is found, the same on every rank."""
         raise NotImplementedError(f"{type(self).__name__} has no evaluate.")

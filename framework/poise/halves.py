@@ -15,7 +15,7 @@ def checkerboards(x: Float[Tensor, "*input"]) -> tuple[Float[Tensor, "H W"], Flo
         UserError: inputs that are no pictures of 2x2 pixels or more.
     """
     if x.ndim < 3 or min(x.shape[-2:]) < 2:
-        raise UserError(f"inputs of shape {tuple(x.shape)} have no halves: pictures of 2x2 pixels or more do.")
+        raise UserError(f"inputs of shape {tuple(x.shape)} have no halves: pictures of 2x2 pixels or more do")
     row, column = (torch.arange(size, device=x.device) for size in x.shape[-2:])
     first = ((row[:, None] + column) % 2).to(x.dtype)
     return 1 - first, first

@@ -1,5 +1,6 @@
 """The single things that a config names: data, model, threat, and whatever the registry makes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,6 +22,21 @@ NO_GPU = "trainer.accelerator=cuda: PyTorch sees no GPU on this machine; set tra
 def make(kind: str, entry: Entry) -> Any:
     """The object that an entry of the config names."""
     return registry.build(kind, entry.name, **entry.params)
+
+
+def made(kind: str, group: str, entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """The objects of one of the config's groups, by alias.
+
+    Raises:
+        UserError: what one of them says of its parameters, with their path.
+    """
+    found = {}
+    for alias, entry in entries.items():
+        try:
+            found[alias] = make(kind, entry)
+        except UserError as error:
+            raise UserError(f"{group}.{alias}: {error}") from error
+    return found
 
 
 def load_splits(config: Config, objects: Objects) -> Splits:

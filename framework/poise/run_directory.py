@@ -31,7 +31,7 @@ log = logging.getLogger("poise")
 
 
 class InUse(UserError):
-    """Another process trains in a run's directory."""
+    """Another process is at work in a run's directory."""
 
 
 class RunDirectory:
@@ -148,7 +148,7 @@ class RunDirectory:
             raise UserError(f"run_dir={self.path} holds something already: name a directory that is new or empty")
 
     def check_free(self) -> None:
-        """Whether nobody trains here now; changes nothing.
+        """Whether nobody is at work here now; changes nothing.
 
         Raises:
             InUse: another process does.
@@ -159,10 +159,10 @@ class RunDirectory:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from training here meanwhile; a process that ends lets go, however it ends.
+        """Keep other processes from working here meanwhile; a process that ends lets go, however it ends.
 
         Raises:
-            InUse: another process trains here.
+            InUse: another process is at work here.
             UserError: nothing can be written.
         """
         with self._written():
@@ -173,7 +173,8 @@ class RunDirectory:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process, not of those that it forks
             except BlockingIOError:
                 raise InUse(
-                    f"run_dir={self.path} is in use: another process trains there; wait for it, or name another run_dir"
+                    f"run_dir={self.path} is in use: another process is at work there; wait for it, or name another "
+                    "run_dir"
                 ) from None
             except OSError:  # a file system without locks
                 log.info("%s cannot be locked", self.path)

@@ -178,7 +178,7 @@ def _finish(finished: TrainingModule, built: Built, directory: RunDirectory, tra
     logged_last = _after_fit(finished, built, directory, ranks)
     subject = _subject(finished, built, ranks, directory)
     calibration = calibrate(subject, built.calibrators)
-    findings = Findings.merged([Findings(logged_last), evaluate(subject, calibration, built.evaluators)])
+    findings = Findings.merged([Findings(logged_last), evaluate(subject, calibration, built.evaluators.values())])
     if ranks.rank == 0:
         ship(_predictor(finished, built), calibration, built.config, directory)
         told = remarks(subject, calibration, findings, calibration.reason)

@@ -28,7 +28,7 @@ def test_a_second_job_with_ranks_is_refused_at_once_and_changes_nothing(
         assert other.stdout.readline() == "held\n"
         words = ["model=mlp", "tracking=none", "trainer.devices=2", f"run_dir={path}"]
         assert main(["train", *words]) == 2
-        said = f"run_dir={path} is in use: another process trains there; wait for it, or name another run_dir\n"
+        said = f"run_dir={path} is in use: another process is at work there; wait for it, or name another run_dir\n"
         assert capsys.readouterr().err == said
         assert [file.name for file in path.iterdir()] == ["lock"]
         other.kill()

@@ -275,7 +275,7 @@ def test_a_directory_that_is_in_use_is_said_before_anything_is_imported(
         assert other.stdout.readline() == "held\n"
         assert main(["train", f"run_dir={tmp_path}"]) == 2
         other.communicate()
-    said = f"run_dir={tmp_path} is in use: another process trains there; wait for it, or name another run_dir\n"
+    said = f"run_dir={tmp_path} is in use: another process is at work there; wait for it, or name another run_dir\n"
     assert capsys.readouterr().err == said
 
 

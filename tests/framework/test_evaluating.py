@@ -184,6 +184,21 @@ def test_the_same_evaluation_again_shows_its_report(
     assert "run_dir=out holds something already" in capsys.readouterr().err
 
 
+def test_an_interrupted_evaluation_says_how_to_go_on(tmp_path: Path) -> None:
+    asks = {**SETTINGS, "evaluation": "faulty:AsksInEvaluation", "calibration": "none"}
+    with pytest.raises(KeyboardInterrupt) as caught:
+        evaluate(_linear(), splits(), run_dir=str(tmp_path / "out"), **asks)
+    assert str(caught.value) == f"Interrupted: the same command with run_dir={tmp_path / 'out'} begins again."
+
+
+def test_what_an_evaluator_cannot_look_at_is_refused_first(tmp_path: Path) -> None:
+    flat = {name: type(part)(part.x.flatten(1), part.label) for name, part in splits().main.items()}
+    data = type(splits())(**flat, num_classes=3, kind="tabular")
+    with pytest.raises(UserError, match="evaluation=certify_dual: inputs of shape .* have no halves"):
+        evaluate(nn.Linear(64, 3), data, run_dir=str(tmp_path / "out"), **{**SETTINGS, "evaluation": "certify_dual"})
+    assert not (tmp_path / "out").exists()
+
+
 def test_groups_of_training_are_refused_in_python_too() -> None:
     with pytest.raises(UserError, match="recipe: an evaluation trains nothing"):
         evaluate(_linear(), splits(), recipe="trades")

@@ -36,7 +36,7 @@ def test_a_run_is_continued_only_as_it_was(tmp_path: Path) -> None:
     directory.check(written(seed=1), resume=True)
     with pytest.raises(UserError, match="holds a run already: resume=auto continues it"):
         directory.check(written(seed=1), resume=False)
-    changed = written(seed=2, optimizer={"lr": 0.3}, recipe="trades")
+    changed = written(seed=2, optimizer={"lr": 0.3}, recipe="label_smoothing")
     with pytest.raises(UserError, match=r"optimizer\.lr was 0\.1, now 0\.3;.*recipe.*seed was 1, now 2"):
         directory.check(changed, resume=True)
 

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from poise import Batch, Outcome, Predictor, Recipe, Result, Step, Task, checkpoint, fit
+from poise.build import Built
 from poise.config import from_yaml, parse, to_yaml
 from poise.data.dataset import Arrays, Splits
 from poise.errors import UserError
+from poise.given import config_of
 from poise.run_directory import RunDirectory
 from poise.train import run
 from poise.watch import NonFiniteLoss
@@ -236,6 +238,12 @@ def test_curves_are_those_of_the_whole_batch(pair: Pair, tmp_path: Path) -> None
     assert len(ranks[0]) == 1
 
 
+def flat() -> Splits:
+    """The small data as rows of numbers."""
+    parts = {name: Arrays(part.x.flatten(1), part.label) for name, part in splits().main.items()}
+    return Splits(**parts, num_classes=3, kind="tabular")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -250,6 +258,14 @@ def test_curves_are_those_of_the_whole_batch(pair: Pair, tmp_path: Path) -> None
             "batch_size=12 over 1 rank is 12 a rank, not a multiple of block=8",
         ),
         ({"trainer": {"batch_size": 128}}, "68 examples, fewer than batch_size=128"),
+        (
+            {"evaluation": {"name": "certify", "certify": {"n": 5}}},
+            r"evaluation.certify: n=5 noisy copies prove nothing .* set n to 10 or more",
+        ),
+        (
+            {"data": flat(), "model": nn.Linear(64, 3), "evaluation": "certify_dual"},
+            r"evaluation=certify_dual: inputs of shape \(64,\) have no halves: .* or more do; leave it out",
+        ),
         ({"recipe": "trads"}, "trads.*Did you mean 'trades'"),
     ],
 )
@@ -259,6 +275,15 @@ def test_what_cannot_train_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=message):
         small_fit(tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("small", "said"), [("test", "test has 3 examples"), ("shifts", r"shifts\.dark has 3 examples")])
+def test_splits_smaller_than_the_ranks_are_refused(small: str, said: str) -> None:
+    data = splits(**{small: rows(3, 3) if small == "test" else {"dark": rows(3, 3)}})
+    sizes = {"devices": 4, "batch_size": 16, "block": 4, "accelerator": "cpu"}
+    built = Built(*config_of((), data, network(), {"trainer": sizes, "tracking": "none"}))
+    with pytest.raises(UserError, match=rf"{said}, fewer than there are ranks \(4\): set trainer.devices=3 or less"):
+        built.admit()
 
 
 def test_labels_that_are_no_class_are_refused_where_they_stand() -> None:
@@ -437,13 +462,14 @@ def test_where_a_run_failed_stands_in_its_log(tmp_path: Path) -> None:
 def test_two_processes_do_not_train_in_one_directory(tmp_path: Path) -> None:
     path = tmp_path / "run"
     code = (
-        f"import time\nfrom pathlib import Path\nfrom poise.run_directory import RunDirectory\n"
+        f"import time\nfrom pathlib import Path\nfrom poise.given import config_of
+from poise.run_directory import RunDirectory\n"
         f"with RunDirectory(Path({str(path)!r})).held():\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=r"run_dir=.* is in use: another process trains there"):
+        with pytest.raises(UserError, match=r"run_dir=.* is in use: another process is at work there"):
             small_fit(path, trainer={"max_epochs": 1})
         other.kill()
     assert small_fit(path, trainer={"max_epochs": 1}).path == path

@@ -2,10 +2,12 @@
 
 from typing import Annotated
 
+import torch
 from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from poise.data.dataset import Splits
 from poise.evaluation.certificates import Certificates, certified, furthest, lower_bound, quantile
 from poise.evaluation.votes import Ballot, evenly_spread, misfit, votes
 from poise.evaluator import Evaluator, Findings, Subject
@@ -63,6 +65,10 @@ class CertifyDual(Evaluator):
         self.examples = examples
         self.radii = radii
         self._reach = sigma * 2**0.5 * furthest(n, alpha / 2)
+
+    def check(self, splits: Splits) -> None:
+        """Refuse inputs without halves."""
+        checkerboards(torch.empty(splits.input_shape))
 
     def evaluate(self, subject: Subject) -> Findings:
         """On test `dual_certified_accuracy/<radius>`, `dual_average_certified_radius`, `dual_abstention_rate`.

@@ -11,7 +11,7 @@ TIMES = 5
 LIMIT = 0.02
 ADVICE = "gradients lead nowhere further in, as after catastrophic overfitting or under a mask: doubt the attack"
 ENOUGH = 0.05
-NOT_ENOUGH = "the attack had not come to its end: take more steps, or version=standard"
+NOT_ENOUGH = "the attack had not come to its end: take more steps, or count on AutoAttack (version=standard)"
 
 
 def steps(sample: Sample) -> list[Check]:

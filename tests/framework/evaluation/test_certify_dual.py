@@ -123,6 +123,6 @@ def test_a_network_that_knows_whole_pictures_alone_is_told_of() -> None:
 def test_what_has_no_halves_and_copies_that_prove_nothing_are_refused() -> None:
     table = subject(Linear(torch.zeros(2, 5), torch.zeros(2)), torch.zeros(4, 5), torch.tensor([0, 1, 0, 1]), 2)
     with pytest.raises(UserError, match="have no halves"):
-        CertifyDual().evaluate(table)
+        CertifyDual().check(table.splits)
     with pytest.raises(UserError, match="set n to 11 or more"):  # alpha is shared between the halves
         CertifyDual(n=10)
