@@ -277,7 +277,9 @@ def test_what_cannot_train_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("small", "said"), [("test", "test has 3 examples"), ("shifts", r"shifts\.dark has 3 examples")])
+@pytest.mark.parametrize(
+    ("small", "said"), [("test", "test has 3 examples"), ("shifts", r"shifts\.dark has 3 examples")]
+)
 def test_splits_smaller_than_the_ranks_are_refused(small: str, said: str) -> None:
     data = splits(**{small: rows(3, 3) if small == "test" else {"dark": rows(3, 3)}})
     sizes = {"devices": 4, "batch_size": 16, "block": 4, "accelerator": "cpu"}
@@ -462,8 +464,7 @@ def test_where_a_run_failed_stands_in_its_log(tmp_path: Path) -> None:
 def test_two_processes_do_not_train_in_one_directory(tmp_path: Path) -> None:
     path = tmp_path / "run"
     code = (
-        f"import time\nfrom pathlib import Path\nfrom poise.given import config_of
-from poise.run_directory import RunDirectory\n"
+        f"import time\nfrom pathlib import Path\nfrom poise.run_directory import RunDirectory\n"
         f"with RunDirectory(Path({str(path)!r})).held():\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
