@@ -14,8 +14,8 @@ ADVICE = (
 def square(sample: Sample) -> Check:
     """A short Square attack is to break hardly any example that gradients could not.
 
-    Croce, Hein, 2020, arXiv 2003.01690, allow 0.2 points after all white-box attacks of AutoAttack. This one follows PGD
-    alone, which leaves honest networks about four points above AutoAttack, of which Square may find some.
+    Croce, Hein, 2020, arXiv 2003.01690, allow 0.2 points after all white-box attacks of AutoAttack. This one follows
+    PGD alone, which leaves honest networks about four points above AutoAttack, of which Square may find some.
     """
     attack = Square(sample.subject.threat, queries=QUERIES)
     right = sample.right_under(lambda model, x, y, index: attack(model, x, y, sample.subject.seed, index))

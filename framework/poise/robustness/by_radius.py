@@ -33,7 +33,8 @@ def by_radius(subject: Subject, split: str, attack: str, at: Mapping[float, Pred
     law = power_law(radii, list(errors.values()))
     metrics |= {f"{split}/power_law/{attack}/{name}": value for name, value in _told(law)}
     drawing = _drawing(subject.threat, split, attack, curves, tuple(errors.values()), law, len(at[0.0].index))
-    return Findings(metrics, {f"{split}-{attack}-accuracy-by-radius": drawing})
+    notes = () if law is None else (_said(law, split, attack),)
+    return Findings(metrics, {f"{split}-{attack}-accuracy-by-radius": drawing}, notes=notes)
 
 
 def _errors(at: Mapping[float, Predictions]) -> dict[float, float]:
@@ -47,6 +48,13 @@ def _told(law: PowerLaw | None) -> Iterator[tuple[str, float]]:
     if law is not None:
         yield from (("factor", law.factor), ("exponent", law.exponent), ("r2", law.r2))
         yield from (("from", law.low), ("to", law.high), ("radii", float(law.radii)))
+
+
+def _said(law: PowerLaw, split: str, attack: str) -> str:
+    return (
+        f"Errors by {attack} on {split} grow as {law.factor:.3g} · radius^{law.exponent:.2f} (R² {law.r2:.3f}), fitted "
+        f"to {law.radii} radii from {law.low:.3g} to {law.high:.3g}."
+    )
 
 
 def _drawing(

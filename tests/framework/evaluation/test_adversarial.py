@@ -206,7 +206,8 @@ def test_autoattack_is_run_on_top_and_told_attack_by_attack() -> None:
     assert found.metrics["test/attack_passes/autoattack/gradient"] == pytest.approx(passes)
     rows = [row.name for row in found.tables["test-attacks"].rows]
     assert rows == ["pgd-1", *(f"… {attack}" for attack in attacks), "autoattack"]
-    assert found.notes == ("On test pgd-1 was run, and AutoAttack standard.",)
+    assert found.notes[-1] == "On test pgd-1 was run, and AutoAttack standard."
+    assert found.notes[0].startswith("On test autoattack breaks ")
 
 
 def test_the_verdict_depends_neither_on_ranks_nor_on_the_batch_size(pair: Pair) -> None:
