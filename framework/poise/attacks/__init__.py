@@ -20,6 +20,8 @@ _HOMES = {
     "Threat": "poise.attacks.threat",
 }
 
+__all__ = [*_HOMES]
+
 if not TYPE_CHECKING:  # type checkers read __init__.pyi
 
     def __getattr__(name: str) -> Any:

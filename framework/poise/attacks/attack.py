@@ -3,12 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from poise.attacks.draws import Draws
+from poise.attacks.given import check_given
 from poise.attacks.threat import Threat
 from poise.errors import UserError
 from poise.modes import Mode, in_mode
@@ -30,13 +32,18 @@ class Attack(ABC):
 
     Args:
         threat: what is allowed.
-        memory: bytes of activations that one pass may keep; examples are taken in pieces that fit.
+        memory: bytes of activations that one pass may keep, >= 1; examples are taken in pieces that fit.
+
+    Raises:
+        UserError: no threat, or no such memory.
     """
 
     name: str
     mode: Mode = "eval"
 
     def __init__(self, threat: Threat, memory: int = MEMORY) -> None:
+        check_threat(type(self).__name__, threat)
+        check_counts(type(self).__name__, memory=memory)
         self.threat = threat
         self.memory = memory
 
@@ -65,19 +72,21 @@ class Attack(ABC):
         """The attacked inputs [B, *input], detached; float64 where x is, else float32.
 
         Args:
-            model: from inputs in the valid range to logits [B, C].
-            x: clean inputs in the valid range.
+            model: from inputs in the valid range to logits [B, C]; it takes float32, whatever its own precision, or
+                float64 where x is.
+            x: clean inputs in the valid range; where they are NaN the model is wrong.
             y: true labels in 0…C-1.
-            seed: of all draws.
+            seed: of all draws, a number of 64 bits.
             index: position of each example in its split; 0…B-1 where None.
             watch: told the number of examples just done, for a progress bar.
 
         Raises:
-            UserError: eps that allows any change; a model that gives no gradient or is unfit for this attack.
+            UserError: what is given is none of these (see `check_given`); a model that gives no gradient or is unfit
+                for this attack.
         """
         index = torch.arange(len(x)) if index is None else index
         with self.at_work(model):
-            x, y = own(x), y.clone()
+            x, y = self.given(model, x, y, seed, index)
             found = x.clone()
             for rows in self.pieces(model, x):
                 found[rows] = self.attacked(model, x[rows], y[rows], seed, index[rows.to(index.device)])
@@ -89,6 +98,15 @@ class Attack(ABC):
         """The model in the attack's mode, where gradients can be taken."""
         with torch.inference_mode(False), in_mode(model, self.mode):
             yield
+
+    def given(
+        self, model: nn.Module, x: Float[Tensor, "B *input"], y: Int[Tensor, " B"], seed: int, index: Int[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B *input"], Int[Tensor, " B"]]:
+        """Inputs and labels of its own, once they are looked at."""
+        x = own(x)
+        if len(x):
+            check_given(model, self.threat, x, y, seed, index)
+        return x, own_labels(y, x)
 
     def pieces(self, model: nn.Module, x: Float[Tensor, "B *input"]) -> Iterator[Int[Tensor, " rows"]]:
         """Rows of x that are attacked together."""
@@ -120,11 +138,17 @@ def agrees(logits: Float[Tensor, "B C"], y: Int[Tensor, " B"]) -> Bool[Tensor, "
     return (logits.argmax(-1) == y) & ~logits.isnan().any(-1)  # -inf is a class that is masked
 
 
-def check_counts(attack: str, **counts: int) -> None:
-    """Raises UserError unless all are >= 1."""
+def check_threat(attack: str, threat: object) -> None:
+    """Raises UserError unless it is a threat."""
+    if not isinstance(threat, Threat):
+        raise UserError(f"threat={threat!r} of {attack} is not a Threat: give one such as Threat('linf', 8 / 255).")
+
+
+def check_counts(attack: str, **counts: object) -> None:
+    """Raises UserError unless all are whole numbers >= 1."""
     for name, count in counts.items():
-        if count < 1:
-            raise UserError(f"{name}={count} of {attack} is not a number >= 1.")
+        if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
+            raise UserError(f"{name}={count!r} of {attack} is not a whole number >= 1.")
 
 
 def gradient_of(
@@ -172,6 +196,11 @@ def _kept(model: nn.Module, x: Tensor) -> int:
 def own(x: Shaped[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
     """A detached copy in at least float32 that belongs to no inference mode."""
     return at_least_float32(x.detach().clone())
+
+
+def own_labels(y: Int[Tensor, " B"], x: Shaped[Tensor, "B *input"]) -> Int[Tensor, " B"]:
+    """A copy as int64, on the device of x, that belongs to no inference mode."""
+    return y.to(x.device, torch.int64, copy=True)
 
 
 def at_least_float32(x: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from poise.attacks.apgd import APGD
 from poise.attacks.apgd_targeted import TargetedAPGD
-from poise.attacks.attack import MEMORY, Attack, at_once, is_right, own
+from poise.attacks.attack import MEMORY, Attack, at_once, check_counts, check_threat, is_right, own, own_labels
 from poise.attacks.draws import Draws
 from poise.attacks.fab import FAB
 from poise.attacks.fab_targeted import TargetedFAB
+from poise.attacks.given import check_given
 from poise.attacks.pieces import Piece, Pieces, digests, fingerprint
 from poise.attacks.square import Square
 from poise.attacks.threat import Threat
@@ -76,16 +77,18 @@ class AutoAttack:
     Args:
         threat: what is allowed.
         version: of the above.
-        memory: bytes of activations that one pass may keep; examples are taken in pieces that fit.
+        memory: bytes of activations that one pass may keep, >= 1; examples are taken in pieces that fit.
 
     Raises:
-        UserError: no such version.
+        UserError: no such version, no threat, or no such memory.
     """
 
     def __init__(self, threat: Threat, version: str = "standard", memory: int = MEMORY) -> None:
         if version not in PLANS:
             known = ", ".join(PLANS)
-            raise UserError(f"version={version!r} of AutoAttack is none of {known}.{nearest(version, PLANS)}")
+            raise UserError(f"version={version!r} of AutoAttack is none of {known}.{nearest(str(version), PLANS)}")
+        check_threat("AutoAttack", threat)
+        check_counts("AutoAttack", memory=memory)
         self.threat = threat
         self.version = version
         self.memory = memory
@@ -109,31 +112,35 @@ class AutoAttack:
         seed: int = 0,
         index: Int[Tensor, " N"] | None = None,
         progress: Progress = no_progress,
-        kept: Path | None = None,
+        kept: str | Path | None = None,
     ) -> Verdict:
         """Attack, and tell what each attack left.
 
         Inputs may lie on another device than the model; they are moved there piece by piece.
 
         Args:
-            model: from inputs in the valid range to logits [N, C].
-            x: clean inputs in the valid range.
+            model: from inputs in the valid range to logits [N, C]; it takes float32, whatever its own precision, or
+                float64 where x is.
+            x: clean inputs in the valid range; where they are NaN the model is wrong.
             y: true labels in 0…C-1.
-            seed: of all draws.
-            index: position of each example in its split; 0…N-1 where None.
+            seed: of all draws, a number of 64 bits.
+            index: position of each example in its split, each another; 0…N-1 where None.
             progress: a bar for each attack.
             kept: a directory where finished pieces are kept, until it is removed. The same attack on the same model and
                 examples goes on from there, also where it was killed, or examples are shared out differently.
 
         Raises:
-            UserError: eps that allows any change; a model that gives no gradient.
+            UserError: what is given is none of these (see `check_given`); nothing can be kept there; a model that gives
+                no gradient.
         """
-        self.threat.check(x)
         index = torch.arange(len(x)) if index is None else index.cpu()
         with torch.inference_mode(False), in_mode(model, "eval"):
-            examples = _Examples(model, own(x).cpu(), y.cpu(), index, seed, self.memory)
+            own_x = own(x).cpu()
+            num_classes = check_given(model, self.threat, own_x, y, seed, index)
+            _check_different(index)
             pieces = Pieces(kept, fingerprint(model, self.threat, self.version, seed) if kept else "")
-            for attack in self.attacks(examples.num_classes):
+            examples = _Examples(model, own_x, own_labels(y, own_x), index, seed, self.memory)
+            for attack in self.attacks(num_classes):
                 with progress(attack.name, int(examples.right.sum())) as done:
                     examples.face(attack, pieces, done)
         return Verdict(examples.x_adv.to(x.device), examples.robust, examples.work)
@@ -159,6 +166,12 @@ class AutoAttack:
         return make[name]()
 
 
+def _check_different(index: Tensor) -> None:
+    """By its position an example is known again."""
+    if len(index.unique()) < len(index):
+        raise UserError("index of AutoAttack has a position twice: give each example another, as in torch.arange(N).")
+
+
 def _defined(plan: tuple[str, ...], num_classes: int) -> list[str]:
     """The attacks of a plan whose losses exist: targeted DLR takes four classes, DLR three."""
     if num_classes > 3:
@@ -176,8 +189,6 @@ class _Examples:
         self.model, self.x, self.y, self.index, self.seed = model, x, y, index, seed
         self.device = next((p.device for p in model.parameters()), x.device)
         self.at_once = min(MOST, at_once(model, x[:2].to(self.device), memory))
-        with torch.no_grad():
-            self.num_classes = model(x[:1].to(self.device)).shape[-1]
         right = [is_right(model, *self._at(rows)).cpu() for rows in torch.arange(len(x)).split(self.at_once)]
         self.x_adv, self.right = x.clone(), torch.cat(right)
         self.robust = {CLEAN: self.right}
@@ -199,7 +210,7 @@ class _Examples:
 
     def _all(self, attack: Attack, pieces: Pieces, waiting: Tensor) -> Iterator[Piece]:
         """What is known of the examples that wait, and then what is found out about the others."""
-        for piece in pieces.kept(attack.name):
+        for piece in pieces.kept(attack.name, self.x):
             if known := self._of_these(piece, waiting):
                 yield known
         left = waiting.nonzero().flatten()

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from poise.attacks.attack import MEMORY, Attack, at_least_float32, gradient_of, is_right, own
+from poise.attacks.attack import MEMORY, Attack, at_least_float32, check_counts, gradient_of, is_right
 from poise.attacks.draws import Draws
 from poise.attacks.hyperplanes import PLANES, change_to, length
 from poise.attacks.threat import Threat
@@ -42,9 +42,7 @@ class BoundaryAttack(Attack):
 
     def __init__(self, threat: Threat, steps: int, restarts: int, memory: int = MEMORY) -> None:
         super().__init__(threat, memory)
-        for name, count in (("steps", steps), ("restarts", restarts)):
-            if count < 1:
-                raise UserError(f"{name}={count} of {self.name} is not a number >= 1.")
+        check_counts(self.name, steps=steps, restarts=restarts)
         if threat.norm not in PLANES:
             known = ", ".join(PLANES)
             raise UserError(f"{self.name} takes norm={known}, not {threat.norm!r}.{nearest(threat.norm, PLANES)}")
@@ -79,7 +77,7 @@ class BoundaryAttack(Attack):
         """
         index = torch.arange(len(x)) if index is None else index
         with self.at_work(model):
-            x, y = own(x), y.clone()
+            x, y = self.given(model, x, y, seed, index)
             draws = Draws.of(seed, index.to(x.device)).named(self.name)
             found, distance = x.clone(), x.new_zeros(len(x))
             for piece in self.pieces(model, x):

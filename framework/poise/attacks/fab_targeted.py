@@ -7,10 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from poise.attacks.attack import MEMORY
+from poise.attacks.attack import MEMORY, check_counts
 from poise.attacks.boundary import BoundaryAttack, Linearised, difference
 from poise.attacks.threat import Threat
-from poise.errors import UserError
 
 
 class TargetedFAB(BoundaryAttack):
@@ -42,8 +41,7 @@ class TargetedFAB(BoundaryAttack):
         self, threat: Threat, targets: int = 9, steps: int = 100, restarts: int = 1, memory: int = MEMORY
     ) -> None:
         super().__init__(threat, steps, restarts, memory)
-        if targets < 1:
-            raise UserError(f"targets={targets} of {self.name} is not a number >= 1.")
+        check_counts(self.name, targets=targets)
         self.targets = targets
 
     def goals(

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from poise.attacks.work import Work
+from poise.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -42,33 +44,57 @@ class Pieces:
     Args:
         directory: where they lie; None keeps nothing.
         of: what the evaluation is of, by `fingerprint`; pieces of another one are not seen.
+
+    Raises:
+        UserError: nothing can be written there.
     """
 
-    def __init__(self, directory: Path | None, of: str) -> None:
-        self._directory = None if directory is None else directory / of
+    def __init__(self, directory: str | Path | None, of: str) -> None:
+        self._directory = None if directory is None else Path(directory) / of
+        if self._directory is not None:
+            _check_writable(self._directory)
 
-    def kept(self, attack: str) -> Iterator[Piece]:
-        """What was kept of an attack."""
+    def kept(self, attack: str, x: Float[Tensor, "N *input"]) -> Iterator[Piece]:
+        """What was kept of an attack on such inputs."""
         files = sorted(self._directory.glob(f"{attack}-*.safetensors")) if self._directory else ()
         for file in files:
             try:
                 found = load_file(file)
                 forwards, backwards, seconds = found.pop("work").tolist()
-                yield Piece(**found, work=Work(int(forwards), int(backwards), seconds))
+                piece = Piece(**found, work=Work(int(forwards), int(backwards), seconds))
             except (OSError, SafetensorError, KeyError, TypeError, ValueError):
                 continue
+            if _is_whole(piece, x):
+                yield piece
 
     def keep(self, attack: str, piece: Piece) -> None:
         """Write a piece."""
         if self._directory is None:
             return
-        self._directory.mkdir(parents=True, exist_ok=True)
         path = self._directory / f"{attack}-{int(piece.index[0])}.safetensors"
         partial = path.with_suffix(".partial")
         cost = torch.tensor([piece.work.forwards, piece.work.backwards, piece.work.seconds], dtype=torch.float64)
         tensors = {name: getattr(piece, name) for name in ("index", "digest", "x_adv", "broken")}
         save_file({**{name: t.contiguous().cpu() for name, t in tensors.items()}, "work": cost}, partial)
         os.replace(partial, path)
+
+
+def _check_writable(directory: Path) -> None:
+    """Raises UserError before an attack that would end with what it found lost."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UserError(f"kept={directory.parent} cannot be written: {error.strerror or error}.") from error
+
+
+def _is_whole(piece: Piece, x: Tensor) -> bool:
+    """Whether there is one of everything for each example, and inputs have the shape that they have in x."""
+    rows = (len(piece.index),)
+    is_known = piece.index.dtype == piece.digest.dtype == torch.int64 and piece.broken.dtype == torch.bool
+    fits = piece.x_adv.shape == rows + x.shape[1:] and piece.x_adv.is_floating_point()
+    return is_known and fits and all(each.shape == rows for each in (piece.index, piece.digest, piece.broken))
 
 
 def digests(x: Float[Tensor, "B *input"], y: Int[Tensor, " B"]) -> Int[Tensor, " B"]:

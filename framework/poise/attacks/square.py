@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from poise.attacks.attack import MEMORY, Attack, at_least_float32
+from poise.attacks.attack import MEMORY, Attack, at_least_float32, check_counts
 from poise.attacks.draws import Draws
 from poise.attacks.squares import SQUARES
 from poise.attacks.threat import Threat
@@ -49,9 +49,7 @@ class Square(Attack):
 
     def __init__(self, threat: Threat, queries: int = 5000, restarts: int = 1, memory: int = MEMORY) -> None:
         super().__init__(threat, memory)
-        for name, count in (("queries", queries), ("restarts", restarts)):
-            if count < 1:
-                raise UserError(f"{name}={count} of {self.name} is not a number >= 1.")
+        check_counts(self.name, queries=queries, restarts=restarts)
         if threat.norm not in SQUARES:
             known = ", ".join(SQUARES)
             raise UserError(f"{self.name} takes norm={known}, not {threat.norm!r}.{nearest(threat.norm, SQUARES)}")

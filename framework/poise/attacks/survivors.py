@@ -46,6 +46,6 @@ def worst_of(x: Float[Tensor, "B *input"], runs: Iterable[Run]) -> Float[Tensor,
     return worst
 
 
-def per_example(values: Shaped[Tensor, " B"], x: Float[Tensor, "B *input"]) -> Shaped[Tensor, "B ..."]:
+def per_example(values: Shaped[Tensor, " b"], x: Float[Tensor, "B *input"]) -> Shaped[Tensor, "b ..."]:
     """[B] -> [B, 1, …] with as many axes as x."""
     return values.reshape(-1, *[1] * (x.ndim - 1))

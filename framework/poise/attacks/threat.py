@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -38,8 +39,8 @@ class Threat:
         if self.norm not in NORMS:
             known = ", ".join(NORMS)
             raise UserError(f"norm={self.norm!r} is not one of {known}.{nearest(str(self.norm), NORMS)}")
-        if not math.isfinite(self.eps) or self.eps < 0:
-            raise UserError(f"eps={self.eps} is not a finite number >= 0.")
+        if not _is_finite(self.eps) or self.eps < 0:
+            raise UserError(f"eps={self.eps!r} is not a finite number >= 0.")
         if (self.low is None) != (self.high is None):
             raise UserError(
                 f"low={self.low} and high={self.high}: give both ends of the valid range, or None for both."
@@ -53,8 +54,8 @@ class Threat:
         return f"{self.norm}, eps = " + (f"{pixels}/255" if in_pixels(self.eps) else f"{self.eps:.4g}")
 
     def _check_range(self, low: float, high: float) -> None:
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise UserError(f"The valid range {low:g}…{high:g} is not a range: low < high, both finite.")
+        if not (_is_finite(low) and _is_finite(high) and low < high):
+            raise UserError(f"The valid range {low}…{high} is not a range: low < high, both finite numbers.")
         if self.norm == "linf" and self.eps > high - low:
             raise UserError(f"eps={self.eps} is larger than the valid range {low:g}…{high:g}: {self._unit()}.")
 
@@ -72,6 +73,23 @@ class Threat:
             raise UserError(
                 f"eps={self.eps} reaches {diameter:g}, the largest {self.norm} distance between two inputs "
                 f"of {size} values in {self.low:g}…{self.high:g}: {self._unit()}."
+            )
+
+    def check_values(self, x: Float[Tensor, "B *input"]) -> None:
+        """Looks at the inputs themselves, and so waits for the device. NaN is let through, and so is rounding.
+
+        Raises:
+            UserError: x outside the valid range, where a change of eps is not what it is inside.
+        """
+        if self.low is None or self.high is None or not x.numel():
+            return
+        least, most = (float(end) for end in x.nan_to_num(nan=self.low).aminmax())
+        slack = 1e-6 * (self.high - self.low)
+        if least < self.low - slack or most > self.high + slack:
+            valid = f"{self.low:g}…{self.high:g}"
+            raise UserError(
+                f"x lies in {least:.4g}…{most:.4g}, outside the threat's valid range {valid}: scale it to {valid} and "
+                "normalise inside the model, or give Threat(…, low=…, high=…), None for both where there is no range."
             )
 
     def project(self, x_adv: Float[Tensor, "B *input"], x: Float[Tensor, "B *input"]) -> Float[Tensor, "B *input"]:
@@ -138,6 +156,10 @@ class Threat:
         width = (self.high or 0.0) - (self.low or 0.0)
         fits = self.eps / 255 <= width and self.norm != "l1"
         return f"write {self.eps:g}/255" if fits else "eps is in the units of the data"
+
+
+def _is_finite(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
 def in_pixels(eps: float) -> bool:

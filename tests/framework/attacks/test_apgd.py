@@ -218,7 +218,7 @@ def test_the_broken_leave_at_checkpoints_and_restarts_go_on_with_the_others() ->
     seen = passes(model)
     tried = APGD(THREATS["linf"], steps=100, restarts=2)
     x_adv = tried(model, x, y)
-    runs = seen[3:]  # two to measure the memory, one for who is right
+    runs = seen[4:]  # one to see what is given, two to measure the memory, one for who is right
     assert runs[:23] == [24] * 23
     assert all(after <= before for before, after in itertools.pairwise(runs))
     assert len(runs) == 2 * 101
@@ -284,7 +284,7 @@ def test_the_mean_of_several_passes_is_climbed() -> None:
     assert (averaged.wrong == expected.wrong).float().mean() > 0.9
     seen.clear()
     APGD(THREATS["linf"], steps=2, average=3)(model, x[:4], model(x[:4]).argmax(1))
-    assert len(seen) <= 1 + 3 + 3 * 3
+    assert len(seen) <= 1 + 4 + 3 * 3
 
 
 def test_a_gradient_that_is_no_number_moves_nothing() -> None:
@@ -336,7 +336,7 @@ def test_nothing_is_done_where_nothing_is_right() -> None:
     ("make", "message"),
     [
         (lambda: APGD(THREATS["linf"], "drl"), r"loss='drl' of APGD is neither 'ce' nor 'dlr'\. Did you mean 'dlr'\?"),
-        (lambda: APGD(THREATS["linf"], steps=0), "steps=0 of apgd-ce is not a number >= 1"),
+        (lambda: APGD(THREATS["linf"], steps=0), "steps=0 of apgd-ce is not a whole number >= 1"),
         (lambda: APGD(THREATS["linf"], "dlr", restarts=0), "restarts=0 of apgd-dlr is not"),
         (lambda: APGD(THREATS["linf"], average=0), "average=0 of apgd-ce is not"),
         (lambda: TargetedAPGD(THREATS["linf"], targets=0), "targets=0 of apgd-t is not"),

@@ -221,9 +221,9 @@ def test_memory_does_not_grow_with_steps(make: Callable[[Threat], BoundaryAttack
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda threat: FAB(threat, steps=0), "steps=0 of fab is not a number >= 1"),
-        (lambda threat: TargetedFAB(threat, restarts=0), "restarts=0 of fab-t is not a number >= 1"),
-        (lambda threat: TargetedFAB(threat, targets=0), "targets=0 of fab-t is not a number >= 1"),
+        (lambda threat: FAB(threat, steps=0), "steps=0 of fab is not a whole number >= 1"),
+        (lambda threat: TargetedFAB(threat, restarts=0), "restarts=0 of fab-t is not a whole number >= 1"),
+        (lambda threat: TargetedFAB(threat, targets=0), "targets=0 of fab-t is not a whole number >= 1"),
     ],
 )
 def test_wrong_parameters_are_refused(make: Any, message: str) -> None:

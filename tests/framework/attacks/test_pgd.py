@@ -247,8 +247,8 @@ def test_the_default_step_crosses_the_ball() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 0}, "steps=0 of PGD is not a number >= 1"),
-        ({"restarts": 0}, "restarts=0 of PGD is not a number >= 1"),
+        ({"steps": 0}, "steps=0 of PGD is not a whole number >= 1"),
+        ({"restarts": 0}, "restarts=0 of PGD is not a whole number >= 1"),
         ({"step_size": -0.1}, "step_size=-0.1 of PGD is not a finite number >= 0"),
     ],
 )

@@ -267,8 +267,8 @@ def test_a_tie_is_wrong_where_the_prediction_is() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"queries": 0}, "queries=0 of square is not a number >= 1"),
-        ({"restarts": 0}, "restarts=0 of square is not a number >= 1"),
+        ({"queries": 0}, "queries=0 of square is not a whole number >= 1"),
+        ({"restarts": 0}, "restarts=0 of square is not a whole number >= 1"),
     ],
 )
 def test_wrong_parameters_are_refused(arguments: dict[str, int], message: str) -> None:

@@ -242,8 +242,8 @@ def test_an_empty_batch_passes(norm: str) -> None:
         (("linf", 8), r"eps=8 is larger than the valid range 0…1: write 8/255"),
         (("linf", 300.0), r"eps=300\.0 is larger .* eps is in the units of the data"),
         (("linf", 0.1, None, 1.0), r"low=None and high=1\.0: give both"),
-        (("linf", 0.1, 1.0, 0.0), r"1…0 is not a range"),
-        (("linf", 0.1, 0.0, math.inf), r"0…inf is not a range"),
+        (("linf", 0.1, 1.0, 0.0), r"1\.0…0\.0 is not a range"),
+        (("linf", 0.1, 0.0, math.inf), r"0\.0…inf is not a range"),
     ],
 )
 def test_what_makes_no_threat_is_refused(arguments: tuple[Any, ...], message: str) -> None:
