@@ -92,7 +92,7 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
             "strategy=dpp is not auto or ddp or deepspeed_zero1 or deepspeed_zero2 or deepspeed_zero3 or",
         ),
         (["model.new_head=true"], "model.new_head=true has no effect without model.checkpoint: fresh weights"),
-        (["threat=linff"], "threat=linff is not linf or l2. Did you mean 'linf'?"),
+        (["threat=linff"], "threat=linff is not linf or l2 or l1. Did you mean 'linf'?"),
         (["threat.eps=8"], "threat.eps=8 is larger than the whole range 0…1 of the data: eps is in input units."),
         (["threat.eps=-1/255"], "threat.eps=-1/255 has to be 0 or more."),
         (
@@ -129,7 +129,7 @@ def test_other_words_for_none_are_told_it(path: str, word: str) -> None:
         ("model=sgd", "model=sgd: sgd is an optimizer: it stands in optimizer=."),
         ("recipe=trades@", "recipe=trades@: '' cannot be an alias. Use letters, digits and _."),
         ("recipe=@x", "recipe=@x leaves a name empty: give one, or write recipe=plain."),
-        ("threat.name=l1", "threat=l1 is not linf or l2."),
+        ("threat.name=l3", "threat=l3 is not linf or l2 or l1."),
         *(
             (f"{path}=", f"{path}= is empty: give a value, or leave it out.")
             for path in (
