@@ -1,21 +1,9 @@
 """Adversarial training beside plain training: the first stays right under attack, the second does not."""
 
 from claims.claim import Claim, Effect
-from claims.measures import autoattacked, clean, robust
+from claims.measures import of_the_shipped
 from claims.proving import main
-from claims.training import Arm, Setting, Trained
-
-
-def measure(run: Trained) -> dict[str, float]:
-    """Of the shipped model on 1,000 test examples: clean accuracy, and robust accuracy under PGD-50 with 2 restarts; of
-    seed 0 also accuracy on 100 of them under AutoAttack, which is judged nowhere.
-    """
-    test = run.splits.test
-    numbers = {"clean": clean(run.best, test), "robust": robust(run.best, test, run.threat)}
-    if run.seed == 0:
-        numbers["autoattack"] = autoattacked(run.best, test, run.threat)
-    return numbers
-
+from claims.training import Arm, Setting
 
 CLAIM = Claim(
     name="adversarial_training",
@@ -25,7 +13,7 @@ CLAIM = Claim(
         Setting("cifar10", train=2000, epochs=10, eps=8 / 255),
     ),
     arms=(Arm("plain"), Arm("pgd_at", {"name": "pgd_at"})),
-    measure=measure,
+    measure=of_the_shipped,
     effects=(
         Effect(
             "robust accuracy of pgd_at above that of plain, points",

@@ -1,26 +1,14 @@
 """TRADES with a small and a large β: the large one gives up clean accuracy and gains robust accuracy."""
 
 from claims.claim import Claim, Effect
-from claims.measures import autoattacked, clean, robust
+from claims.measures import of_the_shipped
 from claims.proving import main
-from claims.training import Arm, Setting, Trained
+from claims.training import Arm, Setting
 
 SOURCE = (
     "Zhang et al., 2019, arXiv 1901.08573, section 5.2: a larger β = 1/λ trades clean for robust accuracy; the table's "
     "numbers could not be read again, so the direction alone is judged"
 )
-
-
-def measure(run: Trained) -> dict[str, float]:
-    """Of the shipped model on 1,000 test examples: clean accuracy, and robust accuracy under PGD-50 with 2 restarts; of
-    seed 0 also accuracy on 100 of them under AutoAttack, which is judged nowhere.
-    """
-    test = run.splits.test
-    numbers = {"clean": clean(run.best, test), "robust": robust(run.best, test, run.threat)}
-    if run.seed == 0:
-        numbers["autoattack"] = autoattacked(run.best, test, run.threat)
-    return numbers
-
 
 CLAIM = Claim(
     name="trades_beta",
@@ -33,7 +21,7 @@ CLAIM = Claim(
         Arm("beta 1", {"name": "trades", "trades": {"beta": 1.0}}),
         Arm("beta 6", {"name": "trades", "trades": {"beta": 6.0}}),
     ),
-    measure=measure,
+    measure=of_the_shipped,
     effects=(
         Effect(
             "clean accuracy of beta 6 below that of beta 1, points",

@@ -1,26 +1,14 @@
 """WEAT, both variants, beside TRADES: weights by energy raise robust accuracy."""
 
 from claims.claim import Claim, Effect
-from claims.measures import autoattacked, clean, robust
+from claims.measures import of_the_shipped
 from claims.proving import main
-from claims.training import Arm, Setting, Trained
+from claims.training import Arm, Setting
 
 SOURCE = (
     "Mirza et al., 2024, arXiv 2407.06315, ResNet-18 on CIFAR-10 under PGD, from notes on the paper: TRADES 52.65, "
     "WEAT_nat 52.43, WEAT_adv 53.35"
 )
-
-
-def measure(run: Trained) -> dict[str, float]:
-    """Of the shipped model on 1,000 test examples: clean accuracy, and robust accuracy under PGD-50 with 2 restarts; of
-    seed 0 also accuracy on 100 of them under AutoAttack, which is judged nowhere.
-    """
-    test = run.splits.test
-    numbers = {"clean": clean(run.best, test), "robust": robust(run.best, test, run.threat)}
-    if run.seed == 0:
-        numbers["autoattack"] = autoattacked(run.best, test, run.threat)
-    return numbers
-
 
 CLAIM = Claim(
     name="weat_beside_trades",
@@ -34,7 +22,7 @@ CLAIM = Claim(
         Arm("weat_nat", {"name": ["trades", "weat"]}),
         Arm("weat_adv", {"name": ["trades", "weat"], "trades": {"label_on": "attacked"}}),
     ),
-    measure=measure,
+    measure=of_the_shipped,
     effects=(
         Effect(
             "robust accuracy of weat_adv above that of trades, points",
