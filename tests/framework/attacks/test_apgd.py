@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from live_tensors import live_bytes
 from poise.attacks.apgd import APGD, balls
 from poise.attacks.apgd_targeted import TargetedAPGD, most_likely_wrong
 from poise.attacks.attack import Attack
@@ -309,7 +310,7 @@ def test_memory_does_not_grow_with_the_steps(norm: str) -> None:
         """Bytes of all tensors, early and late."""
         passes = next(number)
         if passes in (10, 60):
-            alive.append(sum(thing.nbytes for thing in gc.get_objects() if type(thing) is Tensor))
+            alive.append(live_bytes())
 
     number = itertools.count()
     model.register_forward_hook(count)

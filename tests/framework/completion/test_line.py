@@ -31,7 +31,7 @@ def after(line: str) -> set[str]:
         ("plan gp", {"gpu=", "gpus="}),
         ("plan gpu=h", {"gpu=h100_", "gpu=h200_"}),
         ("plan network=ib_4", {"network=ib_400_"}),
-        ("plan gpus=2 recipe=trades recipe.tr", {"recipe.trades.beta="}),
+        ("plan gpus=2 recipe=trades recipe.trades.b", {"recipe.trades.beta="}),
         ("sy", {"sync_"}),
         ("sync run", {"run_dir="}),
         ("sync run_dir=runs ", {"tracking.uri="}),
@@ -45,12 +45,12 @@ def after(line: str) -> set[str]:
         ("train trainer.max", {"trainer.max_epochs=", "trainer.max_steps="}),
         ("train trainer.max_epochs=3 trainer.max", {"trainer.max_steps="}),
         ("train recipe=trades recipe.", {"recipe.trades.", "recipe.pgd."}),
-        ("train recipe=trades recipe.tr", {"recipe.trades.beta="}),
+        ("train recipe=trades recipe.trades.b", {"recipe.trades.beta="}),
         ("train recipe=trades,pgd@a recipe.a.st", {"recipe.a.steps=", "recipe.a.step_size=", "recipe.a.start="}),
         ("train recipe=trades recipe.pgd.start=", {f"recipe.pgd.start={w}_" for w in ("uniform", "normal", "none")}),
         ("train recipe=trades,mi", {"recipe=trades,mixup"}),
         ("train recipe=trades_c", {"recipe=trades_cifar10"}),
-        ("train recipe=trades_cifar10 recipe.tr", {"recipe.trades.beta="}),
+        ("train recipe=trades_cifar10 recipe.trades.b", {"recipe.trades.beta="}),
         ("train recipe=pla", {"recipe=plain"}),
         ("train recipe=trades,pla", set()),
         ("train calibration=t", {"calibration=temperature_scaling"}),
@@ -74,7 +74,7 @@ def after(line: str) -> set[str]:
         ("train trainer.progress=", {"trainer.progress=true_", "trainer.progress=false_"}),
         ("train strategy=deep", {f"strategy=deepspeed_zero{n}{end}_" for n in (1, 2, 3) for end in ("", "_offload")}),
         ("train threat.eps=", set()),
-        ("train threat=l", {"threat=linf_", "threat=l2_"}),
+        ("train threat=l", {"threat=linf_", "threat=l2_", "threat=l1_"}),
         ("train tracking=", {"tracking=mlflow_", "tracking=none_"}),
         ("train ta", {"tables."}),
         ("train selec", {"selection="}),
@@ -200,7 +200,7 @@ def test_trouble_is_never_shown_at_a_tab(files: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_hidden_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", "words", "poise\ntrain\nrecipe=trades\nrecipe.tr\n"]) == 0
+    assert main(["completion", "words", "poise\ntrain\nrecipe=trades\nrecipe.trades.b\n"]) == 0
     assert capsys.readouterr().out == "recipe.trades.beta=\n"
     main(["completion", "words", "poise\ntrain\n\n"])
     assert "trainer.\n" in capsys.readouterr().out

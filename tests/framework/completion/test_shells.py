@@ -105,7 +105,7 @@ def terminal(request: pytest.FixtureRequest, environment: dict[str, str]) -> Ite
 PRESSED = {
     "poise tr\tx": "{train}{x}",
     "poise train trai\tx": "{train}{trainer.x}",
-    "poise train recipe=trades recipe.tr\t3": "{train}{recipe=trades}{recipe.trades.beta=3}",
+    "poise train recipe=trades recipe.trades.b\t3": "{train}{recipe=trades}{recipe.trades.beta=3}",
     "poise train recipe=trades,mi\t": "{train}{recipe=trades,mixup}",
     "poise train recipe=trades@a,mi\t,awp": "{train}{recipe=trades@a,mixup,awp}",
     "poise train trainer.progress=t\tx": "{train}{trainer.progress=true}{x}",
@@ -135,9 +135,9 @@ printf '<%s>\\n' "${COMPREPLY[@]}"
     ("line", "replies"),
     [
         ("poise tr", ["train "]),
-        ("poise train recipe=trades recipe.tr", ["recipe.trades.beta="]),
+        ("poise train recipe=trades recipe.trades.b", ["recipe.trades.beta="]),
         ("poise train recipe=trades,mi", ["trades,mixup"]),
-        ("poise train threat=l", ["linf ", "l2 "]),
+        ("poise train threat=l", ["linf ", "l2 ", "l1 "]),
         ("poise train recipe=trades@a,mi", ["@a,mixup"]),
         ("poise   train  trai", ["trainer."]),
         ("poise nonsense x", [""]),
@@ -172,7 +172,7 @@ def test_bash_without_breaks_gets_the_whole_word(environment: dict[str, str]) ->
     ("line", "found"),
     [
         ("poise tr", ["train"]),
-        ("poise train recipe=trades recipe.tr", ["recipe.trades.beta="]),
+        ("poise train recipe=trades recipe.trades.b", ["recipe.trades.beta="]),
         ("poise train recipe=trades,mi", ["recipe=trades,mixup"]),
         ("poise train trainer.progress=", ["trainer.progress=true", "trainer.progress=false"]),
         ("poise completion ", ["bash", "zsh", "fish"]),
