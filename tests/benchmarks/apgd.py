@@ -9,6 +9,7 @@ moved counts as unchanged; projections are made in double precision.
 
 import argparse
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -182,7 +183,10 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3, help="of each program")
     parser.add_argument("--width", type=int, default=8, help="of small_cnn")
     parser.add_argument(
-        "--model", type=Path, default=Path("/tmp/poise-benchmarks/mnist-trades"), help="where it is kept"
+        "--model",
+        type=Path,
+        default=Path(tempfile.gettempdir(), "poise-benchmarks", "mnist-trades"),
+        help="where it is kept",
     )
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -8,6 +8,7 @@ needs POISE_DATA with mnist.npz; prints the table of README.md.
 import argparse
 import os
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -122,7 +123,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=100)
     parser.add_argument("--width", type=int, default=8, help="of small_cnn")
     parser.add_argument(
-        "--model", type=Path, default=Path("/tmp/poise-benchmarks/mnist-trades"), help="where it is kept"
+        "--model",
+        type=Path,
+        default=Path(tempfile.gettempdir(), "poise-benchmarks", "mnist-trades"),
+        help="where it is kept",
     )
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from poise.attacks.attack import MEMORY, Attack, at_least_float32, check_counts, gradient_of, is_right
 from poise.attacks.draws import Draws
 from poise.attacks.hyperplanes import PLANES, change_to, length
+from poise.attacks.survivors import per_example
 from poise.attacks.threat import Threat
 from poise.errors import UserError, nearest
 
@@ -60,7 +61,7 @@ class BoundaryAttack(Attack):
     ) -> Float[Tensor, "B *input"]:
         """The wrong point found within eps; the clean input where there was none."""
         found, distance = self._nearest(model, x, y, draws, enough=self.threat.eps)
-        return torch.where(_like(distance <= self.threat.eps, x), found, x)
+        return torch.where(per_example(distance <= self.threat.eps, x), found, x)
 
     def nearest(
         self,
@@ -97,7 +98,7 @@ class BoundaryAttack(Attack):
                 start = self._start(x[rows], draws.named(goal, restart).rows(rows)) if restart else x[rows]
                 other, other_distance = self._walk(model, x, y, rows, start, linearised, enough)
                 nearer = other_distance < distance[rows]
-                found[rows] = torch.where(_like(nearer, x), other, found[rows])
+                found[rows] = torch.where(per_example(nearer, x), other, found[rows])
                 distance[rows] = torch.minimum(other_distance, distance[rows])
         return found, distance
 
@@ -106,7 +107,7 @@ class BoundaryAttack(Attack):
         shape = x.shape[1:]
         noise = 2 * draws.uniform(*shape) - 1 if self.threat.norm == "linf" else draws.normal(*shape)
         reach = self._distance(noise, torch.zeros_like(noise))
-        return self._clipped(x + (noise * _like(self.threat.eps / 2 / reach, x)).to(x.dtype))
+        return self._clipped(x + (noise * per_example(self.threat.eps / 2 / reach, x)).to(x.dtype))
 
     def _walk(
         self,
@@ -126,9 +127,9 @@ class BoundaryAttack(Attack):
             at = self._step(at, home, *linearised(at, rows[places]))
             wrong = ~is_right(model, at, y[rows[places]])
             away = self._distance(at, home).masked_fill(~wrong, torch.inf)
-            best = torch.where(_like(away < distance[places], at), at, best)
+            best = torch.where(per_example(away < distance[places], at), at, best)
             distance[places] = torch.minimum(away, distance[places])
-            at = torch.lerp(home, at, _like(1 - (1 - BETA) * wrong, at).to(at.dtype))
+            at = torch.lerp(home, at, per_example(1 - (1 - BETA) * wrong, at).to(at.dtype))
             stays = distance[places] > enough
             if not stays.all():
                 found[places] = best
@@ -175,8 +176,3 @@ def difference(
 def ahead(logits: Float[Tensor, "B C"], y: Int[Tensor, " B"], other: Int[Tensor, " B"]) -> Float[Tensor, "B 1"]:
     """How far the other class is ahead of the label."""
     return logits.gather(1, other[:, None]) - logits.gather(1, y[:, None])
-
-
-def _like(per_example: Tensor, x: Tensor) -> Tensor:
-    """[B] -> [B, 1, …] with as many axes as x."""
-    return per_example.reshape(-1, *[1] * (x.ndim - 1))

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from functools import partial
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from poise.attacks.apgd_targeted import most_likely_wrong
 from poise.attacks.attack import MEMORY, check_counts
 from poise.attacks.boundary import BoundaryAttack, Linearised, difference
 from poise.attacks.threat import Threat
@@ -47,15 +47,8 @@ class TargetedFAB(BoundaryAttack):
     def goals(
         self, model: nn.Module, x: Float[Tensor, "B *input"], y: Int[Tensor, " B"]
     ) -> Iterator[tuple[int, Linearised]]:
-        for number, target in enumerate(self._most_likely(model, x, y)):
+        for number, target in enumerate(most_likely_wrong(model, x, y, self.targets)):
             yield number, partial(_towards, model, y, target)
-
-    @torch.no_grad()
-    def _most_likely(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """The wrong classes, the likeliest first [targets, B]."""
-        logits = model(x)
-        wrong = logits.scatter(1, y[:, None], -torch.inf)
-        return wrong.topk(min(self.targets, logits.shape[1] - 1)).indices.T
 
 
 def _towards(model: nn.Module, y: Tensor, target: Tensor, at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from live_tensors import live_bytes
+from poise.attacks.apgd_targeted import most_likely_wrong
 from poise.attacks.attack import Attack, is_right
 from poise.attacks.boundary import BoundaryAttack
 from poise.attacks.draws import Draws
@@ -178,7 +179,7 @@ def draws_of(rows: int) -> Draws:
 def test_targets_are_the_likeliest_wrong_classes_as_many_as_there_are() -> None:
     model = Curved()
     x, y = data(model)
-    ranked = TargetedFAB(Threat("linf", 0.1))._most_likely(model, x, y)
+    ranked = most_likely_wrong(model, x, y, 9)
     assert ranked.shape == (3, 30)
     assert not (ranked == y).any()
     logits = model(x).gather(1, ranked.T)
