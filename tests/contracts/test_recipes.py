@@ -151,18 +151,20 @@ def test_declared_passes_are_those_made(name: str) -> None:
 @pytest.fixture(scope="module")
 def trained(pair: Pair) -> dict[tuple[str, ...], tuple[int, int, list[str]]]:
     """For plain and each stack, in training on two ranks: collectives it declares, DDP's own, and those of a step."""
-    stacks = list(dict.fromkeys([(), *map(kit.with_partners, RECORDS)]))
-    first, second = pair.run(train_and_count, stacks)
+    stacks = dict.fromkeys([(), *map(kit.with_partners, RECORDS)])
+    return {names: alike(pair.run(train_and_count, names)) for names in stacks}
+
+
+def alike(found: list[Any]) -> Any:
+    """What both ranks found."""
+    first, second = found
     assert first == second
-    return dict(zip(stacks, first, strict=True))
+    return first
 
 
-def train_and_count(stacks: list[tuple[str, ...]]) -> list[tuple[int, int, list[str]]]:
-    """In a rank process: a few steps of each stack under DDP, of which one is looked at."""
-    return [collectives_of_a_step(kit.admitted(names, kit.kind_for(names, "image"), epochs=2)) for names in stacks]
-
-
-def collectives_of_a_step(made: TrainingModule) -> tuple[int, int, list[str]]:
+def train_and_count(names: tuple[str, ...]) -> tuple[int, int, list[str]]:
+    """In a rank process: a few steps of a stack under DDP, of which one is looked at."""
+    made = kit.admitted(names, kit.kind_for(names, "image"), epochs=2)
     unused = any(member.unused_parameters for _, member in made.stack.items())
     ddp = strategy("ddp", world_size=2, accelerator="cpu", find_unused_parameters=unused)
     seen = SeenCollectives(step=4)  # neither logged nor at the end of an epoch, with DDP's buckets as they stay
@@ -208,21 +210,16 @@ def test_weights_cost_two_collectives_at_most(name: str) -> None:
 def collectives(pair: Pair) -> dict[tuple[str, ...], tuple[int, list[str]]]:
     """For each stack whose loss is evaluated twice the collectives it declares and those made, on two ranks."""
     stacks = [names for names in dict.fromkeys(map(twice, RECORDS)) if trains(names)]
-    first, second = pair.run(count_collectives, stacks)
-    assert first == second
-    return dict(zip(stacks, first, strict=True))
+    return {names: alike(pair.run(count_collectives, names)) for names in stacks}
 
 
-def count_collectives(stacks: list[tuple[str, ...]]) -> list[tuple[int, list[str]]]:
-    """In a rank process: one step of each stack."""
-    found = []
-    for names in stacks:
-        made = kit.admitted(names, kit.kind_for(names, "image"))
-        rows = kit.record(made.splits.kind, rows=8, first=8 * kit.current_ranks().rank)  # type: ignore[union-attr]
-        with kit.counted_collectives() as called:
-            kit.one_step(made, rows)
-        found.append((made.stack.collectives(), called))
-    return found
+def count_collectives(names: tuple[str, ...]) -> tuple[int, list[str]]:
+    """In a rank process: one step of a stack."""
+    made = kit.admitted(names, kit.kind_for(names, "image"))
+    rows = kit.record(made.splits.kind, rows=8, first=8 * kit.current_ranks().rank)  # type: ignore[union-attr]
+    with kit.counted_collectives() as called:
+        kit.one_step(made, rows)
+    return made.stack.collectives(), called
 
 
 @every_recipe
