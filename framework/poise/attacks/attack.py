@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from poise.attacks.draws import Draws
-from poise.attacks.given import check_given
+from poise.attacks.given import check_given, check_kinds
 from poise.attacks.threat import Threat
 from poise.errors import UserError
 from poise.modes import Mode, in_mode
@@ -23,10 +23,10 @@ Watch = Callable[[int], None]
 class Attack(ABC):
     """Looks for inputs inside a threat that a model gets wrong.
 
-    Works on any module from inputs [B, *input] in the valid range to logits [B, C], in evaluation mode, on inputs in
-    float32 or better, under `torch.no_grad()` and `torch.inference_mode()` too; leaves every flag, buffer and gradient
-    of the model as it was. Examples that are wrong as they are stay as they are. What becomes of an example depends on
-    the seed and its index, not on the batch it comes in.
+    Works on any module (a function is none) from inputs [B, *input] in the valid range to logits [B, C], in evaluation
+    mode, on tensors in float32 or better, under `torch.no_grad()` and `torch.inference_mode()` too; leaves every flag,
+    buffer and gradient of the model as it was. Examples that are wrong as they are stay as they are. What becomes of an
+    example depends on the seed and its index, not on the batch it comes in.
 
     A subclass says in `search` what is done with examples that are right.
 
@@ -81,9 +81,10 @@ class Attack(ABC):
             watch: told the number of examples just done, for a progress bar.
 
         Raises:
-            UserError: what is given is none of these (see `check_given`); a model that gives no gradient or is unfit
-                for this attack.
+            UserError: what is given is none of these (see `check_kinds` and `check_given`); a model that gives no
+                gradient or is unfit for this attack.
         """
+        check_kinds(model, x, y, index)
         index = torch.arange(len(x)) if index is None else index
         with self.at_work(model):
             x, y = self.given(model, x, y, seed, index)

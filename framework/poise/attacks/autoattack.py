@@ -16,7 +16,7 @@ from poise.attacks.attack import MEMORY, Attack, at_once, check_counts, check_th
 from poise.attacks.draws import Draws
 from poise.attacks.fab import FAB
 from poise.attacks.fab_targeted import TargetedFAB
-from poise.attacks.given import check_given
+from poise.attacks.given import check_given, check_kinds
 from poise.attacks.pieces import Piece, Pieces, digests, fingerprint
 from poise.attacks.square import Square
 from poise.attacks.threat import Threat
@@ -130,9 +130,10 @@ class AutoAttack:
                 examples goes on from there, also where it was killed, or examples are shared out differently.
 
         Raises:
-            UserError: what is given is none of these (see `check_given`); nothing can be kept there; a model that gives
-                no gradient.
+            UserError: what is given is none of these (see `check_kinds` and `check_given`); nothing can be kept there;
+                a model that gives no gradient.
         """
+        check_kinds(model, x, y, index)
         index = torch.arange(len(x)) if index is None else index.cpu()
         with torch.inference_mode(False), in_mode(model, "eval"):
             own_x = own(x).cpu()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from poise.attacks.attack import MEMORY, Attack, at_least_float32, check_counts, gradient_of, is_right
 from poise.attacks.draws import Draws
+from poise.attacks.given import check_kinds
 from poise.attacks.hyperplanes import PLANES, change_to, length
 from poise.attacks.survivors import per_example
 from poise.attacks.threat import Threat
@@ -76,6 +77,7 @@ class BoundaryAttack(Attack):
         An example that is wrong as it is stays as it is, at distance 0; one of which no wrong input was found stays as
         it is, at distance inf. Of the threat's eps only random starts depend. Arguments as in a call.
         """
+        check_kinds(model, x, y, index)
         index = torch.arange(len(x)) if index is None else index
         with self.at_work(model):
             x, y = self.given(model, x, y, seed, index)

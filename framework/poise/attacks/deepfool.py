@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from poise.attacks.apgd_targeted import most_likely_wrong
 from poise.attacks.attack import MEMORY, Attack, at_least_float32, check_counts, gradient_of, is_right
 from poise.attacks.draws import Draws
+from poise.attacks.given import check_kinds
 from poise.attacks.hyperplanes import change_to, dual_length
 from poise.attacks.survivors import per_example
 from poise.attacks.threat import Threat
@@ -68,6 +69,7 @@ class DeepFool(Attack):
         An example that is wrong as it is stays as it is, at distance 0; one of which no wrong input was found stays as
         it is, at distance inf. Nothing depends on the threat's eps. Arguments as in a call.
         """
+        check_kinds(model, x, y)
         with self.at_work(model):
             x, y = self.given(model, x, y, 0, torch.arange(len(x)))
             found, distance = x.clone(), x.new_zeros(len(x))

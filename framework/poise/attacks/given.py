@@ -11,6 +11,35 @@ from poise.attacks.threat import Threat
 from poise.errors import UserError
 
 
+def check_kinds(model: object, x: object, y: object, index: object = None) -> None:
+    """Refuses what has no place in an attack, before anything is asked of it.
+
+    A function is refused though it could be called: of a network inside it nobody knows, so it would be attacked in
+    training mode, and its statistics would move.
+
+    Args:
+        model: a Module.
+        x: a tensor of one dimension or more.
+        y: likewise.
+        index: likewise; or None.
+
+    Raises:
+        UserError: one of them is something else, such as an array of NumPy.
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"model is of type {type(model).__name__}, not a torch.nn.Module: write what it does as the forward of "
+            "one, with the network inside, so that the attack can put it into evaluation mode and back."
+        )
+    for name, values in (("x", x), ("y", y), ("index", index)):
+        if values is None and name == "index":
+            continue
+        if not isinstance(values, Tensor):
+            raise UserError(f"{name} is of type {type(values).__name__}, not a tensor: give torch.as_tensor({name}).")
+        if not values.ndim:
+            raise UserError(f"{name} is a single number: give a tensor with a row for each example.")
+
+
 def check_given(
     model: nn.Module,
     threat: Threat,

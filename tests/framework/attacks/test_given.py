@@ -148,24 +148,47 @@ def test_a_kept_piece_of_another_shape_is_attacked_again(tmp_path: Path) -> None
 
 
 WRONG = """
+import numpy as np
+import torch
+
 from poise.attacks import *
 from poise.errors import UserError
 
 LINF = Threat("linf", 0.1)
+
+def told(call, *given):
+    try:
+        call(*given)
+    except UserError as error:
+        print(error)
+
 for made in (
     lambda: Threat("linf", "0.1"), lambda: Threat("linf", None), lambda: Threat("linf", True),
     lambda: Threat("linf", 0.1, "0", "1"), lambda: PGD("linf"), lambda: AutoAttack("linf"),
     lambda: PGD(LINF, steps=2.5), lambda: Square(LINF, queries=True), lambda: FAB(LINF, restarts="2"),
     lambda: TargetedAPGD(LINF, targets=None), lambda: APGD(LINF, memory=0), lambda: AutoAttack(LINF, memory=1e9),
 ):
-    try:
-        made()
-    except UserError as error:
-        print(error)
+    told(made)
+
+model, x, y = torch.nn.Linear(4, 3), torch.rand(2, 4), torch.tensor([0, 1])
+for door in (DeepFool(LINF).nearest, PGD(LINF), AutoAttack(LINF).run, FAB(LINF).nearest):
+    told(door, lambda x: model(x), x, y)
+    told(door, model, x.numpy(), y)
+    told(door, model, x, [0, 1])
+    told(door, model, x, y[0])
+told(PGD(LINF), model, x, y, 0, np.arange(2))
 """
 
+OF_ANOTHER_KIND = [
+    "model is of type function, not a torch.nn.Module: write what it does as the forward of one, with the network "
+    "inside, so that the attack can put it into evaluation mode and back.",
+    "x is of type ndarray, not a tensor: give torch.as_tensor(x).",
+    "y is of type list, not a tensor: give torch.as_tensor(y).",
+    "y is a single number: give a tensor with a row for each example.",
+]
 
-def test_what_is_of_a_wrong_type_is_told_where_an_attack_is_made() -> None:
+
+def test_what_is_of_a_wrong_type_is_told_where_an_attack_is_made_and_where_it_is_called() -> None:
     unchecked = {**os.environ, "POISE_SHAPE_CHECKS": "0"}  # else the tests' own checks are first
     ran = subprocess.run([sys.executable, "-c", WRONG], env=unchecked, capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines() == [
@@ -181,4 +204,6 @@ def test_what_is_of_a_wrong_type_is_told_where_an_attack_is_made() -> None:
         "targets=None of apgd-t is not a whole number >= 1.",
         "memory=0 of APGD is not a whole number >= 1.",
         "memory=1000000000.0 of AutoAttack is not a whole number >= 1.",
+        *(len(DOORS) * OF_ANOTHER_KIND),
+        "index is of type ndarray, not a tensor: give torch.as_tensor(index).",
     ]
