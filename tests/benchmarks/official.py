@@ -77,7 +77,7 @@ def gradient(loss: Tensor, model: nn.Module) -> list[Tensor]:
 def in_double_on_a_cpu(noise: Tensor) -> Iterator[None]:
     """What their code asks of a GPU, of single precision and of generators."""
 
-    def same(tensor: Tensor, *_: Any) -> Tensor:
+    def same(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
         return tensor
 
     def shortened(tensor: Tensor, p: int, dim: int, maxnorm: float) -> Tensor:

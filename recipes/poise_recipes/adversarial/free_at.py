@@ -27,8 +27,10 @@ class FreeAT(Recipe):
 
     Source: Shafahi et al., Adversarial Training for Free!, 2019, arXiv 1904.12843, algorithm 1. Departures from the
     authors' code: the gradient is taken at x' itself, so δ also moves where the range has cut x + δ off; their clip
-    lets no gradient through there. There is no incomplete last batch. A run taken up on another number of ranks
-    starts with δ = 0. The code of fast_adversarial also clips δ to the range around the batch that it was found on.
+    lets no gradient through there. There is no incomplete last batch. A run taken up goes on with its δ, and on
+    another number of ranks starts with δ = 0, as theirs always does. In the code of fast_adversarial the range is
+    that of δ, which is clipped to it around the batch that it was found on, and x' = x + δ: so the first replay of
+    the next batch may leave it.
 
     Args:
         replays: m, how often each batch is trained on.
