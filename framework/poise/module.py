@@ -183,11 +183,14 @@ class TrainingModule(L.LightningModule):
             self.stack.on_step_end(self._batch, self._step_done)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Look for a loss that is not finite, every few steps."""
+        """Look for a loss that is not finite, every few steps; tell the recipes of an epoch's last one."""
         if self.watch.due(self._step_done.global_step):
             self.watch.look(current_ranks())
         if self.stop_reason or self.trainer.global_step == self.trainer.max_steps:
             self.trainer.should_stop = True  # Lightning validates an epoch that is cut short only if told to stop
+        stops = self.trainer.should_stop and self.trainer.fit_loop._can_stop_early
+        if self.trainer.is_last_batch or stops:
+            self.stack.on_epoch_trained(self._step(current_ranks(), self.trainer.global_step / self._total_steps))
 
     def receive(self, record: Mapping[str, Any]) -> Batch:
         """A loader's record as the recipes see it: float inputs, one-hot targets."""

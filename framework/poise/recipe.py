@@ -191,8 +191,11 @@ class Recipe(nn.Module):
     def on_step_end(self, batch: Batch, step: Step) -> None:
         """After the optimiser's step, with the step's last micro-batch."""
 
+    def on_epoch_trained(self, step: Step) -> None:
+        """After an epoch's last step, before its validation: weights put in place here get the epoch's score."""
+
     def on_epoch_end(self, step: Step, metrics: Mapping[str, float]) -> None:
-        """After an epoch's validation, with its metrics."""
+        """After an epoch's validation, with its metrics, which are of the weights as they are: leave those alone."""
 
     def after_fit(self, step: Step) -> Mapping[str, Shaped[Tensor, "..."]] | None:
         """Once, on the best weights: may refit the head, and returns per-example tables [N, …] by name or None."""

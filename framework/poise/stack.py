@@ -256,6 +256,11 @@ class RecipeStack(nn.Module):
         for name, member in self.owners("on_step_end"):
             member.on_step_end(batch, step.bound(name))
 
+    def on_epoch_trained(self, step: Step) -> None:
+        """Tell the members that an epoch's last step is done."""
+        for name, member in self.owners("on_epoch_trained"):
+            member.on_epoch_trained(step.bound(name))
+
     def on_epoch_end(self, step: Step, metrics: Mapping[str, float]) -> None:
         """Tell the members that an epoch and its validation are over."""
         for name, member in self.owners("on_epoch_end"):

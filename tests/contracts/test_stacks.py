@@ -51,8 +51,8 @@ NAMED = (
     "projection_head,fgsm_rs,awp,mixup,group_dro,label_smoothing,ema",
 )
 RECIPES = r"\(\w+(, \w+)*\)"  # that would do: they change with every recipe added
-OUTSIDE_THE_STEP = {"setup", "passes", "on_epoch_start", "on_step_end", "on_epoch_end"}
-BY_A_TRAINER = {"lr_factor", "eval_weights", "on_epoch_start", "on_epoch_end"}  # called by nothing else
+OUTSIDE_THE_STEP = {"setup", "passes", "on_epoch_start", "on_step_end", "on_epoch_trained", "on_epoch_end"}
+BY_A_TRAINER_ALONE = {"lr_factor", "eval_weights", "on_epoch_start", "on_epoch_trained", "on_epoch_end"}
 
 Names = tuple[str, ...]
 Refusals = dict[Names, str]
@@ -120,7 +120,7 @@ def walk(at_construction: Refusals) -> Walk:
         except Refusal as refusal:
             walked.refused[names] = said(refusal)
             continue
-        meet = all(BY_A_TRAINER.intersection(RECORDS[name].hooks) for name in names)
+        meet = all(BY_A_TRAINER_ALONE.intersection(RECORDS[name].hooks) for name in names)
         if trouble := trouble_in(by_a_trainer if meet else kit.by_hand, made):
             walked.failed[names] = trouble
     return walked

@@ -1,5 +1,6 @@
 """TrainingModule in a script's own Lightning trainer, and what it refuses there."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -51,13 +52,19 @@ def model() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, CLASSES))
 
 
-def train(module: TrainingModule, data: Dataset[Any], steps: int = 3, **options: Any) -> L.Trainer:
+def train(
+    module: TrainingModule,
+    data: Dataset[Any],
+    steps: int = 3,
+    validation: Dataset[Any] | None = None,
+    **options: Any,
+) -> L.Trainer:
     """A script of one's own."""
     settings = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, **options}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on loaders
         trainer = L.Trainer(max_steps=steps, enable_progress_bar=False, enable_model_summary=False, **settings)
-        trainer.fit(module, DataLoader(data, batch_size=16))
+        trainer.fit(module, DataLoader(data, batch_size=16), DataLoader(validation) if validation else None)
     return trainer
 
 
@@ -239,6 +246,37 @@ def test_a_recipe_can_stop_the_training_and_a_checkpoint_remembers_it() -> None:
     other.on_load_checkpoint(kept)
     assert other.stop_reason == "enough"
     assert train(other, Rows("pair")).global_step == 0
+
+
+class Blank(Recipe):
+    """Takes all that was learnt away at each epoch's end, and remembers what was then measured."""
+
+    def __init__(self, stops: int | None = None) -> None:
+        super().__init__()
+        self.stops, self.blanked, self.nll = stops, list[int](), list[float]()
+
+    def on_step_end(self, batch: Batch, step: Step) -> None:
+        if step.global_step == self.stops:
+            step.stop("enough")
+
+    def on_epoch_trained(self, step: Step) -> None:
+        self.blanked.append(step.global_step)
+        with torch.no_grad():
+            for parameter in step.model.parameters():
+                parameter.zero_()
+
+    def on_epoch_end(self, step: Step, metrics: Mapping[str, float]) -> None:
+        self.nll.append(metrics["val/nll"])
+
+
+@pytest.mark.parametrize(("stops", "steps", "ends"), [(None, 5, [3, 5]), (3, 9, [3, 4])])
+def test_what_a_recipe_puts_in_place_of_an_epochs_weights_is_what_is_validated(
+    stops: int | None, steps: int, ends: list[int]
+) -> None:
+    blank = Blank(stops)
+    train(TrainingModule(model(), [blank], num_classes=CLASSES), Rows("pair"), steps, validation=Rows("pair"))
+    assert blank.blanked == ends  # also where the epoch is cut short
+    assert blank.nll == pytest.approx([math.log(CLASSES)] * 2)
 
 
 def test_weights_are_restored_before_the_optimiser_steps() -> None:

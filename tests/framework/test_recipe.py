@@ -48,6 +48,7 @@ def test_a_recipe_has_every_hook_and_each_does_nothing() -> None:
     assert recipe.after_fit(step) is None
     recipe.on_epoch_start(step)
     recipe.on_step_end(rows, step)
+    recipe.on_epoch_trained(step)
     recipe.on_epoch_end(step, {})
     assert not list(recipe.parameters())
     assert not list(recipe.buffers())

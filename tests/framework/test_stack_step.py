@@ -184,6 +184,9 @@ class Times(Recipe):
     def on_step_end(self, batch: Batch, step: Step) -> None:
         self.heard.append(f"step {step.member}")
 
+    def on_epoch_trained(self, step: Step) -> None:
+        self.heard.append(f"trained {step.member}")
+
     def on_epoch_end(self, step: Step, metrics: Mapping[str, float]) -> None:
         self.heard.append(f"end {step.member} {metrics['val/accuracy']}")
 
@@ -206,8 +209,9 @@ def test_hooks_are_chained_in_order_multiplied_and_told_each_in_the_members_name
     assert stack.sample_weights(Task(3, 4), 0).tolist() == [6] * 4  # type: ignore[union-attr]
     stack.on_epoch_start(of)
     stack.on_step_end(rows, of)
+    stack.on_epoch_trained(of)
     stack.on_epoch_end(of, {"val/accuracy": 0.5})
-    assert three.heard == ["start three", "step three", "end three 0.5"]
+    assert three.heard == ["start three", "step three", "trained three", "end three 0.5"]
     assert sorted(stack.after_fit(of)) == ["table_2", "table_3"]
 
 

@@ -22,6 +22,7 @@ HOOKS: dict[str, Composition] = {
     "eval_weights": "one",
     "on_epoch_start": "event",
     "on_step_end": "event",
+    "on_epoch_trained": "event",
     "on_epoch_end": "event",
     "after_fit": "event",
     "passes": "added",

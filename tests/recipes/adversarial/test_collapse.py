@@ -74,7 +74,7 @@ class Epochs:
             stop=self.reasons.append,
         )
         self.recipe.on_epoch_start(step)
-        self.recipe.on_epoch_end(step, {})
+        self.recipe.on_epoch_trained(step)
 
     def predictions(self, split: str, rows: Tensor, attack: Any) -> Predictions:
         assert split == "train"
@@ -126,7 +126,7 @@ def test_a_foreign_loader_is_not_looked_at() -> None:
     model = Classifier(nn.Identity(), nn.Linear(4, 3))
     recipe = FGSMRS()
     recipe.setup(Task(3), model)
-    recipe.on_epoch_end(Step(model), {})
+    recipe.on_epoch_trained(Step(model))
     with pytest.raises(UserError, match="restore=true looks at training examples, which a foreign loader gives once"):
         FGSMRS(restore=True).setup(Task(3), model)
 
@@ -213,7 +213,10 @@ def test_a_training_that_falls_ends_with_the_weights_before_and_so_does_one_that
     first, last = (kept(whole, step) for step in (EPOCH, 2 * EPOCH))
     assert all(torch.equal(first[name], value) for name, value in last.items())
     assert all(torch.equal(kept(broken, 2 * EPOCH)[name], value) for name, value in last.items())
-    assert checkpoint.newest(RunDirectory(whole.path).checkpoints).facts["step"] == 2 * EPOCH  # type: ignore[union-attr]
+    newest = checkpoint.newest(RunDirectory(whole.path).checkpoints)
+    assert newest is not None
+    assert newest.facts["step"] == 2 * EPOCH
+    assert robust(whole) == [newest.facts["score"]] * 2  # the last checkpoint has the score of what is in it
 
 
 def kept(run: Result, step: int) -> dict[str, Tensor]:
