@@ -135,7 +135,7 @@ class Built:
         ranks = world_of(self.config).size
         shifts = {name: split for name, split in self.splits.further.items() if name.startswith("shifts.")}
         for name, split in {**self.splits.main, **shifts}.items():
-            if 0 < len(split) < ranks:  # an empty one is refused by who needs it
+            if len(split) < ranks:
                 raise UserError(
                     f"{name} has {len(split)} example{'s' * (len(split) > 1)}, fewer than there are ranks ({ranks}): "
                     f"set trainer.devices={len(split)} or less, or give it more examples"

@@ -17,11 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from poise import Batch, Outcome, Predictor, Recipe, Result, Step, Task, checkpoint, fit
-from poise.build import Built
 from poise.config import from_yaml, parse, to_yaml
 from poise.data.dataset import Arrays, Splits
 from poise.errors import UserError
-from poise.given import config_of
 from poise.run_directory import RunDirectory
 from poise.train import run
 from poise.watch import NonFiniteLoss
@@ -275,17 +273,6 @@ def test_what_cannot_train_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=message):
         small_fit(tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("small", "said"), [("test", "test has 3 examples"), ("shifts", r"shifts\.dark has 3 examples")]
-)
-def test_splits_smaller_than_the_ranks_are_refused(small: str, said: str) -> None:
-    data = splits(**{small: rows(3, 3) if small == "test" else {"dark": rows(3, 3)}})
-    sizes = {"devices": 4, "batch_size": 16, "block": 4, "accelerator": "cpu"}
-    built = Built(*config_of((), data, network(), {"trainer": sizes, "tracking": "none"}))
-    with pytest.raises(UserError, match=rf"{said}, fewer than there are ranks \(4\): set trainer.devices=3 or less"):
-        built.admit()
 
 
 def test_labels_that_are_no_class_are_refused_where_they_stand() -> None:
