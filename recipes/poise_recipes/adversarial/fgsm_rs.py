@@ -31,9 +31,9 @@ class FGSMRS(Recipe):
     After each epoch it looks at a fixed sample of unmixed training examples: accuracy under PGD with five steps of
     eps/4, and how well gradients at an input and near it agree. Where the accuracy has fallen by more than `drop`
     since the epoch before, all ranks say so, or with `restore` end the training with the weights of that epoch, which
-    are kept beside the model for it: its memory once more, on each rank. They are validated as
-    the weights of the last epoch; averages of other recipes are not taken back. Under a foreign loader, which is read
-    once, nothing is looked at.
+    are kept beside the model for it: its memory once more, on each rank. They are validated as the weights of the last
+    epoch; averages of other recipes are not taken back. Under a foreign loader, which is read once, nothing is looked
+    at.
 
     Source: Wong et al., Fast is better than free: Revisiting adversarial training, 2020, arXiv 2001.03994,
     algorithm 3. Departures from the authors' code: the model attacks itself in evaluation mode, as in `pgd`, where
