@@ -26,6 +26,7 @@ def test_every_preset_is_a_config(name: str) -> None:
     assert config.recipe
     assert from_yaml(to_yaml(config)) == config
     assert name not in to_yaml(config)
+    assert {"data", "model"} <= yaml.safe_load(presets.text(name)).keys()  # else it trains the default's
     assert len(presets.about(name)) > 20
     assert "\n" not in presets.about(name)
 
@@ -141,6 +142,9 @@ def test_the_published_settings_of_smoothing() -> None:
     noise, smooth = parse(["recipe=gaussian_noise_cifar10"]), parse(["recipe=smooth_adv_cifar10"])
     assert (noise.trainer.max_epochs, noise.trainer.batch_size) == (90, 400)
     assert list(smooth.recipe) == ["smooth_adv", "pgd"]
+    assert noise.model == smooth.model
+    assert noise.model.name == "wide_resnet"
+    assert (noise.model.params["depth"], noise.model.params["width"]) == (6 * 18 + 4, 1)  # the blocks of a ResNet-110
     pgd = smooth.recipe["pgd"].params
     assert (smooth.threat.name, smooth.threat.eps) == ("l2", 64 / 256)
     assert pgd == {"steps": 10, "step_size": pytest.approx(2 * smooth.threat.eps / 10), "start": "none", "mode": "eval"}
