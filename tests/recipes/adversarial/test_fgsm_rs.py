@@ -1,14 +1,18 @@
 """The one-step attack of training, against the formula."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from poise import Batch, RecipeStack, Refusal, Step, Threat
+from poise import Batch, RecipeStack, Refusal, Step, Threat, UserError
 from poise.config import parse
 from poise_recipes import FGSMRS, PGD, PGDAT, Trades
+from ranks import Pair
+from small_runs import small_fit
 
 EPS = 0.1
 
@@ -87,3 +91,20 @@ def test_under_trades_it_attacks_the_divergence() -> None:
 def test_two_attacks_are_refused() -> None:
     with pytest.raises(Refusal, match="fgsm_rs and pgd both decide the attack of a step: keep one of them"):
         RecipeStack([FGSMRS(), PGD(), PGDAT()])
+
+
+def refused(run_dir: str) -> str:
+    """What ends a run under ZeRO-3 that is to go back to the weights of an epoch before."""
+    with pytest.raises(UserError) as raised:
+        small_fit(
+            run_dir,
+            {"fgsm_rs": {"restore": True}},
+            strategy="deepspeed_zero3",
+            trainer={"devices": 2, "block": 8},
+        )
+    return str(raised.value)
+
+
+def test_weights_that_ranks_share_out_are_not_kept(pair: Pair, tmp_path: Path) -> None:
+    line = "fgsm_rs: restore=true needs whole weights on each rank: use deepspeed_zero2 or ddp."
+    assert pair.run(refused, str(tmp_path)) == [line, line]
