@@ -101,8 +101,14 @@ def test_anybodys_model_is_evaluated_and_its_predictor_shipped(here: Path, capsy
     assert torch.equal(predictor(test.x).argmax(1), _linear()(test.x).argmax(1))
 
 
-def test_a_model_given_as_an_object(tmp_path: Path) -> None:
-    found = evaluate(_linear(), splits(), calibration="none", run_dir=str(tmp_path / "out"), **SETTINGS)
+def test_a_model_given_as_an_object_has_a_directory_among_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = evaluate(_linear(), splits(), calibration="none", **SETTINGS)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert found.path.parent == Path("runs")
+    assert found.path.name.endswith("-evaluate-object-Sequential")
     assert 0 <= found.metrics["test/accuracy"] <= 1
     assert not any("scaling" in name for name in found.metrics)
     predictor = Predictor.load(found.path, model=_linear())
