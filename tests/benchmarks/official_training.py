@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import itertools
 import logging
+import os
 import sys
 import tempfile
 import warnings
@@ -283,14 +284,12 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("free", "fast", "overfitting"):
-        parser.add_argument(f"--{name}", metavar="CHECKOUT", help="of the authors' code")
+        parser.add_argument(f"--{name}", metavar="CHECKOUT", type=os.path.abspath, help="of the authors' code")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # their code is from other times
     print(f"PyTorch {torch.__version__}\n")
-    print(
-        "| training | steps | inputs apart by | weights moved by | apart by | statistics apart by |\n|" + " --- |" * 6
-    )
+    print("| training | steps | inputs apart by | weights moved by | they by | statistics by |\n|" + " --- |" * 6)
     for text in trainings(options):
         print(text, flush=True)
 
