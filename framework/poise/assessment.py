@@ -8,6 +8,7 @@ from itertools import combinations
 from poise.batch import Predictions
 from poise.calibration import Calibration, fitted
 from poise.calibrator import Calibrator
+from poise.chance import no_better_than_chance
 from poise.config import Config
 from poise.data.dataset import Splits
 from poise.errors import UserError
@@ -19,6 +20,7 @@ from poise.progress import say
 from poise.report import Report, write
 from poise.result import Result
 from poise.run_directory import RunDirectory
+from poise.scores import VALIDATION
 from poise.tracking.tracker import NoTracker
 
 HARM = 1.1  # times the uncalibrated NLL, of which less may be chance
@@ -79,15 +81,23 @@ def evaluate(subject: Subject, calibration: Calibration, evaluators: Iterable[Ev
     return Findings.merged([*found, Findings(doubts=tuple(_overwritten(found)))])
 
 
+def learnt(subject: Subject) -> Findings:
+    """A doubt where training came to nothing, by the validation split."""
+    seen = predict(subject.model, subject.splits.val, subject.ranks, batch_size=subject.batch_size)
+    chance = no_better_than_chance(seen, VALIDATION)
+    way_out = "little was learnt. A lower optimizer.lr or trainer.gradient_clip=1 may help"
+    return Findings(doubts=(f"{chance}: {way_out}",) if chance else ())
+
+
 def _overwritten(found: Sequence[Findings]) -> Iterator[str]:
     """What to say where evaluators measure the same by name and not in value, of which one report has room for one."""
     for earlier, later in combinations(found, 2):
         same = earlier.metrics.keys() & later.metrics.keys()
         other = sorted(name for name in same if f"{later.metrics[name]:.6g}" != f"{earlier.metrics[name]:.6g}")
         if other:
-            name = other[0]
+            name, more = other[0], f" and {len(other) - 1} more" if len(other) > 1 else ""
             yield (
-                f"two evaluators give {name} and {len(other) - 1} more by the same name, {later.metrics[name]:g} and "
+                f"two evaluators give {name}{more} by the same name, {later.metrics[name]:g} and "
                 f"{earlier.metrics[name]:g}, of which the report has the last: evaluate apart, by poise evaluate"
             )
 
@@ -110,25 +120,10 @@ def remarks(subject: Subject, calibration: Calibration, findings: Findings, reas
     if before is not None and after is not None and after > HARM * before:
         harm = f"{calibration.shipped} does harm on test, where it takes the NLL from {before:.4f} to {after:.4f}"
         lines.append(warning(f"{harm}; calibration=none ships the model as it is"))
-    if only := _only_class(findings.metrics):
-        lines.append(
-            warning(
-                f"on test {only} is always predicted right and no other class ever: little was learnt. A lower "
-                "optimizer.lr or trainer.gradient_clip=1 may help"
-            )
-        )
     if subject.splits.ood:
         unseen = ", ".join(subject.splits.ood)
         lines.append(f"OOD sets: {unseen}, for evaluators that look at such; clean and adversarial do not.")
     return lines
-
-
-def _only_class(metrics: Mapping[str, float]) -> str | None:
-    """The class that alone is predicted right on test, and always: most often all that a model predicts at all."""
-    prefix = "test/accuracy/class/"
-    right = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-    found = [name for name, value in right.items() if value > 0]
-    return found[0] if len(right) > 1 and len(found) == 1 and right[found[0]] == 1 else None
 
 
 def warning(text: str) -> str:
@@ -139,13 +134,13 @@ def warning(text: str) -> str:
 
 def conclude(report: Report, directory: RunDirectory, tracker: NoTracker) -> Result:
     """Write, track and show the report; call on one rank. The run is over then."""
-    text, metrics = report.text(), report.findings.metrics
+    text, numbers = report.text(), report.findings.numbers
     log.info("report\n%s", text)
     write(report, directory.path)
-    tracker.report(metrics, text)
-    directory.write_report(metrics)
+    tracker.report(numbers, text)
+    directory.write_report(numbers)
     say(text)
-    return Result(metrics, directory.path)
+    return Result(numbers, directory.path)
 
 
 def _unlabelled(subject: Subject) -> Predictions | None:

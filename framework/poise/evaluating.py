@@ -16,6 +16,7 @@ from poise.assessment import evaluate as evaluate_subject
 from poise.calibration import Calibration
 from poise.calibrator import Calibrator
 from poise.card import Card
+from poise.chance import no_better_than_chance
 from poise.config import Config, DataConfig, Entry, to_yaml, written
 from poise.config.evaluating import Evaluation, check_groups, parse_evaluation
 from poise.config.schema import OBJECT, ModelConfig
@@ -34,6 +35,7 @@ from poise.progress import progress_bar, say
 from poise.report import Report, used
 from poise.result import Result
 from poise.run_directory import RunDirectory, default_path, failures_logged, logged
+from poise.scores import TEST
 from poise.stopping import Stopped
 from poise.suspicion import no_logits, repeated, trained_on
 from poise.tracking.tracker import NoTracker, run_id, send_rest, tracked
@@ -250,10 +252,13 @@ def _subject(config: Config, predictor: Predictor, splits: Splits, directory: Ru
 
 
 def _remarks(asked: Evaluation, subject: Subject, calibration: Calibration, findings: Findings) -> list[str]:
-    if not asked.fits:
-        return remarks(subject, replace(calibration, shipped=None), findings, OWN if calibration.calibrators else NONE)
     splits = subject.splits
     test = predict(subject.model, splits.test, subject.ranks, batch_size=subject.batch_size)
+    if chance := no_better_than_chance(test, TEST):
+        doubt = f"{chance}: look whether the data have its classes in its order, and inputs in its range"
+        findings = replace(findings, doubts=(*findings.doubts, doubt))
+    if not asked.fits:
+        return remarks(subject, replace(calibration, shipped=None), findings, OWN if calibration.calibrators else NONE)
     doubts = [no_logits(test)]
     if calibration.calibrators:
         held_out = predict(subject.model, splits.calibration, subject.ranks, batch_size=subject.batch_size)

@@ -75,6 +75,7 @@ class Findings:
         tables: beside those that metrics make, by name, such as `test-attacks`.
         notes: sentences on what was done.
         doubts: what to be warned of, without a full stop.
+        times: by name, what the clock said: of two runs that are alike no two are.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -82,6 +83,12 @@ class Findings:
     tables: dict[str, Table] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    times: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Metrics and times."""
+        return self.metrics | self.times
 
     @classmethod
     def merged(cls, parts: Iterable["Findings"]) -> "Findings":
@@ -91,6 +98,7 @@ class Findings:
             whole.metrics.update(part.metrics)
             whole.figures.update(part.figures)
             whole.tables.update(part.tables)
+            whole.times.update(part.times)
             whole = replace(whole, notes=whole.notes + part.notes, doubts=whole.doubts + part.doubts)
         return whole
 

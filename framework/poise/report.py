@@ -17,7 +17,7 @@ from rich.table import Table as Drawn
 from poise.evaluator import Drawing, Findings
 from poise.figures.canvas import save
 from poise.page import page, placed
-from poise.scores import SHIFTS, VALIDATION, Row, Sheet, Table, by_shift, sheets, shifts_of
+from poise.scores import KINDS, SHIFTS, VALIDATION, Row, Sheet, Table, by_shift, sheets, shifts_of
 from poise.secrets import redact
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _tables(found: Sequence[Sheet], further: Mapping[str, Table]) -> Iterator[Ta
     at = placed(further, [sheet.split for sheet in found if sheet.split not in left_out])
     for sheet in found:
         if sheet.split not in left_out:
-            tables = (sheet.scores(), *at[sheet.split].values(), sheet.parts("class"), sheet.parts("group"))
+            tables = (sheet.scores(), *at[sheet.split].values(), *map(sheet.parts, KINDS))
             yield from (table for table in tables if table is not None and table.rows)
     yield from (*shifts, *at[None].values())
 

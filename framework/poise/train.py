@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from poise import checkpoint, company, saving
-from poise.assessment import calibrate, conclude, evaluate, remarks, ship
+from poise.assessment import calibrate, conclude, evaluate, learnt, remarks, ship
 from poise.build import Built
 from poise.calibration import Calibration
 from poise.calibrator import Calibrator
@@ -178,13 +178,14 @@ def _finish(finished: TrainingModule, built: Built, directory: RunDirectory, tra
     logged_last = _after_fit(finished, built, directory, ranks)
     subject = _subject(finished, built, ranks, directory)
     calibration = calibrate(subject, built.calibrators)
-    findings = Findings.merged([Findings(logged_last), evaluate(subject, calibration, built.evaluators.values())])
+    evaluated = evaluate(subject, calibration, built.evaluators.values())
+    findings = Findings.merged([Findings(logged_last), evaluated, learnt(subject)])
     if ranks.rank == 0:
         ship(_predictor(finished, built), calibration, built.config, directory)
         told = remarks(subject, calibration, findings, calibration.reason)
         conclude(_report(built, calibration, findings, told, directory), directory, tracker)
     ranks.barrier()
-    return Result(findings.metrics, directory.path)
+    return Result(findings.numbers, directory.path)
 
 
 def _goes_round(before: int | None, directory: RunDirectory) -> bool:

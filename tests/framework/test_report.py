@@ -76,6 +76,17 @@ def test_each_split_is_a_table_with_a_column_for_each_calibrator() -> None:
     assert "* best of its row" in text
 
 
+def test_accuracy_by_radius_stands_there_as_it_does_on_the_page() -> None:
+    curve = {"0": 0.9, "0.5": 0.6, "1": 0.25}
+    metrics = METRICS | {f"test/robust_accuracy/pgd-20/radius/{radius}": value for radius, value in curve.items()}
+    text = render(metrics, ["scaled"])
+    lines = [cells(line) for line in text.splitlines() if line.startswith("│")]
+    assert ["0.5", "60.00 %"] in lines
+    assert "test, by radius" in text
+    told = Reader(page(report(findings=Findings(metrics)), {})).words
+    assert told[told.index("radius / eps") :].index("60.00 %") > 0
+
+
 def test_the_worst_class_is_named_and_calibrators_are_no_rows() -> None:
     text = render(METRICS, ["scaled"])
     assert "worst_class_accuracy (dog)" in text

@@ -113,6 +113,7 @@ def test_what_has_tables_of_its_own_is_no_row() -> None:
     apart = {
         "test/honesty/pgd-20/transfer": 0.1,
         "test/attack_passes/pgd-20/forward": 20.0,
+        "test/attack_passes/autoattack/apgd-ce/forward": 100.0,
         "test/power_law/pgd-20/exponent": 1.0,
         "test/robust_accuracy/autoattack/apgd-ce": 0.5,
     }

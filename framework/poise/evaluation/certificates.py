@@ -103,6 +103,12 @@ def is_ahead(first: Int[Tensor, " N"], second: Int[Tensor, " N"], alpha: float) 
     return (2 * torch.from_numpy(tail) <= alpha) & (first > 0)
 
 
+def voted_accuracy(votes: Int[Tensor, "N C"], label: Int[Tensor, " N"], alpha: float) -> float:
+    """That of the class with the most votes; where it is not the most probable one at `alpha`, an error."""
+    (first, second), (predicted, _) = (part.unbind(1) for part in votes.topk(2, dim=1))
+    return float(((predicted == label) & is_ahead(first, second, alpha)).double().mean())
+
+
 def furthest(copies: int, alpha: float) -> float:
     """Φ⁻¹ of the bound where all copies agree: no certificate is larger.
 

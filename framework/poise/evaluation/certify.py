@@ -6,7 +6,7 @@ from annotated_types import Ge, Gt, Lt
 from jaxtyping import Int
 from torch import Tensor
 
-from poise.evaluation.certificates import Certificates, certified, furthest, is_ahead, lower_bound, quantile
+from poise.evaluation.certificates import Certificates, certified, furthest, lower_bound, quantile, voted_accuracy
 from poise.evaluation.votes import Ballot, evenly_spread, misfit, votes
 from poise.evaluator import Evaluator, Findings, Subject
 
@@ -70,7 +70,7 @@ class Certify(Evaluator):
         selection, estimation = votes(subject, some, ballots, "certify test").unbind(1)
         label = subject.splits.test.label[some].cpu()
         found = certificates(selection, estimation, self.n, label, self.sigma, self.alpha)
-        smoothed = _accuracy(estimation, label, self.alpha)
+        smoothed = voted_accuracy(estimation, label, self.alpha)
         metrics = found.metrics("test/", [radius for radius in self.radii if radius <= self._reach])
         drawing = found.drawing("test", METHOD, self.sigma, self.n, self.alpha, self._reach)
         seen = f"inputs in noise of sigma={self.sigma:g}"
@@ -103,9 +103,3 @@ def certificates(
     chosen = selection.argmax(1)
     bound = lower_bound(estimation.gather(1, chosen[:, None])[:, 0], copies, alpha)
     return certified(chosen, sigma * quantile(bound), bound >= 0.5, label)
-
-
-def _accuracy(votes: Int[Tensor, "N C"], label: Int[Tensor, " N"], alpha: float) -> float:
-    """Of the class with the most votes, where it is that with confidence."""
-    (first, second), (predicted, _) = (part.unbind(1) for part in votes.topk(2, dim=1))
-    return float(((predicted == label) & is_ahead(first, second, alpha)).double().mean())

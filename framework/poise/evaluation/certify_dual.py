@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from poise.data.dataset import Splits
-from poise.evaluation.certificates import Certificates, certified, furthest, lower_bound, quantile
+from poise.evaluation.certificates import Certificates, certified, furthest, lower_bound, quantile, voted_accuracy
 from poise.evaluation.votes import Ballot, evenly_spread, misfit, votes
 from poise.evaluator import Evaluator, Findings, Subject
 from poise.halves import checkerboards, half_in_noise
@@ -71,9 +71,12 @@ class CertifyDual(Evaluator):
         checkerboards(torch.empty(splits.input_shape))
 
     def evaluate(self, subject: Subject) -> Findings:
-        """On test `dual_certified_accuracy/<radius>`, `dual_average_certified_radius`, `dual_abstention_rate`.
+        """On test `dual_certified_accuracy/<radius>`, `dual_average_certified_radius`, and the two below.
 
-        The average is over all examples, those that are wrong or abstain at 0.
+        The average is over all examples, those that are wrong or abstain at 0, of which `dual_abstention_rate` is the
+        share. `dual_smoothed_accuracy` is that of g by the votes of the `n` copies of both halves, an example whose
+        first two classes are too close at `alpha` counting as an error: by the test of `certify`, whose votes are of
+        one kind, and so vary more than these, of which each half has a fixed number.
         """
         some = evenly_spread(subject, self.examples)
         ballots = [
@@ -81,17 +84,16 @@ class CertifyDual(Evaluator):
             for purpose, copies in (("selection", self.n0), ("estimation", self.n))
             for side, view in (("left", left), ("right", right))
         ]
-        first, second, *estimation = votes(subject, some, ballots, "certify halves of test").unbind(1)
+        first, second, one, other = votes(subject, some, ballots, "certify halves of test").unbind(1)
         label = subject.splits.test.label[some].cpu()
-        found = dual_certificates(first + second, (estimation[0], estimation[1]), self.n, label, self.sigma, self.alpha)
+        found = dual_certificates(first + second, (one, other), self.n, label, self.sigma, self.alpha)
+        smoothed = voted_accuracy(one + other, label, self.alpha)
+        metrics = found.metrics("test/dual_", [radius for radius in self.radii if radius <= self._reach])
+        drawing = found.drawing("test", METHOD, self.sigma, self.n, self.alpha, self._reach)
         seen = f"halves in noise of sigma={self.sigma:g}"
         return Findings(
-            found.metrics("test/dual_", [radius for radius in self.radii if radius <= self._reach]),
-            {
-                "test-dual-certified-accuracy": found.drawing(
-                    "test", METHOD, self.sigma, self.n, self.alpha, self._reach
-                )
-            },
+            metrics | {"test/dual_smoothed_accuracy": smoothed},
+            {"test-dual-certified-accuracy": drawing},
             notes=(found.note(METHOD, self.sigma, self.n, self.alpha),),
             doubts=misfit(subject, some, found.accuracy(0.0), seen, "evaluation.certify_dual.sigma"),
         )

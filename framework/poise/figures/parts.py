@@ -72,7 +72,8 @@ class Parts:
         shown = order if len(order) <= MOST else [*order[:ENDS], *order[-ENDS:]]
         slot = len(self.measures) + 0.5
         whole = figure(WIDTH, 1.4 + max(0.7, 0.165 * slot * len(shown)))
-        title(whole, f"{short(self.split)}: accuracy by {self.kind}{' under attack' * (len(self.measures) > 1)}")
+        under = "".join(f" under {measure.name}" for measure in self.measures[1:])
+        title(whole, f"{short(self.split)}: accuracy by {self.kind}{under}")
         axes = whole.subplots()
         tops = [slot * (place + (place >= ENDS and len(shown) < len(order))) for place in range(len(shown))]
         for place, measure in enumerate(self.measures):

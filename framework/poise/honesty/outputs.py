@@ -9,7 +9,7 @@ from poise.models.classifier import Classifier
 from poise.suspicion import no_logits
 
 AGAIN = 1e-4
-ADVICE_AGAIN = "an attack on a random model has to average over its randomness, as version=rand does"
+ADVICE_AGAIN = "an attack on a random model has to average over its randomness: see AutoAttack, of version=rand"
 ADVICE_LOGITS = "what is a probability already has gradients that vanish: leave the model's softmax out"
 
 

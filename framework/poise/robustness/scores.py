@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from jaxtyping import Bool
+from torch import Tensor
+
 from poise.attacks.work import Work
 from poise.batch import Predictions
 from poise.breakdown import breakdowns
@@ -36,26 +39,28 @@ def scored(subject: Subject, split: str, data: Arrays, clean: Predictions, left:
 
 
 def costs(split: str, lefts: Sequence[Left]) -> Findings:
-    """What each attack cost an example: passes as numbers, and with the time, which no two runs share, as a table."""
+    """What each attack, and each of attacks in a row, cost an example in passes and in time: numbers, and a table."""
     metrics: dict[str, float] = {}
+    times: dict[str, float] = {}
     rows: list[Row] = []
-    for left in lefts:
-        examples = len(left.right)
-        metrics[f"{split}/attack_passes/{left.attack}/forward"] = left.work.forwards / examples
-        metrics[f"{split}/attack_passes/{left.attack}/gradient"] = left.work.backwards / examples
-        for attack, survived in left.after.items():
-            rows.append(_row(f"… {attack}", float(survived.double().mean()), left.works[attack], examples))
-        rows.append(_row(left.attack, float(left.right.double().mean()), left.work, examples))
+    for name, row, right, work in (each for left in lefts for each in _attacks(left)):
+        forward, gradient, milliseconds = (
+            total / len(right) for total in (work.forwards, work.backwards, 1e3 * work.seconds)
+        )
+        metrics[f"{split}/attack_passes/{name}/forward"] = forward
+        metrics[f"{split}/attack_passes/{name}/gradient"] = gradient
+        times[f"{split}/attack_milliseconds/{name}"] = milliseconds
+        share = f"{100 * float(right.double().mean()):.2f} %"
+        time = f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
+        rows.append(Row(row, (share, f"{forward:,.1f}", f"{gradient:,.1f}", time)))
     headings = ("attack", "still right", "forward passes", "gradients", "milliseconds")
     note = "passes and time are means over all examples, those included that an attack had no need to try"
-    return Findings(metrics, tables={f"{split}-attacks": Table(f"{split}, attacks", headings, tuple(rows), note)})
+    table = Table(f"{split}, attacks", headings, tuple(rows), note)
+    return Findings(metrics, tables={f"{split}-attacks": table}, times=times)
 
 
-def _row(name: str, right: float, work: Work, examples: int) -> Row:
-    return Row(name, (f"{100 * right:.2f} %", *_each(work, examples)))
-
-
-def _each(work: Work, examples: int) -> Iterator[str]:
-    yield f"{work.forwards / examples:,.1f}"
-    yield f"{work.backwards / examples:,.1f}"
-    yield f"{1e3 * work.seconds / examples:,.3g}"
+def _attacks(left: Left) -> Iterator[tuple[str, str, Bool[Tensor, " N"], Work]]:
+    """Of each part and then of the whole: its metrics' name, its row's, what withstood it, and what it cost."""
+    for part, right in left.after.items():
+        yield f"{left.attack}/{part}", f"… {part}", right, left.works[part]
+    yield left.attack, left.attack, left.right, left.work

@@ -19,11 +19,13 @@ class DualSmoothing(Recipe):
     Pictures [B, channels, H, W]. The mask is one of the two of a checkerboard, each with a probability of 1/2 for each
     picture and step, and the same on clean and on attacked inputs, as the noise n ~ N(0, I) is; up(max(h)) are the
     maxima of squares of 2x2 at the pixels of the half. The network learns both halves, and knows them by what is 0.
-    Attacks and validation see whole pictures, which it is not made for: look at evaluation=certify_dual.
+    Attacks and validation see whole pictures without noise, which it is not made for, and the epoch is chosen by them:
+    what it is worth, smoothed, is measured by evaluation=certify_dual, whose sigma should be the same.
 
     Source: Xia et al., Mitigating the Curse of Dimensionality for Certified Robustness via Dual Randomized Smoothing,
     2024, arXiv 2404.09586. Departures from the authors' code: one network for both halves, where theirs fine-tunes two
-    from one that was trained on whole pictures; of their two losses the plain one, without that of consistency.
+    from one that was trained on whole pictures; of their two losses the plain one, without that of consistency;
+    validation, which in theirs is on halves in noise as well.
 
     Args:
         sigma: σ, in input units. 0.18, 0.25, 0.36 and 0.5 in the authors' experiments on pictures in [0, 1].

@@ -148,8 +148,10 @@ def test_the_cost_is_told() -> None:
     assert found.metrics["test/attack_passes/pgd-3/gradient"] == pytest.approx(STEPS * clean)
     table = found.tables["test-attacks"]
     assert [row.name for row in table.rows] == ["pgd-3"]
-    assert float(table.rows[0].cells[-1]) > 0
-    assert not [name for name in found.metrics if "second" in name]  # two runs alike would differ in them
+    assert found.times["test/attack_milliseconds/pgd-3"] == pytest.approx(float(table.rows[0].cells[-1]), rel=0.01)
+    assert list(found.times) == ["test/attack_milliseconds/pgd-3"]
+    assert found.numbers == found.metrics | found.times
+    assert not found.metrics.keys() & found.times.keys()  # in which two runs alike would differ
 
 
 def test_confidence_under_attack_is_told_before_and_after_calibrators() -> None:
@@ -202,8 +204,14 @@ def test_autoattack_is_run_on_top_and_told_attack_by_attack() -> None:
     assert found.metrics[name] == found.metrics[f"{name}/{attacks[-1]}"] < found.metrics["test/accuracy"]
     assert {f"{name}/class/a", f"{name}/group/k", "test/worst_class_robust_accuracy/autoattack"} <= found.metrics.keys()
     assert {"test/robust_ece/autoattack", "test/turned/robust_nll/autoattack"} <= found.metrics.keys()
+    for attack, work in verdict.work.items():
+        prefix = f"test/attack_passes/autoattack/{attack}"
+        assert found.metrics[f"{prefix}/forward"] == pytest.approx(work.forwards / len(test))
+        assert found.metrics[f"{prefix}/gradient"] == pytest.approx(work.backwards / len(test))
     passes = sum(work.backwards for work in verdict.work.values()) / len(test)
     assert found.metrics["test/attack_passes/autoattack/gradient"] == pytest.approx(passes)
+    milliseconds = [found.times[f"test/attack_milliseconds/autoattack/{attack}"] for attack in attacks]
+    assert found.times["test/attack_milliseconds/autoattack"] == pytest.approx(sum(milliseconds))
     rows = [row.name for row in found.tables["test-attacks"].rows]
     assert rows == ["pgd-1", *(f"… {attack}" for attack in attacks), "autoattack"]
     assert found.notes[-1] == "On test pgd-1 was run, and AutoAttack standard."

@@ -1,14 +1,26 @@
+from functools import cache
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import signal, stats
 from torch import Tensor
 
 from poise.errors import UserError
-from poise.evaluation.certificates import ABSTAINS, Certificates, certified, furthest, is_ahead, lower_bound, quantile
+from poise.evaluation.certificates import (
+    ABSTAINS,
+    Certificates,
+    certified,
+    furthest,
+    is_ahead,
+    lower_bound,
+    quantile,
+    voted_accuracy,
+)
 
 ALPHA = 0.001
 alphas = st.floats(1e-6, 0.5)
@@ -59,6 +71,33 @@ def test_the_first_of_two_is_ahead_by_the_two_sided_binomial_test(first: int, se
     both = first + second
     expected = both > 0 and stats.binomtest(first, both, 0.5).pvalue <= alpha
     assert is_ahead(torch.tensor([first]), torch.tensor([second]), alpha).item() == expected
+
+
+@cache
+def of_kind(copies: int, one: float, other: float) -> Any:
+    """The probabilities of so many votes for one class and so many for another."""
+    votes = np.arange(copies + 1)
+    left = 0.0 if one == 1 else other / (1 - one)
+    return stats.binom.pmf(votes, copies, one)[:, None] * stats.binom.pmf(votes, copies - votes[:, None], left)
+
+
+@pytest.mark.parametrize("copies", [5, 20])
+@pytest.mark.parametrize("alpha", [0.2, 0.05, 0.001])
+def test_of_two_kinds_of_votes_together_a_class_that_is_not_ahead_seems_so_as_seldom(copies: int, alpha: float) -> None:
+    one, other = torch.meshgrid(*[torch.arange(2 * copies + 1)] * 2, indexing="ij")
+    first, second = torch.maximum(one, other).flatten(), torch.minimum(one, other).flatten()
+    wrong = (is_ahead(first, second, alpha) & (one > other).flatten()).numpy()
+    grid = [place / 4 for place in range(5)]
+    kinds = [(p, q) for p in grid for q in grid if p + q <= 1]
+    level = [(a, b) for a in kinds for b in kinds if a[0] + b[0] == a[1] + b[1]]  # two classes get as much
+    for kind, another in level:
+        both = signal.convolve2d(of_kind(copies, *kind), of_kind(copies, *another))
+        assert both.flatten()[wrong].sum() <= alpha / 2
+
+
+def test_the_accuracy_of_votes_is_that_of_clear_ones() -> None:
+    votes = torch.tensor([[90, 10, 0], [52, 48, 0], [10, 90, 0], [0, 0, 0]])
+    assert voted_accuracy(votes, torch.tensor([0, 0, 0, 0]), ALPHA) == 0.25
 
 
 @pytest.mark.parametrize(("copies", "alpha", "needed"), [(9, ALPHA, 10), (1, 0.5, 2), (16, 1e-5, 17)])

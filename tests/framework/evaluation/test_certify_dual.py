@@ -103,7 +103,9 @@ def test_neither_batch_size_nor_ranks_change_anything(pair: Pair) -> None:
         "test/dual_certified_accuracy/0.02",
         "test/dual_average_certified_radius",
         "test/dual_abstention_rate",
+        "test/dual_smoothed_accuracy",
     }
+    assert expected["test/dual_smoothed_accuracy"] >= expected["test/dual_certified_accuracy/0"]
     assert 0 < expected["test/dual_certified_accuracy/0.02"] < 1
     assert found_here(batch_size=7) == expected
     assert pair.run(found_here) == [expected, expected]

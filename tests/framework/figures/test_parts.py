@@ -41,6 +41,7 @@ def test_two_measures_stand_side_by_side_in_the_order_of_the_last() -> None:
     assert widths(whole) == [0.9, 0.7, 0.1, 0.6]
     (legend,) = whole.legends
     assert [text.get_text() for text in legend.get_texts()] == ["clean, 80.0 % overall", "pgd-20, 35.0 % overall"]
+    assert whole.get_suptitle() == "test: accuracy by class under pgd-20"
     assert [line.get_xdata()[0] for line in whole.axes[0].lines if len(set(line.get_xdata())) == 1][:1] == [0.8]
 
 
