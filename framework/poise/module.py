@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from poise.attacks.pgd import PGD
 from poise.attacks.threat import Threat
 from poise.batch import Batch, Predictions, as_input
 from poise.data.augmentation import Augmentation
@@ -21,7 +20,6 @@ from poise.distributed import Ranks, current_ranks
 from poise.errors import UserError
 from poise.ground import Ground, task_of
 from poise.intake import as_record, check_record, pinned
-from poise.metrics import Accuracy, NegativeLogLikelihood
 from poise.models.classifier import Classifier
 from poise.models.shapes import check_output
 from poise.notes import Notes
@@ -31,10 +29,11 @@ from poise.precision import keep_casts
 from poise.predictions import Attack, predict
 from poise.recipe import Recipe
 from poise.schedules.cosine import cosine
-from poise.shipping import shipped_state, statistics
+from poise.shipping import statistics
 from poise.stack import RecipeStack
 from poise.step import Step, key, seed_generators
 from poise.trial import refuse_unheard
+from poise.validation import Validation, validation_metrics
 from poise.watch import FiniteWatch
 
 
@@ -102,11 +101,9 @@ class TrainingModule(L.LightningModule):
         self._ready = self._admitted = False
         self._total_steps = 1
         self._restore: Callable[[], None] = lambda: None
-        self._raw_state: dict[str, Shaped[Tensor, "..."]] | None = None
         self._own_state: Callable[[Ranks], Mapping[str, Shaped[Tensor, "..."]]] = lambda ranks: {}
         self._notes = Notes()
-        self.val_accuracy, self.val_nll = Accuracy(), NegativeLogLikelihood()
-        self.val_robust_accuracy = Accuracy()
+        self.validation = Validation(self.threat, self.attacks, seed)
 
     # -- before the first step ---------------------------------------------------------------------------------
 
@@ -341,40 +338,24 @@ class TrainingModule(L.LightningModule):
     # -- validation --------------------------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
-        """Validate what would be shipped: evaluation weights, batch statistics averaged over ranks."""
-        shipped = shipped_state(self.model, self.stack, current_ranks())
-        if shipped is not None:
-            own = self.model.state_dict()
-            self._raw_state = {name: own[name].clone() for name in shipped}
-            self.model.load_state_dict(shipped, strict=False)
+        """Validate what would be shipped."""
+        self.validation.begin(self.model, self.stack, current_ranks())
 
     def on_validation_end(self) -> None:
         """Train on with the weights that were being trained."""
-        if self._raw_state is not None:
-            self.model.load_state_dict(self._raw_state, strict=False)
-            self._raw_state = None
+        self.validation.end(self.model)
 
     def validation_step(self, record: Mapping[str, Any], batch_idx: int) -> None:
         """Clean metrics, and accuracy under a short PGD where the stack attacks."""
         keep_casts()
         x, label = self.receive(record).x, record["label"].long()
-        with torch.no_grad():
-            logits = self.model(x)
-        self.val_accuracy.update(logits, label)
-        self.val_nll.update(logits, label)
-        if self.attacks:
-            x_adv = PGD(self.threat, steps=10).in_lockstep(self.model, x, label, self.seed, record.get("position"))
-            with torch.no_grad():
-                self.val_robust_accuracy.update(self.model(x_adv), label)
+        self.validation.look(self.model, x, label, record.get("position"))
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the whole split, over all ranks."""
-        metrics = {"val/nll": self.val_nll, "val/accuracy": self.val_accuracy}
-        if self.attacks:
-            metrics["val/robust_accuracy"] = self.val_robust_accuracy
-        for name, metric in metrics.items():
-            self.log(name, metric.compute().float(), prog_bar=name == list(metrics)[-1], rank_zero_only=False)
-            metric.reset()
+        results = self.validation.results()
+        for name, value in results.items():
+            self.log(name, value, prog_bar=name == list(results)[-1], rank_zero_only=False)
 
     @property
     def attacks(self) -> bool:
@@ -403,8 +384,3 @@ class TrainingModule(L.LightningModule):
 
 def _part(state: Mapping[str, Tensor], name: str) -> dict[str, Shaped[Tensor, "..."]]:
     return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-
-
-def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
-    """The latest validation's metrics by name: the same on all ranks, as what is logged in training is not."""
-    return {n: float(value) for n, value in trainer.callback_metrics.items() if n.startswith("val/")}

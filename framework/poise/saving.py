@@ -15,9 +15,10 @@ from poise import checkpoint
 from poise.checkpoint import Manifest
 from poise.distributed import Ranks, current_ranks, full_state
 from poise.errors import UserError
-from poise.module import TrainingModule, validation_metrics
+from poise.module import TrainingModule
 from poise.shipping import shipped_state
 from poise.stopping import Agreement, Requests
+from poise.validation import validation_metrics
 
 log = logging.getLogger("poise")
 

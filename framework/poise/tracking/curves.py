@@ -6,8 +6,9 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from poise.module import TrainingModule, validation_metrics
+from poise.module import TrainingModule
 from poise.tracking.facts import name_of
+from poise.validation import validation_metrics
 
 Write = Callable[[Mapping[str, float], int], None]  # takes values by name, and the number of optimiser steps done
 
