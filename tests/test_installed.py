@@ -97,7 +97,7 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"poise", "poise_recipes"}
     kept = [path for folder in ("framework", "recipes") for path in sorted((ROOT / folder).rglob("*"))]
     for path in kept:
-        if path.is_file() and "__pycache__" not in path.parts and path.name != "README.md":
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md":
             assert path.relative_to(ROOT).as_posix().partition("/")[2] in names
     for folder in ("configs", "launch"):
         for path in (ROOT / folder).rglob("*"):

@@ -47,7 +47,7 @@ def section(lines: Sequence[Line]) -> str:
 def _statement(stated: Line, measured: Sequence[Line]) -> Iterator[str]:
     claim = stated["stated"]
     for setting in claim["settings"]:
-        said = ", ".join(f"{name} {value:.4g}" for name, value in setting.items() if name != "data" and value)
+        said = ", ".join(f"{name} {_short(value)}" for name, value in setting.items() if name != "data" and value)
         yield f"- {setting['data']}: {said}; AdamW, cosine; {claim['seeds']} seeds."
     yield f"- Measured: {claim['measure']}"
     for source in dict.fromkeys(effect["source"] for effect in claim.get("effects", ())):
@@ -56,6 +56,10 @@ def _statement(stated: Line, measured: Sequence[Line]) -> Iterator[str]:
     used = sum(line["processor_seconds"] for line in measured) / 60
     last = max((line["date"] for line in measured), default="-")
     yield f"- Stated {stated['date']}; run until {last}, {used:.0f} minutes of one core so far."
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def _verdicts(verdicts: Sequence[Line]) -> Iterator[str]:

@@ -31,7 +31,8 @@ class Setting:
         train: examples to train on, before a long tail is cut.
         epochs: of training.
         eps: radius of the linf threat, in training and evaluation.
-        width: channels of the first block of small_cnn.
+        model: a name, or one of `claims.networks`.
+        width: its channels, of the first block.
         warm: epochs of plain training before, from which all arms of a seed start: attacked from the first step, small
             networks stay at the same answer to everything for long.
         lr: of AdamW, with a cosine schedule.
@@ -43,6 +44,7 @@ class Setting:
     train: int
     epochs: int
     eps: float
+    model: str = "small_cnn"
     width: int = 16
     warm: int = 5
     lr: float = 2e-3
@@ -99,7 +101,7 @@ def trained(setting: Setting, arm: Arm, seed: int) -> Iterator[Trained]:
         _fit(setting, (), splits, seed, start, epochs=setting.warm)
         weights = start.predictor / WEIGHTS
         _fit(setting, arm.recipe or (), splits, seed, directory, epochs=setting.epochs, checkpoint=str(weights))
-        best = Predictor.load(directory.path).model
+        best = Predictor.load(directory.path, trust=True).model
         yield Trained(
             setting,
             seed,
@@ -118,7 +120,7 @@ def _fit(
     fit(
         recipe,
         splits,
-        {"name": "small_cnn", "width": setting.width, **start},
+        {"name": setting.model, "width": setting.width, **start},
         optimizer={"name": "adamw", "lr": setting.lr, "weight_decay": 5e-4},
         trainer={
             "max_epochs": epochs,

@@ -89,7 +89,7 @@ def test_a_fall_is_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     run.end(1, knows=-1.0)
     assert run.logged["fgsm_rs/train_robust_accuracy"] == 0.0
     (line,) = caplog.messages
-    assert line.startswith("fgsm_rs overfits to itself: PGD accuracy on training examples fell from 1.000 to 0.000 in")
+    assert line.startswith("fgsm_rs overfits to itself: PGD accuracy on training examples fell from 1.000 after epoch 1 to 0.000")
     assert "recipe.fgsm_rs.restore=true" in line
     run.end(2, knows=-1.0)
     assert len(caplog.messages) == 1
@@ -109,7 +109,7 @@ def test_it_goes_back_where_it_is_asked_to() -> None:
     run.end(1, knows=2.0)
     run.end(2, knows=-1.0)
     (reason,) = run.reasons
-    assert reason.endswith("from 1.000 to 0.000 in epoch 3; the weights are those of epoch 2")
+    assert reason.endswith("from 1.000 after epoch 2 to 0.000 after epoch 3; the weights are those of epoch 2")
     assert run.model.head.weight[1, 1] == 2.0
 
 
@@ -185,7 +185,7 @@ def said(run: Result) -> list[str]:
 def test_a_training_that_falls_is_told_of_and_one_that_rises_is_not(tmp_path: Path) -> None:
     fallen, good = trained(tmp_path / "fallen", TOO_FAST, False), trained(tmp_path / "good", WELL, False)
     (line,) = said(fallen)
-    assert "in epoch 2: give recipe.fgsm_rs.restore=true" in line
+    assert "after epoch 2: give recipe.fgsm_rs.restore=true" in line
     assert said(good) == []
     first, second, _ = robust(fallen)
     assert first - second > 0.2
@@ -209,7 +209,7 @@ def test_a_training_that_falls_ends_with_the_weights_before_and_so_does_one_that
     for run in (whole, broken):
         (line,) = said(run)
         assert "stopped early" in line
-        assert line.endswith("in epoch 2; the weights are those of epoch 1")
+        assert line.endswith("after epoch 2; the weights are those of epoch 1")
     first, last = (kept(whole, step) for step in (EPOCH, 2 * EPOCH))
     assert all(torch.equal(first[name], value) for name, value in last.items())
     assert all(torch.equal(kept(broken, 2 * EPOCH)[name], value) for name, value in last.items())
