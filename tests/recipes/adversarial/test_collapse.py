@@ -59,12 +59,13 @@ class Epochs:
         self.data = Arrays(torch.eye(4).double(), torch.tensor([0, 1, 2, 0]))
         recipe.setup(Task(3, num_train=4), self.model)
 
-    def end(self, number: int, knows: float) -> None:
-        """The end of an epoch, with this factor on weights that are right about every example."""
+    def end(self, number: int, knows: float, examples: int = 4) -> None:
+        """The end of an epoch, with this factor on weights that are right about the first so many examples."""
         with torch.no_grad():
             nn.init.zeros_(self.model.head.bias)
             self.model.head.weight.copy_(knows * torch.eye(3, 4))
             self.model.head.weight[0, 3] = knows
+            self.model.head.weight[:, examples:] *= -1
         step = Step(
             self.model,
             threat=Threat("linf", 0.1),
@@ -89,7 +90,9 @@ def test_a_fall_is_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     run.end(1, knows=-1.0)
     assert run.logged["fgsm_rs/train_robust_accuracy"] == 0.0
     (line,) = caplog.messages
-    assert line.startswith("fgsm_rs overfits to itself: PGD accuracy on training examples fell from 1.000 after epoch 1 to 0.000")
+    assert line.startswith(
+        "fgsm_rs overfits to itself: PGD accuracy on training examples fell from 1.000 after epoch 1 to 0.000"
+    )
     assert "recipe.fgsm_rs.restore=true" in line
     run.end(2, knows=-1.0)
     assert len(caplog.messages) == 1
@@ -101,6 +104,14 @@ def test_no_fall_no_word(caplog: pytest.LogCaptureFixture) -> None:
     for number, knows in enumerate([-1.0, 1.0, 2.0, 1.0]):
         run.end(number, knows)
     assert (caplog.messages, run.reasons) == ([], [])
+
+
+def test_a_slow_fall_is_seen_as_well_and_once(caplog: pytest.LogCaptureFixture) -> None:
+    run = Epochs(FGSMRS(drop=0.6))
+    for number, examples in enumerate([2, 4, 3, 2, 1, 1, 1]):
+        run.end(number, 1.0, examples)
+        assert len(caplog.messages) == (number >= 4)
+    assert "from 1.000 after epoch 2 to 0.250 after epoch 5" in caplog.messages[0]
 
 
 def test_it_goes_back_where_it_is_asked_to() -> None:
