@@ -1,6 +1,7 @@
 """The base of everything that maps logits to calibrated logits after training."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,8 @@ class Calibrator(nn.Module):
     """A map from logits to calibrated logits, fitted after training on held-out logits.
 
     It stands outside the trained module. What it learns is kept in buffers, so `state_dict` is all of it, and
-    its constructor arguments are kept under their own names. `fit` calls `check_held_out` first, sees every
+    its constructor arguments are kept under their own names. Buffers whose size the data tell are empty until then;
+    a state that is loaded gives them its own sizes. `fit` calls `check_held_out` first, sees every
     rank's predictions and draws nothing at random, so all ranks come to the same state.
     """
 
@@ -27,6 +29,9 @@ class Calibrator(nn.Module):
     default: ClassVar[bool] = False
     """Whether it is fitted when a run names no calibrator."""
 
+    keeps_prediction: ClassVar[bool] = True
+    """Whether the predicted class of every row stays, ties included; of others reports say how many rows change."""
+
     def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "Calibrator":
         """Learn the map from the calibration split, and from unlabelled predictions where `needs` says so.
 
@@ -38,6 +43,13 @@ class Calibrator(nn.Module):
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         """Calibrated logits, as normalised log-probabilities in the dtype of `logits`."""
         raise NotImplementedError(f"{type(self).__name__} has no forward.")
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *further: Any) -> None:
+        for name, buffer in self._buffers.items():
+            kept = state_dict.get(prefix + name)
+            if isinstance(kept, Tensor) and buffer is not None and kept.shape != buffer.shape:
+                setattr(self, name, buffer.new_empty(kept.shape))
+        super()._load_from_state_dict(state_dict, prefix, *further)
 
 
 def check_held_out(held_out: Predictions) -> None:
@@ -60,6 +72,12 @@ def check_held_out(held_out: Predictions) -> None:
     _refuse((label < 0) | (label >= num_classes), f"has a label outside 0…{num_classes - 1}")
     _refuse((logits.isnan() | logits.isposinf()).any(-1), "has logits that are not finite")
     _refuse(logits.gather(1, label[:, None].long()).isneginf()[:, 0], "has the logit -inf for its own label")
+
+
+def check_classes(calibrator: str, fitted: int, logits: Float[Tensor, "N C"]) -> None:
+    """Raises UserError unless logits have as many classes as those that a calibrator was fitted to."""
+    if logits.shape[-1] != fitted:
+        raise UserError(f"{calibrator} was fitted to {fitted} classes, and these logits have {logits.shape[-1]}.")
 
 
 def keep_prediction(calibrated: Float[Tensor, "N C"], logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:

@@ -1,10 +1,13 @@
 """What every registered calibrator keeps, whoever wrote it: nobody is named here."""
 
 import math
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from contracts import docstrings
@@ -41,11 +44,27 @@ def state(name: str) -> dict[str, Tensor]:
 @every_calibrator
 def test_it_gives_log_probabilities_in_the_dtype_of_the_logits(name: str) -> None:
     calibrator, logits = fitted(name), predictions(seed=2).logits
-    for given in (logits, logits.double()):
-        calibrated = calibrator(given)
-        assert calibrated.shape == given.shape
-        assert calibrated.dtype == given.dtype
-        torch.testing.assert_close(calibrated.exp().sum(-1), torch.ones(len(given), dtype=given.dtype))
+    for own in (logits, logits.double()):
+        calibrated = calibrator(own)
+        assert calibrated.shape == own.shape
+        assert calibrated.dtype == own.dtype
+        torch.testing.assert_close(calibrated.exp().sum(-1), torch.ones(len(own), dtype=own.dtype))
+
+
+@pytest.mark.parametrize("name", [n for n, record in RECORDS.items() if record.attributes["keeps_prediction"]])
+@given(seed=st.integers(0, 2**32), classes=st.integers(2, 6), scale=st.sampled_from([1e-3, 1.0, 30.0, 1e3]))
+@settings(max_examples=10)
+def test_the_predicted_class_stays_where_that_is_said(name: str, seed: int, classes: int, scale: float) -> None:
+    calibrator = kept(name, classes)
+    rows = scale * torch.randn(40, classes, generator=torch.Generator().manual_seed(seed))
+    for logits in (rows, (rows / scale).round() * scale, rows.double()):  # rounded ones have ties
+        assert torch.equal(calibrator(logits).argmax(-1), logits.argmax(-1))
+
+
+@cache
+def kept(name: str, classes: int) -> Calibrator:
+    """Fitted once."""
+    return registry.build("calibrator", name).fit(predictions(classes=classes), predictions(classes=classes, seed=1))
 
 
 @every_calibrator

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from poise.batch import Predictions
-from poise.calibrator import Calibrator, check_held_out
+from poise.calibrator import Calibrator, check_classes, check_held_out
 from poise.errors import UserError
 
 
@@ -64,3 +64,29 @@ def test_a_calibrator_declares_nothing_unless_it_says_so() -> None:
         Half().fit(predictions(torch.zeros(4, 3), LABELS))
     with pytest.raises(NotImplementedError, match=r"Calibrator has no forward\."):
         Calibrator()(torch.zeros(4, 3))
+
+
+class Shift(Calibrator):
+    """Adds a number to each class."""
+
+    shift: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.zeros(0, dtype=torch.float64))
+
+
+def test_a_state_gives_buffers_their_size() -> None:
+    fitted, fresh = Shift(), Shift()
+    fitted.shift = torch.arange(3.0, dtype=torch.float64)
+    fresh.load_state_dict(fitted.state_dict())
+    assert torch.equal(fresh.shift, fitted.shift)
+    torch.nn.Sequential(fresh).load_state_dict({"0.shift": torch.ones(5)})
+    assert fresh.shift.tolist() == [1.0] * 5
+    assert fresh.shift.dtype == torch.float64
+
+
+def test_as_many_classes_as_it_was_fitted_to() -> None:
+    check_classes("shift", 3, torch.zeros(2, 3))
+    with pytest.raises(UserError, match=r"^shift was fitted to 3 classes, and these logits have 4\.$"):
+        check_classes("shift", 3, torch.zeros(2, 4))
