@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from poise import RecipeStack, registry
 from poise.recipe import Passes, Recipe
 
-ATTACKED = Job(side=16, width=16, batch_size=64, steps=3, turns=10)
-SHORT = Job(side=16, width=32, batch_size=128, steps=3, turns=10)  # where a step has few passes
+ATTACKED = Job(side=16, width=32, batch_size=128, steps=2, turns=7)
+SHORT = Job(side=16, width=64, batch_size=128, steps=3, turns=7)  # where a step has few passes
 CLOSED = frozenset({"layer:mixing"})  # what only a model of two trained ones has
 
 
