@@ -44,11 +44,15 @@ class Calibrator(nn.Module):
         """Calibrated logits, as normalised log-probabilities in the dtype of `logits`."""
         raise NotImplementedError(f"{type(self).__name__} has no forward.")
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *further: Any) -> None:
+    def take_sizes(self, state: Mapping[str, Any], prefix: str = "") -> None:
+        """Give buffers the sizes that they have in a state, where their names begin so."""
         for name, buffer in self._buffers.items():
-            kept = state_dict.get(prefix + name)
+            kept = state.get(prefix + name)
             if isinstance(kept, Tensor) and buffer is not None and kept.shape != buffer.shape:
                 setattr(self, name, buffer.new_empty(kept.shape))
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *further: Any) -> None:
+        self.take_sizes(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *further)
 
 

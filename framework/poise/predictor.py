@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from poise.batch import as_input
+from poise.calibrator import Calibrator
 from poise.card import Card, read_card
 from poise.errors import UserError
 from poise.models.classifier import Classifier
@@ -152,6 +153,8 @@ class Predictor(nn.Module):
         predictor = cls(parts.model, card, parts.calibrator)
         wide = any(value.dtype == torch.float64 for name, value in state.items() if name.startswith("model."))
         predictor.model.to(torch.float64 if wide else torch.float32)
+        if isinstance(predictor.calibrator, Calibrator):
+            predictor.calibrator.take_sizes(state, "calibrator.")
         own = predictor.state_dict()
         if wrong := misfits(state, own):
             raise UserError(f"{directory / WEIGHTS} does not fit this predictor: {'; '.join(wrong)}.")

@@ -22,6 +22,7 @@ from poise.models.weights import State
 
 SPARE = 64  # parameters that are replaced while a model is built
 ROOM = 2**20  # numbers that are no burden
+WHOSE = "this predictor"
 
 _AT_WORK: ContextVar[bool] = ContextVar("at_work", default=False)
 
@@ -53,7 +54,7 @@ def rebuilt(card: Card, state: State, instance: nn.Module | None, trust: bool) -
             weights.
     """
     build = _Build(card, trust)
-    with _marked(), _in_one_line(), torch.random.fork_rng(devices=[]):
+    with _marked(), _in_one_line(WHOSE), torch.random.fork_rng(devices=[]):
         if build.imports:  # of code that is trusted nothing is asked
             return build.parts(instance)
         with _at_most(2 * (len(state) + SPARE)):  # it is built twice
@@ -75,6 +76,22 @@ def model_of(card: Card) -> Classifier:
     return _Build(card, trust=False).parts(None).model
 
 
+def calibrator_of(described: Described, trust: bool, whose: str) -> nn.Module:
+    """A calibrator from its name and parameters, unfitted.
+
+    Args:
+        described: name and parameters.
+        trust: whether code that is not registered may be imported.
+        whose: for messages, such as "this predictor".
+
+    Raises:
+        UserError: something that is not registered, takes other parameters, or cannot be built.
+    """
+    with _marked(), _in_one_line(whose):
+        calibrator: nn.Module = _made("calibrator", described, trust, whose)
+        return calibrator
+
+
 class _Build:
     """The building of one card, which may be done twice."""
 
@@ -89,7 +106,8 @@ class _Build:
             if not model.feature_width:
                 raise UserError("this predictor's head has a model whose features have no known width.")
             model.head = self._head(model.feature_width, classes)
-        calibrator = None if self.card.calibrator is None else self._made("calibrator", self.card.calibrator)
+        named = self.card.calibrator
+        calibrator = None if named is None else _made("calibrator", named, self.trust, WHOSE)
         return Parts(model, calibrator)
 
     def _model(self, instance: nn.Module | None) -> Classifier:
@@ -100,8 +118,8 @@ class _Build:
             raise UserError(
                 "this model was somebody's own object: in Python, give Predictor.load(path, model=<an instance of it>)"
             )
-        record = self._found("model", self.card.model)
-        params = _checked(record, self.card.model["parameters"])
+        record = _found("model", self.card.model, self.trust, WHOSE)
+        params = _checked(record, self.card.model["parameters"], WHOSE)
         if params.get("pretrained") is True:  # a predictor has its weights: none are fetched
             params["pretrained"] = False
         network = made(registry.load(record), classes, shape, params)
@@ -110,30 +128,32 @@ class _Build:
     def _head(self, width: int, classes: int) -> nn.Module:
         if self.card.head is None:
             return nn.Linear(width, classes)
-        head: nn.Module = self._made("recipe", self.card.head).head(width, classes)
+        head: nn.Module = _made("recipe", self.card.head, self.trust, WHOSE).head(width, classes)
         return head
 
-    def _made(self, kind: str, described: Described) -> Any:
-        record = self._found(kind, described)
-        return registry.build(kind, described["name"], **_checked(record, described["parameters"]))
 
-    def _found(self, kind: str, described: Described) -> registry.Record:
-        """The record of a name; code that is not registered is imported only on trust."""
-        name = described["name"]
-        if ":" in name and not self.trust:
-            raise UserError(
-                f"this predictor's {kind} is {name!r}, which poise does not know: if you trust that code, give "
-                f"trust=true (in Python, trust=True{' or model=<an instance>' if kind == 'model' else ''})"
-            )
-        record = registry.find(kind, name)
-        if kind == "recipe" and "head" not in record.hooks:
-            raise UserError(f"this predictor's head is made by {name}, which makes none.")
-        return record
+def _made(kind: str, described: Described, trust: bool, whose: str) -> Any:
+    record = _found(kind, described, trust, whose)
+    return registry.build(kind, described["name"], **_checked(record, described["parameters"], whose))
 
 
-def _checked(record: registry.Record, given: Mapping[str, Any]) -> dict[str, Any]:
+def _found(kind: str, described: Described, trust: bool, whose: str) -> registry.Record:
+    """The record of a name; code that is not registered is imported only on trust."""
+    name = described["name"]
+    if ":" in name and not trust:
+        raise UserError(
+            f"{whose}'s {kind} is {name!r}, which poise does not know: if you trust that code, give "
+            f"trust=true (in Python, trust=True{' or model=<an instance>' if kind == 'model' else ''})"
+        )
+    record = registry.find(kind, name)
+    if kind == "recipe" and "head" not in record.hooks:
+        raise UserError(f"{whose}'s head is made by {name}, which makes none.")
+    return record
+
+
+def _checked(record: registry.Record, given: Mapping[str, Any], whose: str) -> dict[str, Any]:
     """Parameters as a config would take them."""
-    said = f"this predictor's {record.kind}, {record.name},"
+    said = f"{whose}'s {record.kind}, {record.name},"
     known = [parameter.name for parameter in record.parameters]
     for name in given:
         if name not in known:
@@ -196,11 +216,11 @@ def _marked() -> Iterator[None]:
 
 
 @contextmanager
-def _in_one_line() -> Iterator[None]:
+def _in_one_line(whose: str) -> Iterator[None]:
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # whatever a constructor raises
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"this predictor cannot be rebuilt: {type(error).__name__}: {reason}") from error
+        raise UserError(f"{whose} cannot be rebuilt: {type(error).__name__}: {reason}") from error

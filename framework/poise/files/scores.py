@@ -62,6 +62,19 @@ class Scores:
         return f"{len(self.classes)} classes, {len(self.fit)} rows to fit on{test}"
 
 
+@dataclass(frozen=True)
+class Unlabelled:
+    """Rows without labels.
+
+    Args:
+        logits: float64; of probabilities, their logarithms. -inf is a class that is ruled out.
+        classes: names of the C classes; None where the file has none.
+    """
+
+    logits: Float[np.ndarray, "N C"]
+    classes: Sequence[str] | None
+
+
 def read_scores(path: str, said: str) -> Scores:
     """The scores in an .npz or a .csv file.
 
@@ -77,6 +90,30 @@ def read_scores(path: str, said: str) -> Scores:
         UserError: a file that cannot be read, or whose rows are not such scores.
     """
     return _from_csv(path, said) if Path(path).suffix.lower() == ".csv" else _from_npz(path, said)
+
+
+def read_logits(path: str, said: str) -> Unlabelled:
+    """The logits of all rows in an .npz or a .csv file, whether they have labels or not; see `read_scores`.
+
+    Args:
+        path: of the file.
+        said: how the user gave it, for messages.
+
+    Raises:
+        UserError: a file that cannot be read, or whose rows are no logits or probabilities.
+    """
+    if Path(path).suffix.lower() == ".csv":
+        table = read_columns(path, said)
+        kind = _kind_of_columns(table)
+        names, classes = _columns_of_classes(table, kind)
+        values, where = table.numbers(names), [f"line {line}" for line in table.lines].__getitem__
+        return Unlabelled(_as_logits(f"{said}: {kind}", kind, values, where), classes)
+    arrays = read_npz(path, said)
+    there = [kind for kind in KINDS if kind in arrays]
+    if len(there) != 1:
+        raise UserError(f"{said} has {listed(arrays)}: give an array `logits` or `probabilities`.")
+    values = _numbers(said, there[0], arrays[there[0]])
+    return Unlabelled(_as_logits(f"{said}: {there[0]}", there[0], values, lambda row: f"row {row}"), None)
 
 
 def _from_npz(path: str, said: str) -> Scores:
@@ -112,14 +149,20 @@ def _kind(said: str, arrays: dict[str, np.ndarray], prefix: str) -> str:
 
 def _rows(said: str, kind: str, prefix: str, arrays: dict[str, np.ndarray]) -> Rows:
     """The rows of a split, looked at one array after the other."""
-    name, array = f"{prefix}{kind}", arrays[f"{prefix}{kind}"]
+    name = f"{prefix}{kind}"
+    values = _numbers(said, name, arrays[name])
+    labels = _labels(said, f"{prefix}labels", arrays[f"{prefix}labels"], *values.shape)
+    return _checked(f"{said}: {name}", kind, values, labels, lambda row: f"row {row}")
+
+
+def _numbers(said: str, name: str, array: np.ndarray) -> Float[np.ndarray, "N C"]:
+    """An array of rows in float64."""
     if array.dtype.kind not in "fiu":
         raise UserError(f"{said}: {name} holds {array.dtype}: give numbers.")
     if array.ndim != 2 or array.shape[1] < 2:
         of_two = ", of two classes both, as in numpy.c_[0 * z, z]" if array.ndim < 3 else ""
         raise UserError(f"{said}: {name} has shape {array.shape}: give [N, C]{of_two}.")
-    labels = _labels(said, f"{prefix}labels", arrays[f"{prefix}labels"], *array.shape)
-    return _checked(f"{said}: {name}", kind, array.astype(np.float64), labels, lambda row: f"row {row}")
+    return array.astype(np.float64)
 
 
 def _labels(said: str, name: str, array: np.ndarray, size: int, num_classes: int) -> Int[np.ndarray, " N"]:
@@ -144,12 +187,7 @@ def _labels(said: str, name: str, array: np.ndarray, size: int, num_classes: int
 def _from_csv(path: str, said: str) -> Scores:
     table = read_columns(path, said)
     kind = _kind_of_columns(table)
-    names = [name for name in table.names if name.startswith(PREFIXES[kind])]
-    classes = [name.removeprefix(PREFIXES[kind]) for name in names]
-    if "" in classes:
-        raise UserError(f"{said}: the column {quoted(PREFIXES[kind])} names no class: write {PREFIXES[kind]}<class>.")
-    if len(classes) < 2:
-        raise UserError(f"{said} has one class, {quoted(names[0])}: give a column for each of two classes or more.")
+    names, classes = _columns_of_classes(table, kind)
     _check_columns(table, names)
     labels, values = _named_labels(table, classes), table.numbers(names)
     splits = np.array(table.texts("split") if "split" in table.names else ["calibration"] * len(labels), dtype=object)
@@ -170,6 +208,20 @@ def _kind_of_columns(table: Columns) -> str:
     if there:
         raise UserError(f"{table.said} has columns of logits and of probabilities: give one of them.")
     raise UserError(f"{table.said} has no columns logit_<class> or probability_<class>; it has {listed(table.names)}.")
+
+
+def _columns_of_classes(table: Columns, kind: str) -> tuple[list[str], list[str]]:
+    """The names of the columns that have logits or probabilities, and those of their classes."""
+    names = [name for name in table.names if name.startswith(PREFIXES[kind])]
+    classes = [name.removeprefix(PREFIXES[kind]) for name in names]
+    if "" in classes:
+        prefix = PREFIXES[kind]
+        raise UserError(f"{table.said}: the column {quoted(prefix)} names no class: write {prefix}<class>.")
+    if len(classes) < 2:
+        raise UserError(
+            f"{table.said} has one class, {quoted(names[0])}: give a column for each of two classes or more."
+        )
+    return names, classes
 
 
 def _check_columns(table: Columns, names: Sequence[str]) -> None:
@@ -214,9 +266,17 @@ def _place(text: str, places: Mapping[str, int]) -> int | None:
 def _checked(said: str, kind: str, values: np.ndarray, labels: np.ndarray, where: Where) -> Rows:
     """Rows of logits that calibrators and metrics can take.
 
-    A row is refused where it has NaN, +inf or nothing but -inf, where probabilities are negative or do not add up to
-    one, and where the row's own class is ruled out: nothing that is fitted gives such a row a likelihood.
+    A row is refused as by `_as_logits`, and where its own class is ruled out: nothing that is fitted gives such a row a
+    likelihood.
     """
+    logits = _as_logits(said, kind, values, where)
+    ruled_out = np.isneginf(logits)
+    _refuse(said, where, np.take_along_axis(ruled_out, labels[:, None], 1)[:, 0], "rules its own class out", CLIPPED)
+    return Rows(logits, labels)
+
+
+def _as_logits(said: str, kind: str, values: np.ndarray, where: Where) -> Float[np.ndarray, "N C"]:
+    """Logits; a row is refused that has NaN, +inf or nothing but -inf, or probabilities that are none."""
     if kind == "probabilities":
         _refuse(said, where, values.min(1) < 0, "has a negative probability")
         _refuse(said, where, np.abs(values.sum(1) - 1) > SUM, "has probabilities that do not add up to 1")
@@ -225,8 +285,7 @@ def _checked(said: str, kind: str, values: np.ndarray, labels: np.ndarray, where
     ruled_out = np.isneginf(values)
     _refuse(said, where, (~np.isfinite(values) & ~ruled_out).any(1) | ruled_out.all(1), "is not finite")
     _refuse(said, where, np.where(ruled_out, 0, np.abs(values)).max(1) > LARGEST, f"has a logit beyond {LARGEST:g}")
-    _refuse(said, where, np.take_along_axis(ruled_out, labels[:, None], 1)[:, 0], "rules its own class out", CLIPPED)
-    return Rows(values, labels)
+    return values
 
 
 def _refuse(said: str, where: Where, wrong: np.ndarray, what: str, way_out: str = "") -> None:
