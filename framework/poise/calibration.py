@@ -85,8 +85,8 @@ def fitted(
         for alias, calibrator in calibrators.items():
             if to_choose:
                 crossed[alias] = out_of_fold(calibrator, held_out, unlabelled, done)
-            calibrator.fit(held_out, unlabelled)
-            done(1)
+            with calibrator.watched(done):
+                calibrator.fit(held_out, unlabelled)
             log.info("fitted %s on %d examples", alias, len(held_out.label))
     scores = {name: _nll(logits, held_out.label) for name, logits in {UNCALIBRATED: held_out.logits, **crossed}.items()}
     shipped = min(calibrators, key=lambda alias: scores.get(alias, 0.0), default=None)
@@ -98,7 +98,7 @@ def out_of_fold(
     calibrator: Calibrator,
     held_out: Predictions,
     unlabelled: Predictions | None = None,
-    watch: Callable[[int], None] = lambda done: None,
+    watch: Callable[[float], None] = lambda done: None,
 ) -> Float[Tensor, "N C"]:
     """Each example's logits as a copy of the calibrator gives them that was fitted without its fold.
 
@@ -106,16 +106,16 @@ def out_of_fold(
         calibrator: of which copies are fitted.
         held_out: the calibration split.
         unlabelled: as of `Calibrator.fit`.
-        watch: told of each fold that is done, for a progress bar.
+        watch: told of each fold or share of one that is done, for a progress bar.
     """
     fold = folds(held_out.label)
     crossed = torch.empty_like(held_out.logits)
     for left_out in fold.unique():
         outside = fold == left_out
-        with _silent(), torch.enable_grad():
-            part = copy.deepcopy(calibrator).fit(held_out.rows(~outside), unlabelled)
+        part = copy.deepcopy(calibrator)
+        with _silent(), torch.enable_grad(), part.watched(watch):
+            part.fit(held_out.rows(~outside), unlabelled)
         crossed[outside] = part(held_out.logits[outside])
-        watch(1)
     return crossed
 
 

@@ -1,6 +1,7 @@
 """The base of everything that maps logits to calibrated logits after training."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -32,6 +33,8 @@ class Calibrator(nn.Module):
     keeps_prediction: ClassVar[bool] = True
     """Whether the predicted class of every row stays, ties included; of others reports say how many rows change."""
 
+    _watch: Callable[[float], None] | None = None
+
     def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "Calibrator":
         """Learn the map from the calibration split, and from unlabelled predictions where `needs` says so.
 
@@ -50,6 +53,28 @@ class Calibrator(nn.Module):
             kept = state.get(prefix + name)
             if isinstance(kept, Tensor) and buffer is not None and kept.shape != buffer.shape:
                 setattr(self, name, buffer.new_empty(kept.shape))
+
+    def advance(self, share: float) -> None:
+        """Tell whoever watches that this share of the fit is done; for fits that take long. Shares add up to 1."""
+        if self._watch is not None:
+            self._watch(share)
+
+    @contextmanager
+    def watched(self, watch: Callable[[float], None]) -> Iterator[None]:
+        """While it is fitted once, `watch` is told of the shares of the fit that are done: of 1 in all by the end."""
+        left = 1.0
+
+        def tell(share: float) -> None:
+            nonlocal left
+            left -= share
+            watch(share)
+
+        self._watch = tell
+        try:
+            yield
+        finally:
+            self._watch = None
+        watch(left)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *further: Any) -> None:
         self.take_sizes(state_dict, prefix)

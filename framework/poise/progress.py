@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+Progress = Callable[[str, int], AbstractContextManager[Callable[[float], None]]]
 
 OFTEN = 0.25  # seconds between two looks at a training
 
 
-def no_progress(title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+def no_progress(title: str, total: int) -> AbstractContextManager[Callable[[float], None]]:
     """A progress bar that shows nothing."""
     return nullcontext(lambda done: None)
 
@@ -30,12 +30,12 @@ def progress_bar(shown: bool) -> Progress:
     return _bar if shown and sys.stderr.isatty() else no_progress
 
 
-def _bar(title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+def _bar(title: str, total: int) -> AbstractContextManager[Callable[[float], None]]:
     return _drawn(title, total)
 
 
 @contextmanager
-def _drawn(title: str, total: int) -> Iterator[Callable[[int], None]]:
+def _drawn(title: str, total: int) -> Iterator[Callable[[float], None]]:
     from rich.console import Console
     from rich.progress import Progress as Bar
 

@@ -90,3 +90,30 @@ def test_as_many_classes_as_it_was_fitted_to() -> None:
     check_classes("shift", 3, torch.zeros(2, 3))
     with pytest.raises(UserError, match=r"^shift was fitted to 3 classes, and these logits have 4\.$"):
         check_classes("shift", 3, torch.zeros(2, 4))
+
+
+class Slow(Calibrator):
+    """Tells of two steps of its fit."""
+
+    def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "Slow":
+        self.advance(0.25)
+        self.advance(0.5)
+        return self
+
+
+def test_who_watches_a_fit_is_told_of_all_of_it() -> None:
+    told: list[float] = []
+    slow = Slow()
+    with slow.watched(told.append):
+        slow.fit(predictions(torch.zeros(4, 3), LABELS))
+    slow.fit(predictions(torch.zeros(4, 3), LABELS))
+    assert told == [0.25, 0.5, 0.25]
+
+
+def test_nobody_watches_any_more_after_a_fit_that_failed() -> None:
+    told: list[float] = []
+    slow = Slow()
+    with pytest.raises(UserError), slow.watched(told.append):
+        check_held_out(predictions(torch.zeros(1, 3), LABELS[:1]))
+    slow.advance(1.0)
+    assert told == []
