@@ -1,0 +1,14 @@
+"""The largest logit."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def max_logit(logits: Float[Tensor, "N C"]) -> Float[Tensor, " N"]:
+    """Minus the largest logit, float64.
+
+    Logits have to be the network's own: after a log-softmax this is `msp`.
+
+    Source: Hendrycks et al., Scaling Out-of-Distribution Detection for Real-World Settings, 2022, arXiv 1911.11132.
+    """
+    return -logits.double().amax(1)

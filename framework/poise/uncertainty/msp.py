@@ -1,0 +1,15 @@
+"""The maximum softmax probability."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def msp(logits: Float[Tensor, "N C"]) -> Float[Tensor, " N"]:
+    """Minus the log-probability of the predicted class, >= 0, float64.
+
+    It ranks as minus the probability does, and still tells those apart that round to 1. It hangs on the temperature.
+
+    Source: Hendrycks, Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution Examples, 2017, arXiv
+    1610.02136.
+    """
+    return -logits.double().log_softmax(1).amax(1)
