@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from poise.registry import Record
 
-IDENTIFIER = r"arXiv \d{4}\.\d{4,5}|OpenReview [\w-]+|doi 10\.\S+"
+IDENTIFIER = r"arXiv \d{4}\.\d{4,5}|OpenReview [\w-]+|doi 10\.\S+|PMLR \d+:\d+"
 
 
 def missing(record: Record) -> list[str]:
@@ -16,7 +16,7 @@ def missing(record: Record) -> list[str]:
 def _missing(record: Record) -> Iterator[str]:
     year, identifier = re.search(r"\b(19|20)\d\d\b", record.paper), re.search(IDENTIFIER, record.paper)
     if not (year and identifier):
-        yield "paper = 'authors, title, year, identifier' (arXiv 1234.56789, OpenReview abc or doi 10.…)"
+        yield "paper = 'authors, title, year, identifier' (arXiv 1234.56789, OpenReview abc, PMLR 80:123 or doi 10.…)"
         return
     author = record.paper.split()[0].rstrip(",")
     for what in (author, year[0], identifier[0]):

@@ -1,6 +1,6 @@
 """Label smoothing."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Lt
 from jaxtyping import Float
@@ -28,6 +28,7 @@ class LabelSmoothing(Recipe):
     """
 
     paper = "Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016, arXiv 1512.00567"
+    after: ClassVar[frozenset[str]] = frozenset({"estimated_targets"})  # what others put in their place is smoothed too
 
     def __init__(self, smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1) -> None:
         super().__init__()
