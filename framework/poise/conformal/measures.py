@@ -1,0 +1,92 @@
+"""How often sets of labels hold the true one, and how large they are."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from poise.evaluation.certificates import lower_bound
+
+UNSURE = 0.05  # probability, at most, that an interval misses the true coverage
+SIZES = {"0-1": 1, "2-3": 3, "4-6": 6, "7-10": 10, "11-100": 100, "101-1000": 1000, "more": 2**31}  # the largest
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Sets of N examples.
+
+    Args:
+        covered: which of them hold the true label.
+        sizes: how many labels each has.
+        label: true ones.
+        num_classes: C.
+    """
+
+    covered: Bool[Tensor, " N"]
+    sizes: Int[Tensor, " N"]
+    label: Int[Tensor, " N"]
+    num_classes: int
+
+    @classmethod
+    def of(cls, sets: Bool[Tensor, "N C"], label: Int[Tensor, " N"]) -> "Measured":
+        """Those of sets, given as which labels are in them."""
+        return cls(sets.gather(1, label[:, None])[:, 0], sets.sum(1), label, sets.shape[1])
+
+    @property
+    def coverage(self) -> float:
+        """Share of the examples whose true label is in their set."""
+        return float(self.covered.double().mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Both ends of Clopper and Pearson's interval of the coverage, at 95 %."""
+        hits = torch.stack([self.covered.sum(), (~self.covered).sum()])
+        low, missed = lower_bound(hits, len(self.covered), UNSURE / 2).tolist()
+        return low, 1 - missed
+
+    @property
+    def mean_size(self) -> float:
+        """Of the sets, in labels."""
+        return float(self.sizes.double().mean())
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many sets have each size, from 0 to C."""
+        return tuple(torch.bincount(self.sizes, minlength=self.num_classes + 1).tolist())
+
+    def coverage_by_size(self) -> dict[str, float]:
+        """Coverage of the sets of like sizes, `0-1`, `2-3` …, where there are any."""
+        stratum = torch.bucketize(self.sizes, torch.tensor([*SIZES.values()]))
+        of_size = {name: stratum == place for place, name in enumerate(SIZES)}
+        return {name: float(self.covered[some].double().mean()) for name, some in of_size.items() if some.any()}
+
+    def coverage_by_class(self) -> dict[int, float]:
+        """Coverage of the examples of each class that has any."""
+        return {int(c): float(self.covered[self.label == c].double().mean()) for c in self.label.unique()}
+
+    def metrics(self, alpha: float) -> dict[str, float]:
+        """What is told of sets that should hold the true label in a share of 1 - alpha.
+
+        `coverage` and the ends of its interval, `mean_size`, the shares that are `empty`, of one label (`single`) and
+        of all labels (`full`), `worst_class_coverage`, `class_gap`, which is the mean distance of a class's coverage
+        from 1 - alpha, `size_gap`, the largest distance of the coverage of sets of like sizes, and those by size.
+
+        The gaps are CovGap (as a share) and SSCV: Ding et al., Class-Conditional Conformal Prediction with Many
+        Classes, 2023, arXiv 2306.09335; Angelopoulos et al., 2021, arXiv 2009.14193, whose ranges of sizes these are.
+        """
+        low, high = self.interval
+        by_class, by_size = self.coverage_by_class().values(), self.coverage_by_size()
+        gaps = [abs(coverage - (1 - alpha)) for coverage in by_class]
+        shares = {"empty": self.sizes == 0, "single": self.sizes == 1, "full": self.sizes == self.num_classes}
+        return {
+            "coverage": self.coverage,
+            "coverage_low": low,
+            "coverage_high": high,
+            "mean_size": self.mean_size,
+            **{name: float(some.double().mean()) for name, some in shares.items()},
+            "worst_class_coverage": min(by_class),
+            "class_gap": sum(gaps) / len(gaps),
+            "size_gap": max(abs(coverage - (1 - alpha)) for coverage in by_size.values()),
+            **{f"coverage_of_size/{name}": coverage for name, coverage in by_size.items()},
+        }

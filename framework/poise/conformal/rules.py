@@ -1,0 +1,112 @@
+"""Rules by which sets of labels are made: what is strange, and how strange a label may be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from poise.conformal.strangeness import aps, lac, places, raps
+from poise.conformal.threshold import threshold, thresholds_by_class
+
+PENALTIES = (0.001, 0.01, 0.1, 0.2, 0.5)  # that RAPS chooses from, those of the authors' code
+PIECE = 2**22  # scores that are held at once
+
+Strangeness = Callable[[Float[Tensor, "N C"], Float[Tensor, " N"]], Float[Tensor, "N C"]]
+
+
+@dataclass(frozen=True)
+class Held:
+    """Predictions for examples that are labelled.
+
+    Args:
+        logits: of a model, calibrated or not.
+        label: in 0…C-1.
+        u: a random number for each example, uniform in [0, 1), that hangs on nothing else.
+    """
+
+    logits: Float[Tensor, "N C"]
+    label: Int[Tensor, " N"]
+    u: Float[Tensor, " N"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The labels that are no stranger than a threshold.
+
+    Args:
+        strangeness: (logits, u) -> scores, the stranger the higher.
+        most: one threshold, or one of each class; inf takes every label in.
+    """
+
+    strangeness: Strangeness
+    most: Float[Tensor, "*classes"]
+
+    def sets(self, logits: Float[Tensor, "N C"], u: Float[Tensor, " N"]) -> Bool[Tensor, "N C"]:
+        """Which labels are in the set of each example; all where its logits are no numbers."""
+        rows = torch.arange(len(logits)).split(max(1, PIECE // logits.shape[1]))
+        return torch.cat([~(self.strangeness(logits[some], u[some]) > self.most) for some in rows])
+
+
+def rule(strangeness: Strangeness, held: Held, alpha: float) -> Rule:
+    """With one threshold: true labels are in the sets with a probability of 1 - alpha or more, over all examples."""
+    most = threshold(_of_labels(strangeness, held), alpha)
+    return Rule(strangeness, torch.tensor(most, dtype=torch.float64))
+
+
+def rule_by_class(strangeness: Strangeness, held: Held, alpha: float) -> Rule:
+    """With a threshold for each class: true labels are in the sets with that probability in every class."""
+    of_labels = _of_labels(strangeness, held)
+    return Rule(strangeness, thresholds_by_class(of_labels, held.label, held.logits.shape[1], alpha))
+
+
+def rules(tuning: Held, held: Held, alpha: float) -> dict[str, Rule]:
+    """All rules by name: `lac`, `aps`, `raps`, and `class_conditional`, which is LAC with a threshold for each class.
+
+    Args:
+        tuning: to choose by what RAPS asks for; none of them among the others.
+        held: to set thresholds by; nothing was fitted to them.
+        alpha: share of the sets, at most, without the true label; in (0, 1).
+    """
+    return {
+        "lac": rule(_lac, held, alpha),
+        "aps": rule(aps, held, alpha),
+        "raps": rule(tuned_raps(tuning, alpha), held, alpha),
+        "class_conditional": rule_by_class(_lac, held, alpha),
+    }
+
+
+def tuned_raps(tuning: Held, alpha: float) -> Strangeness:
+    """RAPS with the free places that hold most true labels, and the penalty with the smallest sets on these examples.
+
+    Source: Angelopoulos et al., 2021, arXiv 2009.14193, section 2.4 and algorithm 4. Departures from the authors' code:
+    the place that holds a share of 1 - alpha of the labels is found with the correction for finitely many examples,
+    which the paper has and the code leaves out.
+
+    Args:
+        tuning: examples, which thresholds may not be set by.
+        alpha: in (0, 1).
+    """
+    place = threshold(places(tuning.logits).gather(1, tuning.label[:, None])[:, 0].double(), alpha)
+    free = int(min(place, tuning.logits.shape[1]))
+    tried = [partial(raps, penalty=penalty, free=free) for penalty in PENALTIES]
+    return min(tried, key=lambda strangeness: _mean_size(rule(strangeness, tuning, alpha), tuning))
+
+
+def _mean_size(made: Rule, examples: Held) -> float:
+    return float(made.sets(examples.logits, examples.u).sum(1).double().mean())
+
+
+def _of_labels(strangeness: Strangeness, held: Held) -> Float[Tensor, " N"]:
+    """How strange the true labels are."""
+    rows = torch.arange(len(held.label)).split(max(1, PIECE // held.logits.shape[1]))
+    return torch.cat(
+        [strangeness(held.logits[some], held.u[some]).gather(1, held.label[some, None])[:, 0] for some in rows]
+    )
+
+
+def _lac(logits: Float[Tensor, "N C"], _: Float[Tensor, " N"]) -> Float[Tensor, "N C"]:
+    """LAC, which draws nothing."""
+    return lac(logits)

@@ -1,0 +1,61 @@
+"""How strange each label would be for an example, by the probabilities of a model."""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def lac(logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+    """-log p of each label, float64: the smallest sets on average, some of them empty.
+
+    Sadinle, Lei, Wasserman: Least Ambiguous Set-Valued Classifiers with Bounded Error Levels, 2019, arXiv 1609.00451,
+    whose 1 - p gives the same sets, but is 1 for all that is less probable than a number's last bit.
+    """
+    return -logits.double().log_softmax(-1)
+
+
+def aps(logits: Float[Tensor, "N C"], u: Float[Tensor, " N"]) -> Float[Tensor, "N C"]:
+    """The probability of all labels down to this one, less a share `u` of its own; in [0, 1], float64.
+
+    Larger sets for examples that are harder. Romano, Sesia, Candès: Classification with Valid and Adaptive Coverage,
+    2020, arXiv 2006.02544.
+
+    Args:
+        logits: of any model; of two labels that are as probable the lower one comes first.
+        u: a random number for each example, uniform in [0, 1]; 0 for sets that are larger and not random.
+    """
+    before, own, _ = _ranked(logits)
+    return before + (1 - u.double()[:, None]) * own
+
+
+def raps(logits: Float[Tensor, "N C"], u: Float[Tensor, " N"], penalty: float, free: int) -> Float[Tensor, "N C"]:
+    """Those of APS, and a penalty for each label further down than the first few, which cuts a long tail off.
+
+    Angelopoulos, Bates, Malik, Jordan: Uncertainty Sets for Image Classifiers using Conformal Prediction, 2021,
+    arXiv 2009.14193.
+
+    Args:
+        logits: as of `aps`.
+        u: as of `aps`.
+        penalty: of each label, >= 0.
+        free: how many labels have none, >= 0.
+    """
+    before, own, place = _ranked(logits)
+    return before + (1 - u.double()[:, None]) * own + penalty * (place - free).clamp(min=0)
+
+
+def places(logits: Float[Tensor, "N C"]) -> Int[Tensor, "N C"]:
+    """The place of each label among those of its example, 1 for the most probable one."""
+    return _sorted(logits).argsort(1) + 1
+
+
+def _ranked(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For each label the probability of all that come before it, its own, and its place from 1 on."""
+    order = _sorted(logits)
+    own = logits.double().softmax(1)
+    there = own.gather(1, order)
+    place = order.argsort(1)
+    return (there.cumsum(1) - there).gather(1, place), own, place + 1
+
+
+def _sorted(logits: Tensor) -> Tensor:
+    return logits.argsort(dim=1, descending=True, stable=True)

@@ -1,0 +1,55 @@
+import pytest
+import torch
+from scipy import stats
+
+from poise.conformal.measures import Measured
+
+SETS = torch.tensor(
+    [
+        [True, False, False, False],
+        [False, False, False, False],
+        [True, True, False, False],
+        [True, True, True, True],
+        [False, True, True, False],
+    ]
+)
+LABEL = torch.tensor([0, 0, 2, 1, 1])
+
+
+def test_by_hand() -> None:
+    found = Measured.of(SETS, LABEL)
+    assert found.covered.tolist() == [True, False, False, True, True]
+    assert found.counts == (1, 1, 2, 0, 1)
+    assert found.coverage_by_size() == {"0-1": 0.5, "2-3": 0.5, "4-6": 1.0}
+    assert found.coverage_by_class() == {0: 0.5, 1: 1.0, 2: 0.0}
+    metrics = found.metrics(0.1)
+    interval = stats.binomtest(3, 5).proportion_ci(0.95, "exact")
+    assert (metrics.pop("coverage_low"), metrics.pop("coverage_high")) == pytest.approx((interval.low, interval.high))
+    assert metrics == pytest.approx(
+        {
+            "coverage": 0.6,
+            "mean_size": 9 / 5,
+            "empty": 0.2,
+            "single": 0.2,
+            "full": 0.2,
+            "worst_class_coverage": 0.0,
+            "class_gap": (0.4 + 0.1 + 0.9) / 3,
+            "size_gap": 0.4,
+            "coverage_of_size/0-1": 0.5,
+            "coverage_of_size/2-3": 0.5,
+            "coverage_of_size/4-6": 1.0,
+        }
+    )
+
+
+@pytest.mark.parametrize("hits", [0, 4])
+def test_the_interval_at_its_ends(hits: int) -> None:
+    found = Measured(torch.arange(4) < hits, torch.ones(4).long(), torch.zeros(4).long(), 2)
+    interval = stats.binomtest(hits, 4).proportion_ci(0.95, "exact")
+    assert found.interval == pytest.approx((interval.low, interval.high))
+
+
+def test_large_sets_stand_together() -> None:
+    sizes = torch.tensor([0, 1, 2, 10, 11, 100, 101, 1000, 1001, 5000])
+    found = Measured(torch.ones(10).bool(), sizes, torch.zeros(10).long(), 5000)
+    assert list(found.coverage_by_size()) == ["0-1", "2-3", "7-10", "11-100", "101-1000", "more"]

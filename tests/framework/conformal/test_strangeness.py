@@ -1,0 +1,59 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from poise.conformal.strangeness import aps, lac, places, raps
+
+PROBABILITIES = torch.tensor([[0.1, 0.6, 0.3], [0.25, 0.25, 0.5]], dtype=torch.float64)
+LOGITS = PROBABILITIES.log() + torch.tensor([[3.0], [-2.0]])
+ZERO = torch.zeros(2)
+
+
+def test_by_hand() -> None:
+    torch.testing.assert_close((-lac(LOGITS)).exp(), PROBABILITIES)
+    down_to = torch.tensor([[1.0, 0.6, 0.9], [0.75, 1.0, 0.5]], dtype=torch.float64)
+    torch.testing.assert_close(aps(LOGITS, ZERO), down_to)
+    torch.testing.assert_close(
+        aps(LOGITS, torch.tensor([0.5, 0.25])), down_to - torch.tensor([[0.5], [0.25]]) * PROBABILITIES
+    )
+    assert places(LOGITS).tolist() == [[3, 1, 2], [2, 3, 1]]
+    torch.testing.assert_close(raps(LOGITS, ZERO, 0.2, 1), down_to + 0.2 * torch.tensor([[2, 0, 1], [1, 2, 0]]))
+    assert torch.equal(raps(LOGITS, ZERO, 0.0, 0), aps(LOGITS, ZERO))
+
+
+def test_labels_less_probable_than_a_last_bit_are_told_apart() -> None:
+    logits = torch.tensor([[0.0, -100.0, -200.0]])
+    assert lac(logits)[0].diff().tolist() == pytest.approx([100.0, 100.0])
+    assert places(logits).tolist() == [[1, 2, 3]]
+
+
+def test_a_class_that_is_masked_is_as_strange_as_scores_go() -> None:
+    logits = torch.tensor([[0.0, -torch.inf, 1.0]])
+    assert lac(logits)[0, 1] == torch.inf
+    assert aps(logits, ZERO[:1])[0, 1] == 1
+
+
+@given(st.integers(2, 12), st.integers(0, 1000), st.floats(0, 1))
+def test_sets_grow_with_the_threshold_and_hold_the_more_probable_labels(classes: int, seed: int, u: float) -> None:
+    logits = 3 * torch.randn(5, classes, generator=torch.Generator().manual_seed(seed))
+    order = places(logits).argsort(1)
+
+    def rising(scores: Tensor) -> bool:
+        return bool((scores.gather(1, order).diff(dim=1) >= -1e-12).all())
+
+    assert rising(lac(logits))
+    assert rising(aps(logits, torch.full((5,), u)))
+    assert rising(raps(logits, torch.full((5,), u), 0.1, 2))
+
+
+def test_random_scores_of_true_labels_are_uniform_where_probabilities_are_right() -> None:
+    keyed = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(20_000, 6, generator=keyed)
+    label = torch.multinomial(logits.softmax(1), 1, generator=keyed)
+    scores = aps(logits, torch.rand(20_000, generator=keyed)).gather(1, label)[:, 0].sort().values
+    gap = (scores - (torch.arange(20_000) + 0.5) / 20_000).abs().max()
+    assert gap < 1.95 / 20_000**0.5  # Kolmogorov and Smirnov's, of one test in a thousand
+    fixed = aps(logits, torch.zeros(20_000)).gather(1, label)[:, 0].sort().values
+    assert (fixed - (torch.arange(20_000) + 0.5) / 20_000).abs().max() > 0.1

@@ -1,0 +1,89 @@
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from poise.conformal.threshold import fewest, rank, threshold, thresholds_by_class
+
+SPLITS, N, ALPHA = 2000, 50, 0.1
+
+
+def coverages(place: int) -> np.ndarray:
+    """By simulation: of uniform scores, the coverage of the threshold at this place of N others, for every split.
+
+    Of a uniform score no more than q is what a share q of all examples has, so nothing is left to chance but the split.
+    """
+    scores = torch.rand(SPLITS, N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return np.array([float(row.sort().values[place - 1]) for row in scores])
+
+
+def is_guaranteed(coverage: np.ndarray) -> bool:
+    """Whether the mean coverage is in [1 - alpha, 1 - alpha + 1/(n + 1)], within three standard errors."""
+    slack = 3 * coverage.std(ddof=1) / math.sqrt(len(coverage))
+    return bool(1 - ALPHA - slack <= coverage.mean() <= 1 - ALPHA + 1 / (N + 1) + slack)
+
+
+def test_over_many_splits_coverage_is_what_is_promised_and_a_place_further_down_it_is_not() -> None:
+    place = rank(N, ALPHA)
+    assert place == 46
+    assert is_guaranteed(coverages(place))
+    assert not is_guaranteed(coverages(place - 1))  # where 1 - alpha of so many scores lies, without the one to come
+
+
+def test_the_threshold_is_at_that_place() -> None:
+    scores = torch.rand(SPLITS, N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert np.array_equal([threshold(row, ALPHA) for row in scores], coverages(rank(N, ALPHA)))
+
+
+def test_given_the_split_coverage_is_beta_distributed() -> None:
+    place = rank(N, ALPHA)
+    promised = stats.beta(place, N + 1 - place)
+    assert stats.kstest(coverages(place), promised.cdf).pvalue > 0.01
+    assert all(stats.kstest(coverages(place + off), promised.cdf).pvalue < 1e-6 for off in (-1, 1))
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 1 / 3])
+def test_below_the_fewest_examples_nothing_is_too_strange(alpha: float) -> None:
+    scores = torch.arange(float(fewest(alpha)))
+    assert threshold(scores, alpha) == len(scores) - 1
+    assert threshold(scores[1:], alpha) == math.inf
+    assert rank(len(scores), alpha) == len(scores)
+
+
+def test_rounding_lifts_no_place() -> None:
+    assert (9 + 1) * (1 - 0.1) == 9.0
+    assert rank(9, 0.1) == 9
+    assert math.ceil((29 + 1) * (1 - 0.7)) == 10  # as floats are
+    assert rank(29, 0.7) == 9
+    assert [fewest(alpha) for alpha in (0.1, 0.05, 0.2)] == [9, 19, 4]
+
+
+def test_a_score_that_is_no_number_is_the_largest() -> None:
+    scores = torch.tensor([math.nan, *range(10)])
+    assert threshold(scores, 0.1) == math.inf
+    assert threshold(scores, 0.2) == 9.0
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=40), st.sampled_from([0.05, 0.1, 0.3]), st.integers(0, 20))
+def test_coverage_holds_for_every_exchangeable_row_of_scores(scores: list[int], alpha: float, last: int) -> None:
+    """Each of n + 1 scores is the one left out as often: counted over all, none is chance. Ties included."""
+    whole = [*scores, last]
+    covered = [
+        value <= threshold(torch.tensor([*whole[:place], *whole[place + 1 :]]).double(), alpha)
+        for place, value in enumerate(whole)
+    ]
+    assert sum(covered) >= (1 - alpha) * len(whole) - 1e-9
+
+
+def test_each_class_has_the_threshold_of_its_own_examples() -> None:
+    label = torch.tensor([0] * 9 + [1] * 8 + [3] * 20)
+    scores = torch.rand(37, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = thresholds_by_class(scores, label, 4, 0.1)
+    of_class = partial(threshold, alpha=0.1)
+    assert found.tolist() == [of_class(scores[:9]), math.inf, math.inf, of_class(scores[17:])]
+    assert math.isfinite(float(found[0]))
