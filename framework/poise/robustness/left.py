@@ -16,6 +16,7 @@ from poise.data.dataset import Arrays
 from poise.distributed import Ranks
 from poise.evaluator import Subject
 from poise.models.classifier import Classifier
+from poise.predictions import Attack as Attacked
 from poise.predictions import in_order, predict
 
 
@@ -58,16 +59,28 @@ def left_by(subject: Subject, data: Arrays, attack: Attack, index: Int[Tensor, "
         index: their positions in their split, of which draws are.
         title: of the progress bar.
     """
+    began = time.perf_counter()
+    with subject.progress(title, len(data)) as done, counted(subject.model) as work:
+        found = attacking(attack, subject.seed, index)
+        seen = predict(subject.model, data, subject.ranks, found, subject.batch_size, done)
+    work.seconds = time.perf_counter() - began
+    return Left(attack.name, seen, seen.right, _of_all(work, subject.ranks))
+
+
+def attacking(attack: Attack, seed: int, index: Int[Tensor, " N"]) -> Attacked:
+    """An attack as `predict` takes it.
+
+    Args:
+        attack: what is done to examples.
+        seed: of all draws.
+        index: positions of the examples in their split, of which draws are.
+    """
 
     def attacked(model: Classifier, x: Tensor, label: Tensor, position: Tensor) -> Tensor:
         with attack.at_work(model):
-            return attack.attacked(model, own(x), label.clone(), subject.seed, index[position])
+            return attack.attacked(model, own(x), label.clone(), seed, index[position])
 
-    began = time.perf_counter()
-    with subject.progress(title, len(data)) as done, counted(subject.model) as work:
-        seen = predict(subject.model, data, subject.ranks, attacked, subject.batch_size, done)
-    work.seconds = time.perf_counter() - began
-    return Left(attack.name, seen, seen.right, _of_all(work, subject.ranks))
+    return attacked
 
 
 def left_by_autoattack(subject: Subject, split: str, data: Arrays, version: str) -> Left:
