@@ -3,22 +3,31 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from poise.batch import Predictions
 from poise.calibration import FOLDS, Calibration, fitted, out_of_fold
 from poise.calibrator import Calibrator
+from poise.calibrator_file import CalibratorFile
 from poise.config.commands import Calibrate
+from poise.errors import UserError
+from poise.explaining import explained
+from poise.figures.canvas import save
+from poise.figures.reliability import Reliability, column
 from poise.files.scores import PREFIXES, SPLITS, Rows, Scores
-from poise.files.writing import write_csv, write_npz
+from poise.files.writing import write_bytes, write_csv, write_npz
 from poise.metrics.summary import summarised
-from poise.parts import make
+from poise.parts import described, make
 from poise.progress import progress_bar, say
 from poise.report import render
+from poise.scores import UNCALIBRATED
+
+PROBABILITIES = "probabilities"
 
 log = logging.getLogger("poise")
 
@@ -49,12 +58,42 @@ def main(asked: Calibrate, scores: Scores) -> int:
     held_out = _predictions(scores.fit)
     calibration = fitted(_made(asked), held_out, progress=progress_bar(shown=True))
     compared = _on_test(scores.test, calibration) if scores.test else _crossed(asked, held_out, calibration)
-    if asked.out is not None:  # before anything is printed: whoever reads may stop reading
-        _write(asked.out, scores, calibration)
+    written = list(_written(asked, scores, compared, calibration))  # before anything is printed, which may break off
     say(render(_metrics(compared), list(compared.columns), _told(compared, calibration)).rstrip())
-    if asked.out is not None:
-        say(f"{asked.out} has the probabilities of {calibration.shipped or 'the rows as they were'}.")
+    if asked.explain:
+        say("\n".join(["", *explained(compared.rows, compared.columns, calibration)]))
+    for line in written:
+        say(line)
     return 0
+
+
+def _written(asked: Calibrate, scores: Scores, compared: Comparison, calibration: Calibration) -> Iterator[str]:
+    """Write what is asked for; what to say of each."""
+    if asked.out is not None:
+        _write(asked.out, scores, calibration)
+        yield f"{asked.out} has the probabilities of {calibration.shipped or 'the rows as they were'}."
+    if asked.save is not None and calibration.shipped is not None:
+        entry = described(asked.calibration[calibration.shipped])
+        assert entry is not None  # the command line has no objects
+        file = CalibratorFile(calibration.calibrators[calibration.shipped], entry, tuple(scores.classes))
+        write_bytes(asked.save, f"save={asked.save}", file.bytes())
+        yield f"{asked.save} has {calibration.shipped}: poise calibrate apply calibrator={asked.save} logits=…"
+    if asked.figures is not None:
+        path = Path(asked.figures, "reliability.png")
+        _draw(path, compared)
+        yield f"{path} has a reliability diagram of each column."
+
+
+def _draw(path: Path, compared: Comparison) -> None:
+    label = compared.rows.label
+    columns = {UNCALIBRATED: compared.rows.logits, **compared.columns}
+    drawn = tuple(column(name, summarised(logits, label)) for name, logits in columns.items())
+    drawing = Reliability(compared.title.partition(":")[0], drawn)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(drawing, path)
+    except OSError as error:
+        raise UserError(f"figures={path.parent} cannot be written: {error.strerror or error}.") from error
 
 
 def _made(asked: Calibrate) -> dict[str, Calibrator]:
@@ -93,7 +132,7 @@ def _crossed(asked: Calibrate, held_out: Predictions, calibration: Calibration) 
 
 
 @torch.no_grad()
-def calibrated(calibrator: Calibrator, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+def calibrated(calibrator: nn.Module, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
     """Logits as a fitted calibrator gives them."""
     found: Tensor = calibrator(logits)
     return found
@@ -128,13 +167,13 @@ def _write(out: str, scores: Scores, calibration: Calibration) -> None:
     splits = {"calibration": scores.fit} | ({} if scores.test is None else {"test": scores.test})
     found = {split: _probabilities(shipped, rows) for split, rows in splits.items()}
     if out.lower().endswith(".csv"):
-        names = ["split", "label", *(f"{PREFIXES['probabilities']}{name}" for name in scores.classes)]
+        names = ["split", "label", *(f"{PREFIXES[PROBABILITIES]}{name}" for name in scores.classes)]
         write_csv(out, names, _lines(splits, found, scores.classes))
         return
     arrays: dict[str, np.ndarray] = {}
     for prefix, split in zip(("", "test_"), SPLITS, strict=True):
         if split in splits:
-            arrays |= {f"{prefix}probabilities": found[split], f"{prefix}labels": splits[split].labels}
+            arrays |= {f"{prefix}{PROBABILITIES}": found[split], f"{prefix}labels": splits[split].labels}
     write_npz(out, arrays)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LONGEST = 500  # characters of an error's text
 SITE = "site-packages"
 SWEEP, RESUBMIT = "--sweep", "--resubmit-failed"
+EXPLAIN, APPLY = "--explain", "apply"
 
 Command = Callable[[list[str]], int]
 
@@ -204,7 +205,10 @@ def _evaluate(arguments: list[str]) -> int:
 def _calibrate(arguments: list[str]) -> int:
     from poise.config.commands import parse_calibrate
 
-    asked = parse_calibrate(arguments)
+    if arguments[:1] == [APPLY]:
+        return _apply(arguments[1:])
+    words = [word for word in arguments if word != EXPLAIN]
+    asked = parse_calibrate(words, explain=words != arguments)
     from poise.files.scores import read_scores
 
     scores = read_scores(asked.logits, f"logits={asked.logits}")
@@ -212,6 +216,20 @@ def _calibrate(arguments: list[str]) -> int:
     from poise import calibrating
 
     return calibrating.main(asked, scores)
+
+
+def _apply(arguments: list[str]) -> int:
+    from poise.config.commands import parse_apply
+
+    if EXPLAIN in arguments:
+        raise UserError(f"{EXPLAIN} is for what poise calibrate measures; {APPLY} measures nothing.")
+    asked = parse_apply(arguments)
+    from poise.files.scores import read_logits
+
+    rows = read_logits(asked.logits, f"logits={asked.logits}")
+    from poise import applying
+
+    return applying.main(asked, rows)
 
 
 def _predict(arguments: list[str]) -> int:
@@ -274,4 +292,8 @@ COMMANDS: Mapping[str, Command] = {
     "sync": _sync,
     "completion": _completion,
 }
-OPTIONS: Mapping[str, tuple[str, ...]] = {"train": ("--print-config",), "submit": ("--dry-run", SWEEP, RESUBMIT)}
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "train": ("--print-config",),
+    "submit": ("--dry-run", SWEEP, RESUBMIT),
+    "calibrate": (EXPLAIN,),
+}

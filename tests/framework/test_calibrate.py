@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from poise.calibration import FOLDS, folds
 from poise.cli import main
@@ -375,7 +376,7 @@ def test_a_table_in_another_encoding(refused: Callable[..., str]) -> None:
         (["logits=scores.npz", "logits=scores.npz"], ["logits is given twice"]),
         (
             ["logits=scores.npz", "calibratoin=x"],
-            ["poise calibrate has no 'calibratoin': logits=, calibration=, out=."],
+            ["poise calibrate has no 'calibratoin': logits=, out=, save=, figures=, bootstrap=, calibration=."],
         ),
         (["logits=scores.npz", "trainer.seed=1"], ["poise calibrate has no 'trainer.seed'"]),
         (["logits=scores.npz", "scores"], ["'scores' is not of the form path=value"]),
@@ -440,9 +441,12 @@ def test_the_examples_of_the_help_are_right(run: Run, capsys: pytest.CaptureFixt
     write_csv("scores.csv", HEADER, GOOD)
     main(["calibrate", "--help"])
     examples = capsys.readouterr().out.partition("Examples")[2].split("poise calibrate")[1:]
-    assert len(examples) == 2
+    assert len(examples) == 4
+    np.savez("new.npz", logits=LOGITS)
     for example in examples:
-        assert run(*example.split(), *([] if ONE in example else ["calibration.h_calibration.steps=1"]))[0] == 0
+        words = example.split()
+        own = ONE in words or "apply" in words
+        assert run(*words, *([] if own else ["calibration.h_calibration.steps=1"]))[0] == 0
 
 
 def flipped(data: bytes, chance: random.Random) -> bytes:
@@ -507,3 +511,84 @@ def test_a_damaged_file_gives_numbers_or_one_line(run: Run, kind: str) -> None:
             assert len(err.splitlines()) == 1, (number, err)
             assert sorted(path.name for path in Path().iterdir()) == [f"bad.{kind}", f"good.{kind}"]
     assert min(ends.values()) > 10
+
+
+def test_what_it_says_in_words(run: Run) -> None:
+    np.savez("scores.npz", **FIT, **TEST)
+    code, out, _ = run("logits=scores.npz", ONE, "--explain")
+    assert code == 0
+    confidence, accuracy = row(out, "confidence")[0].rstrip(" %"), row(out, "accuracy")[0].rstrip(" %")
+    over = float(confidence) - float(accuracy)
+    assert f"- uncalibrated: {float(confidence):.1f} % sure and {float(accuracy):.1f} % right: over-confident" in out
+    assert over > 10
+    assert "temperature_scaling changes it by -0." in out
+    assert "these rows cannot tell whether it is better than the model as it is" in out  # 40 rows
+    assert "What this says" not in run("logits=scores.npz", ONE)[1]
+
+
+def test_a_diagram_is_drawn(run: Run) -> None:
+    np.savez("scores.npz", **FIT)
+    code, out, _ = run("logits=scores.npz", ONE, "figures=pictures/mine")
+    assert code == 0
+    assert Path("pictures/mine/reliability.png").read_bytes().startswith(b"\x89PNG")
+    assert out.endswith("pictures/mine/reliability.png has a reliability diagram of each column.\n")
+    Path("file").touch()
+    assert run("logits=scores.npz", "figures=file")[2] == "figures=file is no directory. Give another name.\n"
+
+
+def test_a_calibrator_that_is_kept_gives_new_logits_what_it_would_have_given(run: Run) -> None:
+    np.savez("scores.npz", **FIT, **TEST)
+    assert run("logits=scores.npz", ONE, "out=whole.npz", "save=kept.safetensors")[0] == 0
+    np.savez("new.npz", logits=TEST_LOGITS)
+    write_csv("new.csv", "logit_a,logit_b,logit_c", TEST_LOGITS.tolist())
+    for given, out in (("new.npz", "found.npz"), ("new.csv", "found.csv"), ("scores.npz", "labelled.npz")):
+        code, said, _ = run("apply", "calibrator=kept.safetensors", f"logits={given}", f"out={out}")
+        assert (code, said.startswith(f"{out} has the probabilities of temperature_scaling for ")) == (0, True)
+    whole = np.load("whole.npz")
+    assert np.array_equal(np.load("found.npz")["probabilities"], whole["test_probabilities"])
+    assert np.array_equal(np.load("labelled.npz")["probabilities"], whole["probabilities"])
+    lines = Path("found.csv").read_text().splitlines()
+    assert lines[0] == "probability_0,probability_1,probability_2"
+    np.testing.assert_allclose(
+        [list(map(float, line.split(","))) for line in lines[1:]], whole["test_probabilities"], atol=1e-15
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["calibrator=kept.safetensors", "logits=two.npz", "out=o.npz"],
+            "fitted to 3 classes, and logits=two.npz has 2",
+        ),
+        (
+            ["calibrator=kept.safetensors", "logits=named.csv", "out=o.npz"],
+            "was fitted to the classes a, b, c, and logits",
+        ),
+        (["calibrator=no.safetensors", "logits=two.npz", "out=o.npz"], "calibrator=no.safetensors: there is no"),
+        (
+            ["calibrator=other.safetensors", "logits=two.npz", "out=o.npz"],
+            "other.safetensors holds no calibrator: poise",
+        ),
+        (["calibrator=broken.safetensors", "logits=two.npz", "out=o.npz"], "broken.safetensors cannot be read: "),
+        (["calibrator=kept.safetensors", "logits=two.npz"], "out= is missing: give a file for the probabilities"),
+        (["calibrator=kept.safetensors", "logits=bare.npz", "out=o.npz"], "give an array `logits` or `probabilities`"),
+        (["calibrator=kept.safetensors", "logits=two.npz", "out=o.npz", "save=x"], "apply has no 'save'"),
+    ],
+)
+def test_what_is_not_applied(run: Run, refused: Callable[..., str], words: list[str], message: str) -> None:
+    write_csv(
+        "scores.csv", "logit_a,logit_b,logit_c,label", [[*r, "abc"[y]] for r, y in zip(LOGITS, LABELS, strict=True)]
+    )
+    assert run("logits=scores.csv", ONE, "save=kept.safetensors")[0] == 0
+    np.savez("two.npz", logits=LOGITS[:, :2])
+    np.savez("bare.npz", x=LOGITS)
+    write_csv("named.csv", "logit_c,logit_b,logit_a", LOGITS.tolist())
+    save_file({"x": torch.zeros(1)}, "other.safetensors")
+    Path("broken.safetensors").write_bytes(b"nothing")
+    assert message in refused("apply", *words)
+
+
+def test_nothing_to_keep(refused: Callable[..., str]) -> None:
+    np.savez("scores.npz", **FIT)
+    assert "calibration=none has none" in refused("logits=scores.npz", "calibration=none", "save=kept.safetensors")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from poise import registry
 from poise.completion.settings import FOLDERS, Setting, of_members, settings_of
-from poise.config.commands import INPUTS, RESULTS, SCORES, draft_of_calibrate
+from poise.config.commands import FITTED, INPUTS, RESULTS, SCORES, draft_of_calibrate
 from poise.config.evaluating import GROUPS_TO_SET, TO_SET
 from poise.config.planning import OWN
 from poise.planning.hardware import GPUS, NETWORKS
@@ -16,8 +16,26 @@ def settings_of_calibrate(arguments: Sequence[str]) -> dict[str, Setting]:
     """What `poise calibrate` takes once these arguments stand on the line. Mistakes in them are passed over."""
     names = list(registry.records("calibrator"))
     named = Setting([*names, "none"], names)
-    found = {"logits": Setting(files=SCORES), "calibration": named, "recipe": named, "out": Setting(files=RESULTS)}
+    found = {
+        "logits": Setting(files=SCORES),
+        "calibration": named,
+        "recipe": named,
+        "out": Setting(files=RESULTS),
+        "save": Setting(files=FITTED),
+        "figures": Setting(files=(FOLDERS,)),
+        "bootstrap": Setting(),
+    }
     return found | dict(_parameters(arguments))
+
+
+def settings_of_apply() -> dict[str, Setting]:
+    """What `poise calibrate apply` takes."""
+    return {
+        "calibrator": Setting(files=FITTED),
+        "logits": Setting(files=SCORES),
+        "out": Setting(files=RESULTS),
+        "trust": WORDS,
+    }
 
 
 def _parameters(arguments: Sequence[str]) -> Iterator[tuple[str, Setting]]:

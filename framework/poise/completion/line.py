@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from poise import listing
-from poise.cli import COMMANDS, OPTIONS, SWEEP
+from poise.cli import APPLY, COMMANDS, OPTIONS, SWEEP
 from poise.completion.commands import (
+    settings_of_apply,
     settings_of_calibrate,
     settings_of_evaluate,
     settings_of_plan,
@@ -63,8 +64,11 @@ def _candidates(before: Sequence[str], current: str) -> Iterable[str]:
             return _settings(settings_of_plan(given), given, current, open_ended=(TABLES,))
         case "evaluate":
             return _settings(settings_of_evaluate(given), given, current)
+        case "calibrate" if given[:1] == [APPLY]:
+            return _settings(settings_of_apply(), given, current)
         case "calibrate":
-            return _settings(settings_of_calibrate(given), given, current)
+            further = () if given else _finished([APPLY])
+            return [*further, *_settings(settings_of_calibrate(given), given, current)]
         case "predict":
             return _settings(settings_of_predict(), given, current)
         case "sync":

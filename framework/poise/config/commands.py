@@ -4,9 +4,11 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 from poise import registry
 from poise.config.compose import default_calibrators
@@ -24,6 +26,8 @@ PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 SCORES = (".npz", ".csv")
 INPUTS = (".npz", ".npy", ".csv", *EXTENSIONS)
 RESULTS = (".npz", ".csv")
+FITTED = (".safetensors",)
+OF_CALIBRATE = ("logits", "out", "save", "figures", "bootstrap")
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,36 @@ class Calibrate:
         logits: file of logits or probabilities, and labels.
         calibration: calibrators by alias, in order.
         out: file for the calibrated probabilities.
+        save: file for the shipped calibrator.
+        figures: directory for pictures, made where there is none.
+        bootstrap: draws of rows behind the intervals of the table; 0 for no intervals.
+        explain: whether to say in words what the numbers mean.
     """
 
     logits: str = ""
     calibration: dict[str, Entry] = field(default_factory=dict)
     out: str | None = None
+    save: str | None = None
+    figures: str | None = None
+    bootstrap: Annotated[int, Ge(0)] = 0
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class Apply:
+    """What `poise calibrate apply` is asked.
+
+    Args:
+        calibrator: file of a fitted calibrator.
+        logits: file of logits or probabilities; labels are not looked at.
+        out: file for the calibrated probabilities.
+        trust: whether code that the calibrator names but poise does not know may be imported.
+    """
+
+    calibrator: str = ""
+    logits: str = ""
+    out: str | None = None
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,8 +102,8 @@ class Sync:
     uri: str | None = None
 
 
-def parse_calibrate(arguments: Sequence[str]) -> Calibrate:
-    """What `path=value` arguments ask of `poise calibrate`.
+def parse_calibrate(arguments: Sequence[str], explain: bool = False) -> Calibrate:
+    """What `path=value` arguments ask of `poise calibrate`, and whether words are asked for.
 
     Raises:
         ConfigErrors: all mistakes, one line each.
@@ -82,7 +111,31 @@ def parse_calibrate(arguments: Sequence[str]) -> Calibrate:
     asked, draft = draft_of_calibrate(arguments)
     _check_given(draft, "logits", asked.logits, "a file, .npz or .csv")
     _check_input(draft, "logits", asked.logits, SCORES, 'numpy.savez("scores.npz", logits=…, labels=…)')
-    _check_out(draft, asked.out, asked.logits)
+    _check_out(draft, "out", asked.out, asked.logits)
+    _check_out(draft, "save", asked.save, asked.logits, FITTED)
+    if asked.save is not None and not asked.calibration:
+        draft.mistake("save= keeps a calibrator, and calibration=none has none: leave one of them out.")
+    if asked.figures is not None and os.path.lexists(asked.figures) and not os.path.isdir(asked.figures):
+        draft.mistake(f"figures={shown(asked.figures)} is no directory. Give another name.")
+    draft.finish()
+    return replace(asked, explain=explain)
+
+
+def parse_apply(arguments: Sequence[str]) -> Apply:
+    """What `path=value` arguments ask of `poise calibrate apply`.
+
+    Raises:
+        ConfigErrors: all mistakes, one line each.
+    """
+    draft, paths = Draft(), tuple(item.name for item in fields(Apply))
+    draft.add(_known(draft, from_arguments(arguments, draft.mistake), "calibrate apply", paths))
+    asked = Apply(**draft.fields(Apply, only=paths))
+    _check_given(draft, "calibrator", asked.calibrator, "what poise calibrate … save=calibrator.safetensors wrote")
+    _check_input(draft, "calibrator", asked.calibrator, FITTED, "poise calibrate … save=calibrator.safetensors")
+    _check_given(draft, "logits", asked.logits, "a file, .npz or .csv")
+    _check_input(draft, "logits", asked.logits, SCORES, 'numpy.savez("new.npz", logits=…)')
+    _check_given(draft, "out", asked.out or "", "a file for the probabilities, .npz or .csv")
+    _check_out(draft, "out", asked.out, asked.logits)
     draft.finish()
     return asked
 
@@ -91,12 +144,12 @@ def draft_of_calibrate(arguments: Sequence[str]) -> tuple[Calibrate, Draft]:
     """What arguments ask of `poise calibrate`, whatever is wrong with it, and the mistakes."""
     draft = Draft()
     layer = _as_calibration(draft, from_arguments(arguments, draft.mistake))
-    draft.add(_known(draft, layer, "calibrate", ("logits", "calibration", "out"), groups=("calibration",)))
+    draft.add(_known(draft, layer, "calibrate", (*OF_CALIBRATE, "calibration"), groups=("calibration",)))
     level = draft.level("calibration.name")
     members = read_names(draft, "calibration", ["calibrator"], default_calibrators())
     calibration = read_parameters(draft, "calibration", members)
     refuse_strangers(draft, "calibration", level, members, {})
-    return Calibrate(**draft.fields(Calibrate, only=("logits", "out")), calibration=calibration), draft
+    return Calibrate(**draft.fields(Calibrate, only=OF_CALIBRATE), calibration=calibration), draft
 
 
 def parse_predict(arguments: Sequence[str]) -> Predict:
@@ -114,7 +167,7 @@ def parse_predict(arguments: Sequence[str]) -> Predict:
     _check_given(draft, "input", asked.input, "a file, .npz, .npy or .csv, a picture, or a folder of pictures")
     if not os.path.isdir(asked.input):
         _check_input(draft, "input", asked.input, INPUTS, 'numpy.savez("inputs.npz", x=…)')
-    _check_out(draft, asked.out, asked.input)
+    _check_out(draft, "out", asked.out, asked.input)
     draft.finish()
     return asked
 
@@ -181,7 +234,7 @@ def _check_given(draft: Draft, path: str, value: str, wanted: str) -> None:
 def _check_input(draft: Draft, path: str, value: str, suffixes: Sequence[str], written: str) -> None:
     """A file that is there, and of a kind that can be read."""
     said = f"{path}={shown(value)}"
-    kinds = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+    kinds = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
     suffix = Path(value).suffix.lower()
     if not value:
         return
@@ -197,19 +250,19 @@ def _check_input(draft: Draft, path: str, value: str, suffixes: Sequence[str], w
         draft.mistake(f"{said} cannot be read: no permission.")
 
 
-def _check_out(draft: Draft, out: str | None, given: str) -> None:
+def _check_out(draft: Draft, name: str, out: str | None, given: str, suffixes: Sequence[str] = RESULTS) -> None:
     """A file that can be made, and takes the place of no other."""
     if out is None:
         return
-    said, path = f"out={shown(out)}", Path(out)
+    said, path = f"{name}={shown(out)}", Path(out)
     if os.path.exists(out) and os.path.exists(given) and os.path.samefile(out, given):
         draft.mistake(f"{said} is the file that is read. Give another name.")
     elif os.path.isdir(out):
-        draft.mistake(f"{said} is a directory: give the name of a file, {' or '.join(RESULTS)}.")
+        draft.mistake(f"{said} is a directory: give the name of a file, {' or '.join(suffixes)}.")
     elif os.path.lexists(out):
         draft.mistake(f"{said} is there already, and nothing is overwritten. Give another name, or remove it.")
-    elif path.suffix.lower() not in RESULTS:
-        draft.mistake(f"{said}: the name of the file has to end in {' or '.join(RESULTS)}.")
+    elif path.suffix.lower() not in suffixes:
+        draft.mistake(f"{said}: the name of the file has to end in {' or '.join(suffixes)}.")
     elif not path.parent.is_dir():
         draft.mistake(f"{said}: there is no directory {path.parent}.{nearest_file(path.parent)}")
     elif not os.access(path.parent, os.W_OK | os.X_OK):

@@ -7,8 +7,8 @@ from annotated_types import Ge
 from poise.breakdown import breakdowns
 from poise.data.dataset import Arrays
 from poise.evaluator import Evaluator, Findings, Subject
-from poise.figures.reliability import Column, Reliability
-from poise.metrics.summary import Summary, summarised
+from poise.figures.reliability import Column, Reliability, column
+from poise.metrics.summary import summarised
 from poise.predictions import predict
 from poise.scores import UNCALIBRATED
 from poise.shifts import with_means
@@ -19,9 +19,9 @@ class Clean(Evaluator):
 
     `ece` has bins of equal width and `ece_equal_mass` bins of equally many examples; `classwise_ece` looks at every
     class's probability, the others at that of the predicted class. `mce` is the largest gap of a bin with ten or more
-    examples, `confidence` the mean probability of the predicted class. The figures are a reliability diagram and bars
-    of the accuracy of each class and each group. Of named shifts the mean of each score is told as well, with bars of
-    the accuracy on each.
+    examples, `confidence` the mean probability of the predicted class, `changed_predictions` the share of rows
+    whose class a calibrator changes that may. The figures are a reliability diagram and bars of the accuracy of each
+    class and each group. Of named shifts the mean of each score is told as well, with bars of the accuracy on each.
 
     Args:
         bins: confidence bins of the calibration errors.
@@ -44,22 +44,15 @@ class Clean(Evaluator):
         parts = list(breakdowns(subject.splits, data))
         metrics: dict[str, float] = {}
         columns: list[Column] = []
-        for prefix, column in subject.columns(split, seen):
-            summary = summarised(column.logits, column.label, self.bins)
+        for prefix, told in subject.columns(split, seen):
+            summary = summarised(told.logits, told.label, self.bins)
             metrics |= {f"{prefix}/{name}": value for name, value in summary.scores.items()}
             for breakdown in parts:
-                metrics |= breakdown.metrics(prefix, "accuracy", column.right)
-            columns.append(_column(prefix, split, summary))
+                metrics |= breakdown.metrics(prefix, "accuracy", told.right)
+            columns.append(column(prefix.removeprefix(split).strip("/") or UNCALIBRATED, summary))
+        for name, calibrator in subject.calibrators.items():
+            if not calibrator.keeps_prediction:
+                changed = calibrator(seen.logits).argmax(1) != seen.logits.argmax(1)
+                metrics[f"{split}/{name}/changed_predictions"] = float(changed.double().mean())
         bars = {f"{split}-accuracy-by-{part.kind}": part.drawing(split, clean=seen.right) for part in parts}
         return Findings(metrics, {f"{split}-reliability": Reliability(split, tuple(columns)), **bars})
-
-
-def _column(prefix: str, split: str, summary: Summary) -> Column:
-    bins, scores = summary.bins, summary.scores
-    return Column(
-        name=prefix.removeprefix(split).strip("/") or UNCALIBRATED,
-        counts=tuple(bins.counts.tolist()),
-        confidence=tuple(bins.confidence.tolist()),
-        accuracy=tuple(bins.accuracy.tolist()),
-        scores=(("ECE", scores["ece"]), ("NLL", scores["nll"])),
-    )

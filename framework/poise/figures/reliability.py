@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from poise.metrics.summary import Summary
+
 GAP = "#b3001b"
 
 
@@ -41,6 +43,18 @@ class Column:
     confidence: tuple[float, ...]
     accuracy: tuple[float, ...]
     scores: tuple[tuple[str, float], ...] = ()
+
+
+def column(name: str, summary: "Summary") -> Column:
+    """A column from its scores and bins."""
+    bins, scores = summary.bins, summary.scores
+    return Column(
+        name=name,
+        counts=tuple(bins.counts.tolist()),
+        confidence=tuple(bins.confidence.tolist()),
+        accuracy=tuple(bins.accuracy.tolist()),
+        scores=(("ECE", scores["ece"]), ("NLL", scores["nll"])),
+    )
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,25 @@ def write_csv(path: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) ->
     _write(path, write)
 
 
-def _write(path: str, write: Callable[[IO[bytes]], None]) -> None:
+def write_bytes(path: str, said: str, data: bytes) -> None:
+    """Write what is there already.
+
+    Args:
+        path: of the file.
+        said: how the user gave it, for messages.
+        data: all of it.
+
+    Raises:
+        UserError: the file cannot be written, or is there by now.
+    """
+
+    def write(opened: IO[bytes]) -> None:
+        opened.write(data)
+
+    _write(path, write, said)
+
+
+def _write(path: str, write: Callable[[IO[bytes]], None], said: str = "") -> None:
     """Write beside the place, then put it there in one step."""
     place = Path(path)
     beside = place.with_name(f".{uuid4().hex}")  # short, however long the name
@@ -53,7 +71,7 @@ def _write(path: str, write: Callable[[IO[bytes]], None]) -> None:
             raise FileExistsError(f"{place} is there by now")
         os.replace(beside, place)
     except OSError as error:
-        raise UserError(f"out={path} cannot be written: {error.strerror or error}.") from error
+        raise UserError(f"{said or f'out={path}'} cannot be written: {error.strerror or error}.") from error
     finally:
         with suppress(OSError):  # what went wrong before is what is told
             beside.unlink()
