@@ -9,7 +9,7 @@ from torch import Tensor, inf
 from poise import registry
 from poise.batch import Predictions
 from poise.calibrator import Calibrator, check_classes, check_held_out
-from poise_recipes.calibration.logistic import STEPS, Design, solve
+from poise_recipes.calibration.logistic import Design, solve
 from poise_recipes.calibration.temperature_scaling import solve_temperature
 
 log = logging.getLogger("poise")
@@ -64,7 +64,7 @@ class AffineScaling(Calibrator):
         name = registry.name_of(self)
         log.info("%s: %d coefficients from %d examples", name, self.coefficients.numel(), len(label))
         if not converged:
-            log.warning("%s: not at an optimum after %d steps; separable classes have none", name, STEPS)
+            log.warning("%s: no optimum was found; separable classes have none without a penalty", name)
         return self
 
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:

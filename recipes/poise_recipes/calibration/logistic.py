@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from poise_recipes.calibration.line_search import descend
+
 STEPS = 100  # of Newton's method; ten are usual, and every one takes separable classes a nat further apart
 PRODUCTS = 500  # of the Hessian in a step
 RESIDUAL = 1e-10  # of the squared gradient, that the conjugate gradients of a step leave
 GAP = 1e-12  # of the objective, that Newton's decrement promises at most where the search is over
 SEPARATED = 1e-12  # an objective so low has no penalty that would keep it from falling to 0
-SLIGHT = 1e-4  # of the fall that the slope promises, with which a step is content
-HALVINGS = 40  # of a step that goes too far
 
 
 @runtime_checkable
@@ -101,24 +101,18 @@ def solve(
     def objective(delta: Tensor, logits: Tensor) -> Tensor:
         return (ridge * delta.square()).sum() - logits.log_softmax(1).gather(1, own).mean()
 
-    value = objective(delta, logits)
     for _ in range(STEPS):
         probability = logits.softmax(1)
         slope = probability.scatter_add(1, own, torch.full_like(own, -1.0, dtype=logits.dtype)) / size
         gradient = design.pull(slope) + 2 * ridge * delta
         step = _newton_step(design, probability, gradient, ridge)
-        fall = (step * gradient).sum()
+        fall, value = (step * gradient).sum(), objective(delta, logits)
         if fall <= 2 * GAP * value:
             return delta, bool(value > SEPARATED)
-        along, length = design.logits(step), 1.0
-        for _ in range(HALVINGS):
-            tried = objective(delta - length * step, logits - length * along)
-            if tried <= value - SLIGHT * length * fall:
-                break
-            length /= 2
-        else:
-            return delta, False
-        delta, logits, value = delta - length * step, logits - length * along, tried
+        further = descend(objective, (delta, logits), (step, design.logits(step)), fall)
+        if further is None:
+            break
+        delta, logits = further
     return delta, False
 
 
