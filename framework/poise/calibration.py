@@ -112,11 +112,22 @@ def out_of_fold(
     crossed = torch.empty_like(held_out.logits)
     for left_out in fold.unique():
         outside = fold == left_out
-        part = copy.deepcopy(calibrator)
-        with _silent(), torch.enable_grad(), part.watched(watch):
-            part.fit(held_out.rows(~outside), unlabelled)
+        part = refitted(calibrator, held_out.rows(~outside), unlabelled, watch)
         crossed[outside] = part(held_out.logits[outside])
     return crossed
+
+
+def refitted(
+    calibrator: Calibrator,
+    held_out: Predictions,
+    unlabelled: Predictions | None = None,
+    watch: Callable[[float], None] = lambda done: None,
+) -> Calibrator:
+    """A copy that is fitted to these; the calibrator itself stays as it is. Arguments are those of `out_of_fold`."""
+    part = copy.deepcopy(calibrator)
+    with _silent(), torch.enable_grad(), part.watched(watch):
+        part.fit(held_out, unlabelled)
+    return part
 
 
 def folds(label: Int[Tensor, " N"], count: int = FOLDS) -> Int[Tensor, " N"]:
