@@ -21,6 +21,7 @@ _ELSEWHERE = re.compile(  # in tables of their own
     r"(?:honesty|attack_passes|power_law|conformal|ood|shift|failures|selective)/.+|robust_accuracy/[^/]+/[^/]+"
 )
 _HIGHER, _LOWER = {"accuracy"}, {"nll", "brier", "ece", "error"}
+_NEITHER = {"resolution", "uncertainty", "variance", "covariance"}  # of the terms of the Brier score
 _PERCENT = {"accuracy", "confidence"}
 
 
@@ -166,7 +167,7 @@ def _worst(name: str, values: Mapping[str, float]) -> str | None:
 def _best(name: str, values: Sequence[float | None]) -> frozenset[int]:
     """The columns with the best value, to the digits shown; none where all are alike or no end is the better one."""
     words = _words(name)
-    sign = 1 if words & _HIGHER else -1 if words & _LOWER else 0
+    sign = 0 if words & _NEITHER else 1 if words & _HIGHER else -1 if words & _LOWER else 0
     known = {place: value for place, value in enumerate(values) if value is not None and math.isfinite(value)}
     shown = {place: _shown(name, value) for place, value in known.items()}
     if not sign or len(set(shown.values())) < 2:

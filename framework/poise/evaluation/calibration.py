@@ -1,0 +1,185 @@
+"""Whether probabilities mean what they say: clean, attacked and under shift, before and after each calibrator."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from poise.attacks.pgd import PGD
+from poise.batch import Predictions
+from poise.breakdown import Breakdown, breakdowns
+from poise.data.dataset import Arrays
+from poise.evaluator import Evaluator, Findings, Subject
+from poise.figures.reliability import Column, Reliability, column
+from poise.figures.reliability_curves import ReliabilityCurves
+from poise.metrics import (
+    AreaUnderGeneralisedRiskCoverage,
+    AreaUnderRiskCoverage,
+    AverageCalibrationError,
+    BrierTerms,
+    CalibrationError,
+    ClasswiseCalibrationError,
+    DebiasedSquaredCalibrationError,
+    KDECalibrationError,
+    KolmogorovSmirnovError,
+    MaximumMeanCalibrationError,
+    RootMeanSquareCalibrationError,
+    SmoothCalibrationError,
+    SquaredKernelCalibrationError,
+    ThresholdedClasswiseCalibrationError,
+    TotalClasswiseCalibrationError,
+)
+from poise.metrics.base import LogitsMetric
+from poise.metrics.summary import summarised
+from poise.predictions import predict
+from poise.robustness.left import left_by
+from poise.scores import UNCALIBRATED, Row, Table
+from poise.shifts import with_means
+
+KERNEL = 5000  # examples of the kernel calibration error, whose time grows with their square
+
+
+class Calibration(Evaluator):
+    """Calibration errors of every kind, of classes, groups and shifts, and under attack.
+
+    Beside the scores of `clean`: `ece_rms` and `ece_debiased_squared` are of the squared gaps, `ace` is the mean over
+    bins, `ks` and `smooth_ece`, `kde_ece`, `mmce` and `skce` need no bins (`skce` may be below 0, and is of up to 5,000
+    examples); `classwise_ece_total` is the sum over classes, `classwise_ece_thresholded` is of probabilities that are
+    not negligible; `brier_…` are the terms of the Brier score; `aurc` and `augrc` tell how well confidence sorts right
+    from wrong. `confidence_gap` is mean confidence less accuracy: above 0 is over-confident. Of each class the error of
+    its own probability is told, of each group that of the predictions. With `attacked` everything is told of what
+    the model says under PGD as well, as `attacked_…`; the attack sees the uncalibrated model.
+
+    The figures are reliability diagrams, and the curves of test, shifts and attack in one.
+
+    Cost: that of `clean`, and with `attacked` `steps` gradients of each example.
+
+    Args:
+        bins: confidence bins of the errors that have bins.
+        attacked: whether inputs are attacked as well.
+        steps: of PGD on the cross-entropy, gradients of one random start.
+    """
+
+    def __init__(
+        self, bins: Annotated[int, Ge(1)] = 15, attacked: bool = False, steps: Annotated[int, Ge(1)] = 20
+    ) -> None:
+        self.bins = bins
+        self.attacked = attacked
+        self.steps = steps
+
+    def evaluate(self, subject: Subject) -> Findings:
+        """`<split>/<metric>`, `<split>/<calibrator>/<metric>`, `…/classwise_ece/class/<name>`, `…/ece/group/<name>` and
+        the same with `attacked_` before each metric; a table of the errors by calibrator and source.
+        """
+        found: dict[str, Findings] = {}
+        sources: dict[str, dict[str, Column]] = {}
+        for split, data in subject.tests():
+            parts = []
+            for source, seen in self._sources(subject, split, data).items():
+                findings, columns = self._measured(subject, split, source, data, seen)
+                sources[f"{split}, attacked" if source else split] = columns
+                parts.append(findings)
+            found[split] = Findings.merged(parts)
+        together = Findings(
+            figures={"test-reliability-curves": ReliabilityCurves(sources)},
+            tables={"test-calibration": _table(sources)},
+        )
+        return Findings.merged([with_means(found, subject.splits.shifts), together])
+
+    def _sources(self, subject: Subject, split: str, data: Arrays) -> Mapping[str, Predictions]:
+        """What the model says of inputs as they are and, where asked, under attack, by the prefix of metrics."""
+        with subject.progress(f"evaluate {split}", len(data)) as done:
+            seen = {"": predict(subject.model, data, subject.ranks, batch_size=subject.batch_size, watch=done)}
+        if self.attacked:
+            attack = PGD(subject.threat, self.steps)
+            left = left_by(subject, data, attack, torch.arange(len(data)), f"attack {split}")
+            seen["attacked_"] = left.seen
+        return seen
+
+    def _measured(
+        self, subject: Subject, split: str, source: str, data: Arrays, seen: Predictions
+    ) -> tuple[Findings, dict[str, Column]]:
+        """All numbers of one split's predictions, and the columns of its diagram by calibrator."""
+        metrics: dict[str, float] = {}
+        columns: dict[str, Column] = {}
+        for prefix, told in subject.columns(split, seen):
+            summary = summarised(told.logits, told.label, self.bins)
+            scores = {**summary.scores, **_further(told.logits, told.label, self.bins)}
+            scores["confidence_gap"] = scores["confidence"] - scores["accuracy"]
+            for breakdown in breakdowns(subject.splits, data):
+                scores |= self._of_parts(breakdown, told)
+            metrics |= {f"{prefix}/{source}{name}": value for name, value in scores.items()}
+            name = prefix.removeprefix(split).strip("/") or UNCALIBRATED
+            columns[name] = column(name, summary)
+        title = f"{split}, attacked" if source else split
+        drawing = Reliability(title, tuple(columns.values()))
+        return Findings(metrics, {f"{split}-{source.replace('_', '-')}reliability": drawing}), columns
+
+    def _of_parts(self, breakdown: Breakdown, told: Predictions) -> dict[str, float]:
+        """Of each class the error of its own probability, of each group that of the predictions."""
+        if breakdown.kind == "class":
+            metric = ClasswiseCalibrationError(told.logits.shape[1], self.bins, sync_on_compute=False)
+            metric.update(told.logits, told.label)
+            errors = dict(zip(breakdown.names, metric.errors().tolist(), strict=True))
+            return {f"classwise_ece/class/{name}": error for name, error in errors.items()}
+        found = {}
+        for place, name in enumerate(breakdown.names):
+            rows = breakdown.member == place
+            if rows.any():
+                error = CalibrationError(self.bins, sync_on_compute=False)
+                error.update(told.logits[rows], told.label[rows])
+                found[f"ece/group/{name}"] = float(error.compute())
+        return found
+
+
+def _further(logits: Tensor, label: Tensor, bins: int) -> dict[str, float]:
+    """What `summarised` leaves out."""
+    classes = logits.shape[1]
+    whole = {"sync_on_compute": False}  # predictions are of all ranks
+    measures: dict[str, LogitsMetric] = {
+        "ece_rms": RootMeanSquareCalibrationError(bins, **whole),
+        "ece_debiased_squared": DebiasedSquaredCalibrationError(bins, **whole),
+        "ace": AverageCalibrationError(bins, **whole),
+        "ks": KolmogorovSmirnovError(**whole),
+        "smooth_ece": SmoothCalibrationError(**whole),
+        "kde_ece": KDECalibrationError(**whole),
+        "mmce": MaximumMeanCalibrationError(**whole),
+        "classwise_ece_total": TotalClasswiseCalibrationError(classes, bins, **whole),
+        "classwise_ece_thresholded": ThresholdedClasswiseCalibrationError(classes, bins, **whole),
+        "aurc": AreaUnderRiskCoverage(**whole),
+        "augrc": AreaUnderGeneralisedRiskCoverage(**whole),
+    }
+    found = {}
+    for name, measure in measures.items():
+        measure.update(logits, label)
+        found[name] = float(measure.compute())
+    some = torch.arange(min(len(label), KERNEL)) * len(label) // min(len(label), KERNEL)
+    kernel = SquaredKernelCalibrationError(classes, **whole)
+    kernel.update(logits[some], label[some])
+    terms = BrierTerms(classes, bins, **whole)
+    terms.update(logits, label)
+    named = {f"brier_{name}": float(term) for name, term in zip(BrierTerms.names, terms.compute(), strict=True)}
+    return {
+        name: value for name, value in {**found, "skce": float(kernel.compute()), **named}.items() if value == value
+    }
+
+
+def _table(sources: Mapping[str, Mapping[str, Column]]) -> Table:
+    """A line for each calibrator, a column for each source: ECE, and confidence less accuracy."""
+    names = next(iter(sources.values()))
+    rows = (Row(name, tuple(_cell(columns[name]) for columns in sources.values())) for name in names)
+    note = "ECE (mean confidence less accuracy, in points: above 0 is over-confident)"
+    return Table("calibration", ("calibrator", *sources), tuple(rows), note)
+
+
+def _cell(told: Column) -> str:
+    return f"{dict(told.scores)['ECE']:.4f} ({100 * sum(_gaps(told)) / sum(told.counts):+.1f})"
+
+
+def _gaps(told: Column) -> Iterator[float]:
+    """Of each bin that has examples, the sum of their confidence less that of those that are right."""
+    for count, confidence, accuracy in zip(told.counts, told.confidence, told.accuracy, strict=True):
+        if count:
+            yield count * (confidence - accuracy)
