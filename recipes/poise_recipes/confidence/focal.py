@@ -52,8 +52,9 @@ class Focal(Recipe):
     ) -> Float[Tensor, " B"]:
         """The focal loss [B]."""
         log_p = logits.log_softmax(1)
-        gamma = torch.where(log_p.detach().exp() < self.hard_below, self.hard_gamma, self.gamma)
-        return focused(log_p, log_rest(log_p), gamma.to(log_p.dtype), target)
+        hard = log_p.detach().exp() < self.hard_below
+        gamma = torch.full_like(log_p, self.gamma, requires_grad=False).masked_fill(hard, self.hard_gamma)
+        return focused(log_p, log_rest(log_p), gamma, target)
 
 
 def focused(

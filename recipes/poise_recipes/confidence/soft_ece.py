@@ -68,7 +68,7 @@ def soft_sums(
 
 
 def soft_error(sums: Float[Tensor, "2 M"]) -> Float[Tensor, ""]:
-    """√(Σ_j S_j/B·(D_j/S_j)²) of the sums S and D; B is the sum of all memberships."""
+    """√(Σ_j S_j/B·(D_j/S_j)²) of the sums S and D; B is the sum of all memberships. A bin divides by 1e-5 at least."""
     size, gap = sums
     mean_gap = gap / size.clamp(min=LEAST)
     return ((size * mean_gap.square()).sum() / size.sum() + SMOOTH).sqrt()
