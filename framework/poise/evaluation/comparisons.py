@@ -1,0 +1,146 @@
+"""What is to be told from test examples, how well each score does it, and that as numbers, tables and panels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from poise.evaluation.strangeness import Judged
+from poise.evaluator import Findings
+from poise.figures.detection import Curve, Panel
+from poise.scores import TEST, UNCALIBRATED, Row, Table
+from poise.uncertainty.detection import Detection, detection
+
+Columns = Mapping[str, Judged]  # of the report: `test`, `test/<calibrator>`
+
+CONFIDENT = 0.9  # probability of the predicted class
+KINDS = {"ood": "semantic shift", "shift": "covariate shift", "failures": "failures"}
+HEADINGS = {
+    "auroc": "AUROC",
+    "aupr_out": "AUPR out",
+    "aupr_in": "AUPR in",
+    "fpr_at_95_id_recall": "FPR, 95 % in",
+    "fpr_at_95_ood_recall": "FPR, 95 % out",
+}
+NOTE = (
+    "out: strange ones are positive, in: usual ones; FPR, 95 % in: share of strange ones that pass where 95 % of the "
+    "usual do; FPR, 95 % out: share of usual ones that are flagged where 95 % of the strange are"
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Usual and strange examples, and how well each score tells them apart.
+
+    Args:
+        kind: one of KINDS.
+        name: of the strange ones' split; "" for failures, of which there is one kind.
+        by: by the report's column and the score.
+    """
+
+    kind: str
+    name: str
+    by: Mapping[tuple[str, str], Detection]
+
+    def metrics(self) -> dict[str, float]:
+        """`<column>/<kind>/<name>/<score>/<metric>`, without a name where there is none."""
+        where = f"{self.kind}/{self.name}" if self.name else self.kind
+        return {
+            f"{column}/{where}/{score}/{metric}": value
+            for (column, score), found in self.by.items()
+            for metric, value in found.scores().items()
+        }
+
+    def table(self) -> Table:
+        """A line for each score."""
+        rows = (
+            Row(_told(column, score), tuple(f"{value:.4f}" for value in found.scores().values()))
+            for (column, score), found in self.by.items()
+        )
+        kind = f"{KINDS[self.kind]}, {self.name}" if self.name else KINDS[self.kind]
+        title = f"{TEST}, {kind}: {self._usual:,} usual, {self._strange:,} strange"
+        return Table(title, ("score", *HEADINGS.values()), tuple(rows), NOTE)
+
+    def panel(self) -> Panel:
+        """A curve for each score of the uncalibrated model."""
+        curves = {
+            score: Curve(*found.curve(), found.auroc) for (column, score), found in self.by.items() if column == TEST
+        }
+        return Panel(KINDS[self.kind], self.name, self._usual, self._strange, curves)
+
+    @property
+    def _usual(self) -> int:
+        return int(next(iter(self.by.values())).usual[-1])
+
+    @property
+    def _strange(self) -> int:
+        return int(next(iter(self.by.values())).strange[-1])
+
+
+def against(kind: str, name: str, test: Columns, strange: Columns) -> Comparison:
+    """All of test against all of another split."""
+    return Comparison(
+        kind,
+        name,
+        {
+            (column, score): detection(usual, strange[column].strangeness[score])
+            for column, judged in test.items()
+            for score, usual in judged.strangeness.items()
+        },
+    )
+
+
+def failures(test: Columns) -> list[Comparison]:
+    """Right answers on test against wrong ones; none where they are all of one kind.
+
+    Calibrators may change some answers, and so have failures of their own.
+    """
+    by = {
+        (column, score): detection(scores[judged.seen.right], scores[~judged.seen.right])
+        for column, judged in test.items()
+        for score, scores in judged.strangeness.items()
+        if 0 < judged.seen.right.sum() < len(judged.seen.right)
+    }
+    return [Comparison("failures", "", by)] if any(column == TEST for column, _ in by) else []
+
+
+def by_shift(found: list[Comparison], shifts: Mapping[str, Judged]) -> Table:
+    """For each named shift the accuracy, and what each score flags where it flags 5 % of test at most, uncalibrated."""
+    scores = [score for column, score in found[0].by if column == TEST]
+    rows = []
+    for comparison in found:
+        accuracy = float(shifts[comparison.name].seen.right.double().mean())
+        flagged = (1 - comparison.by[TEST, score].fpr_at_95_id_recall for score in scores)
+        rows.append(Row(comparison.name, tuple(f"{100 * share:.1f}" for share in (accuracy, *flagged))))
+    title = f"{TEST}, {KINDS['shift']}: per cent that are flagged where 95 % of {TEST} pass"
+    note = "a shift keeps its classes: to flag what is still got right is no merit"
+    return Table(title, ("shift", "accuracy", *scores), tuple(rows), note)
+
+
+def confidence_on(sets: Mapping[str, Columns]) -> Findings:
+    """How confident the model is where no answer is right: a table, and numbers of each OOD set."""
+    metrics: dict[str, float] = {}
+    rows = []
+    for name, columns in sets.items():
+        cells = []
+        for column, judged in columns.items():
+            probability = (-judged.strangeness["msp"]).exp()
+            mean, share = float(probability.mean()), float((probability > CONFIDENT).double().mean())
+            metrics |= {f"{column}/ood/{name}/confidence": mean, f"{column}/ood/{name}/confident": share}
+            cells += [f"{100 * mean:.2f} %", f"{100 * share:.2f} %"]
+        rows.append(Row(name, tuple(cells)))
+    named = (UNCALIBRATED if column == TEST else _alias(column) for column in next(iter(sets.values())))
+    headings = ("OOD set", *(text for column in named for text in (column, f"above {100 * CONFIDENT:g} %")))
+    table = Table(
+        f"{TEST}, confidence on OOD sets",
+        headings,
+        tuple(rows),
+        "mean probabilities of the predicted class, and shares of examples above",
+    )
+    return Findings(metrics, tables={f"{TEST}-ood-confidence": table})
+
+
+def _told(column: str, score: str) -> str:
+    return score if column == TEST else f"{score}, {_alias(column)}"
+
+
+def _alias(column: str) -> str:
+    return column.removeprefix(f"{TEST}/")
