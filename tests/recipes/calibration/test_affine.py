@@ -49,7 +49,7 @@ def test_it_is_better_than_one_temperature_where_classes_are_unlike(name: str) -
 def test_what_is_calibrated_stays_so(name: str) -> None:
     held_out = honest(20000)
     found = made(name).fit(held_out)
-    torch.testing.assert_close(found(held_out.logits).exp(), held_out.logits.softmax(1), rtol=0, atol=0.05)
+    assert (found(held_out.logits).exp() - held_out.logits.softmax(1)).abs().mean() < 0.005
     uncalibrated = F.cross_entropy(held_out.logits, held_out.label)
     assert uncalibrated - 1e-3 < F.nll_loss(found(held_out.logits), held_out.label) <= uncalibrated
 
