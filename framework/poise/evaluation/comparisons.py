@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from poise.evaluation.strangeness import Judged
 from poise.evaluator import Findings
 from poise.figures.detection import Curve, Panel
-from poise.scores import TEST, UNCALIBRATED, Row, Table
+from poise.scores import TEST, Row, Table
 from poise.uncertainty.detection import Detection, detection
 
 Columns = Mapping[str, Judged]  # of the report: `test`, `test/<calibrator>`
@@ -120,27 +120,15 @@ def confidence_on(sets: Mapping[str, Columns]) -> Findings:
     metrics: dict[str, float] = {}
     rows = []
     for name, columns in sets.items():
-        cells = []
         for column, judged in columns.items():
             probability = (-judged.strangeness["msp"]).exp()
             mean, share = float(probability.mean()), float((probability > CONFIDENT).double().mean())
             metrics |= {f"{column}/ood/{name}/confidence": mean, f"{column}/ood/{name}/confident": share}
-            cells += [f"{100 * mean:.2f} %", f"{100 * share:.2f} %"]
-        rows.append(Row(name, tuple(cells)))
-    named = (UNCALIBRATED if column == TEST else _alias(column) for column in next(iter(sets.values())))
-    headings = ("OOD set", *(text for column in named for text in (column, f"above {100 * CONFIDENT:g} %")))
-    table = Table(
-        f"{TEST}, confidence on OOD sets",
-        headings,
-        tuple(rows),
-        "mean probabilities of the predicted class, and shares of examples above",
-    )
+            rows.append(Row(_told(column, name), (f"{100 * mean:.2f} %", f"{100 * share:.2f} %")))
+    headings = ("OOD set", "mean confidence", f"above {100 * CONFIDENT:g} %")
+    table = Table(f"{TEST}, confidence on OOD sets", headings, tuple(rows))
     return Findings(metrics, tables={f"{TEST}-ood-confidence": table})
 
 
-def _told(column: str, score: str) -> str:
-    return score if column == TEST else f"{score}, {_alias(column)}"
-
-
-def _alias(column: str) -> str:
-    return column.removeprefix(f"{TEST}/")
+def _told(column: str, name: str) -> str:
+    return name if column == TEST else f"{name}, {column.removeprefix(f'{TEST}/')}"
