@@ -65,6 +65,7 @@ class BetaCalibration(Calibrator):
         for k, seen in enumerate(possible.t()):  # one by one: the inputs of a class are three times its logits
             inputs = torch.stack([log_p[seen, k], -rest[seen, k], torch.ones_like(rest[seen, k])], 1)
             found.append(solve(inputs, truth[seen, k], self.strength))
+            self.advance(1 / possible.shape[1])
         self.coefficients = torch.stack(found)
         size = len(held_out.label)
         log.info("beta_calibration: %d coefficients from %d examples", self.coefficients.numel(), size)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, inf
 
 from poise.batch import Predictions
 from poise.calibrator import Calibrator, check_classes, check_held_out
@@ -58,10 +58,10 @@ class Isotonic(Calibrator):
         check_held_out(held_out)
         tell_of_few("isotonic", held_out)
         probability, truth = log_probabilities(held_out.logits).exp(), occurred(held_out)
-        maps = [
-            isotonic_map(probability[seen, k], truth[seen, k])
-            for k, seen in enumerate(held_out.logits.isneginf().logical_not().t())
-        ]
+        possible, maps = held_out.logits != -inf, []
+        for k, seen in enumerate(possible.t()):
+            maps.append(isotonic_map(probability[seen, k], truth[seen, k]))
+            self.advance(1 / possible.shape[1])
         self.knot = torch.cat([knot for knot, _ in maps])
         self.share = torch.cat([share for _, share in maps])
         self.knots = torch.tensor([len(knot) for knot, _ in maps])

@@ -4,7 +4,7 @@ import logging
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, inf
 
 from poise.batch import Predictions
 from poise.calibrator import Calibrator, check_held_out, keep_prediction
@@ -47,7 +47,7 @@ class IsotonicPooled(Calibrator):
     def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "IsotonicPooled":
         """Find the map."""
         check_held_out(held_out)
-        seen = held_out.logits.isneginf().logical_not()
+        seen = held_out.logits != -inf
         self.knot, self.share = isotonic_map(log_probabilities(held_out.logits).exp()[seen], occurred(held_out)[seen])
         self.examples.fill_(len(held_out.label))
         log.info("isotonic_pooled: %d knots from %d examples", len(self.knot), len(held_out.label))
