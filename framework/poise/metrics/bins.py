@@ -14,7 +14,7 @@ from poise.metrics.base import LogitsMetric
 
 @dataclass(frozen=True)
 class Bins:
-    """Examples by how confident the prediction is.
+    """Examples by how confident the prediction is. Leading axes, where there are any, are resamples of the examples.
 
     Args:
         counts: examples in each bin.
@@ -22,26 +22,56 @@ class Bins:
         accuracy: the share of them that is predicted right; nan where there are none.
     """
 
-    counts: Int[Tensor, " B"]
-    confidence: Float[Tensor, " B"]
-    accuracy: Float[Tensor, " B"]
+    counts: Int[Tensor, "... B"]
+    confidence: Float[Tensor, "... B"]
+    accuracy: Float[Tensor, "... B"]
 
     @classmethod
     def of_sums(
-        cls, counts: Int[Tensor, " B"], confidence: Float[Tensor, " B"], correct: Shaped[Tensor, " B"]
+        cls, counts: Int[Tensor, "... B"], confidence: Float[Tensor, "... B"], correct: Shaped[Tensor, "... B"]
     ) -> "Bins":
         """The bins with these sums over their examples."""
         return cls(counts.clone(), confidence / counts, correct.double() / counts)
 
     @property
-    def gaps(self) -> Float[Tensor, " B"]:
+    def gaps(self) -> Float[Tensor, "... B"]:
         """How far confidence is from accuracy in each bin; nan where there are no examples."""
         return (self.confidence - self.accuracy).abs()
 
     @property
-    def error(self) -> Float[Tensor, ""]:
+    def error(self) -> Float[Tensor, "..."]:
         """The mean of the gaps over examples: `sum_b n_b / N * |confidence_b - accuracy_b|`; nan without any."""
-        return torch.where(self.counts > 0, self.counts * self.gaps, 0.0).sum() / self.counts.sum()
+        return self._over_examples(self.gaps)
+
+    @property
+    def squared_error(self) -> Float[Tensor, "..."]:
+        """The mean of the squared gaps over examples; nan without any."""
+        return self._over_examples(self.gaps.square())
+
+    @property
+    def debiased_squared_error(self) -> Float[Tensor, "..."]:
+        """`squared_error` less what chance adds to it: `a_b (1 - a_b) / (n_b - 1)` in a bin of accuracy a_b.
+
+        A bin of one example adds nothing. May be below 0; nan without any example.
+        """
+        by_chance = self.accuracy * (1 - self.accuracy) / (self.counts - 1)
+        return self._over_examples(torch.where(self.counts == 1, 0 * self.gaps, self.gaps.square() - by_chance))
+
+    @property
+    def mean_gap(self) -> Float[Tensor, "..."]:
+        """The mean of the gaps over bins that hold examples; nan where none does."""
+        held = self.counts > 0
+        return torch.where(held, self.gaps, 0.0).sum(-1) / held.sum(-1)
+
+    def largest_gap(self, min_count: int) -> Float[Tensor, "..."]:
+        """The largest of the gaps over bins of `min_count` examples or more; nan where none holds so many."""
+        counted = self.counts >= min_count
+        largest = torch.where(counted, self.gaps, -1.0).amax(-1)
+        return torch.where(counted.any(-1), largest, float("nan"))
+
+    def _over_examples(self, values: Float[Tensor, "... B"]) -> Float[Tensor, "..."]:
+        """The mean over examples of what holds for those of each bin."""
+        return torch.where(self.counts > 0, self.counts * values, 0.0).sum(-1) / self.counts.sum(-1)
 
 
 class BinnedMetric(LogitsMetric):

@@ -34,6 +34,4 @@ class MaximumCalibrationError(EqualWidthMetric):
 
     def compute(self) -> Float[Tensor, ""]:
         """The largest gap over all examples so far."""
-        gaps = self.binned().gaps
-        held = gaps[self.counts >= self.min_count]
-        return held.amax() if len(held) else gaps.new_tensor(float("nan"))
+        return self.binned().largest_gap(self.min_count)

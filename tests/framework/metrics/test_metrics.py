@@ -14,120 +14,27 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics import Metric
 
+from metric_loops import CASES, MAKERS
 from poise.errors import UserError
 from poise.metrics import (
     Accuracy,
+    BiasedSquaredKernelCalibrationError,
     Brier,
+    BrierTerms,
     CalibrationError,
     ClassAccuracy,
     ClasswiseCalibrationError,
+    CoverageAtRisk,
     EqualMassCalibrationError,
     MaximumCalibrationError,
+    MaximumMeanCalibrationError,
     NegativeLogLikelihood,
+    RiskAtCoverage,
 )
 from ranks import Pair
 
-Rows = list[list[float]]
-
-
-def softmax(row: list[float]) -> list[float]:
-    powers = [math.exp(z - max(row)) for z in row]
-    return [p / sum(powers) for p in powers]
-
-
-def first_largest(row: list[float]) -> int:
-    return row.index(max(row))
-
-
-Scored = list[tuple[float, float]]  # what is said of examples, and what share of them it is true of
-
-
-def top_labels(rows: Rows, labels: list[int]) -> Scored:
-    return [(max(softmax(row)), first_largest(row) == y) for row, y in zip(rows, labels, strict=True)]
-
-
-def by_width(scored: Scored, bins: int) -> list[Scored]:
-    members: list[Scored] = [[] for _ in range(bins)]
-    for value, right in scored:
-        b = next(b for b in range(bins) if value <= (b + 1) / bins or b == bins - 1)
-        members[b].append((value, right))
-    return [held for held in members if held]
-
-
-def by_mass(scored: Scored, bins: int) -> list[Scored]:
-    members: list[Scored] = [[] for _ in range(bins)]
-    for i, (value, _) in enumerate(sorted(scored)):
-        tied = [right for other, right in scored if other == value]
-        members[i * bins // len(scored)].append((value, sum(tied) / len(tied)))
-    return [held for held in members if held]
-
-
-def gap(held: Scored) -> float:
-    return abs(sum(value for value, _ in held) - sum(right for _, right in held)) / len(held)
-
-
-def weighted(members: list[Scored], size: int) -> float:
-    return sum(len(held) / size * gap(held) for held in members)
-
-
-def naive_ece(rows: Rows, labels: list[int], bins: int = 15) -> float:
-    return weighted(by_width(top_labels(rows, labels), bins), len(rows))
-
-
-def naive_equal_mass(rows: Rows, labels: list[int], bins: int = 15) -> float:
-    return weighted(by_mass(top_labels(rows, labels), bins), len(rows))
-
-
-def naive_maximum(rows: Rows, labels: list[int], bins: int = 15, least: int = 1) -> float:
-    return max((gap(held) for held in by_width(top_labels(rows, labels), bins) if len(held) >= least), default=math.nan)
-
-
-def naive_classwise(rows: Rows, labels: list[int], bins: int = 15) -> float:
-    one_class = [
-        [(softmax(row)[k], float(y == k)) for row, y in zip(rows, labels, strict=True)] for k in range(len(rows[0]))
-    ]
-    return sum(weighted(by_width(scored, bins), len(rows)) for scored in one_class) / len(one_class)
-
-
-def naive_nll(rows: Rows, labels: list[int]) -> float:
-    return sum(-math.log(softmax(row)[y]) for row, y in zip(rows, labels, strict=True)) / len(rows)
-
-
-def naive_brier(rows: Rows, labels: list[int]) -> float:
-    total = 0.0
-    for row, label in zip(rows, labels, strict=True):
-        total += sum((p - (k == label)) ** 2 for k, p in enumerate(softmax(row)))
-    return total / len(rows)
-
-
-def naive_accuracy(rows: Rows, labels: list[int]) -> float:
-    return sum(first_largest(row) == y for row, y in zip(rows, labels, strict=True)) / len(rows)
-
-
-def naive_class_accuracy(rows: Rows, labels: list[int]) -> list[float]:
-    found = []
-    for k in range(4):
-        right = [first_largest(row) == k for row, y in zip(rows, labels, strict=True) if y == k]
-        found.append(sum(right) / len(right) if right else math.nan)
-    return found
-
-
-CASES: list[tuple[Callable[[], Metric], Callable[[Rows, list[int]], Any]]] = [
-    (CalibrationError, naive_ece),
-    (lambda: CalibrationError(num_bins=4), lambda rows, labels: naive_ece(rows, labels, 4)),
-    (NegativeLogLikelihood, naive_nll),
-    (Brier, naive_brier),
-    (Accuracy, naive_accuracy),
-    (lambda: ClassAccuracy(4), naive_class_accuracy),
-    (EqualMassCalibrationError, naive_equal_mass),
-    (lambda: EqualMassCalibrationError(num_bins=4), lambda rows, labels: naive_equal_mass(rows, labels, 4)),
-    (lambda: MaximumCalibrationError(min_count=1), naive_maximum),
-    (lambda: MaximumCalibrationError(5, min_count=3), lambda rows, labels: naive_maximum(rows, labels, 5, 3)),
-    (lambda: ClasswiseCalibrationError(4), naive_classwise),
-    (lambda: ClasswiseCalibrationError(4, num_bins=3), lambda rows, labels: naive_classwise(rows, labels, 3)),
-]
 cases = pytest.mark.parametrize(("make", "naive"), CASES)
-makers = pytest.mark.parametrize("make", [make for make, _ in CASES])
+makers = pytest.mark.parametrize("make", MAKERS)
 
 
 def draw(seed: int, size: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -182,16 +89,16 @@ def of_part(number: int, size: int) -> Tensor:
     """The metric of all ranks, of which the first has so many examples and the other the rest of 101."""
     logits, labels = draw(2, 101)
     rows = slice(0, size) if torch.distributed.get_rank() == 0 else slice(size, None)
-    metric = CASES[number][0]()
+    metric = MAKERS[number]()
     if len(labels[rows]):
         metric.update(logits[rows], labels[rows])
     return metric.compute()
 
 
 @pytest.mark.parametrize("size", [30, 101])
-@pytest.mark.parametrize("number", range(len(CASES)))
+@pytest.mark.parametrize("number", range(len(MAKERS)))
 def test_ranks_with_parts_have_the_value_of_the_whole(pair: Pair, number: int, size: int) -> None:
-    whole = CASES[number][0]()
+    whole = MAKERS[number]()
     whole.update(*draw(2, 101))
     for value in pair.run(of_part, number, size):
         torch.testing.assert_close(value, whole.compute(), rtol=0, atol=1e-14)
@@ -317,7 +224,9 @@ def test_a_masked_label_has_an_infinite_score_and_a_finite_error() -> None:
     assert brier.compute() == 2
 
 
-@pytest.mark.parametrize("make", [ClassAccuracy, ClasswiseCalibrationError])
+@pytest.mark.parametrize(
+    "make", [ClassAccuracy, ClasswiseCalibrationError, BrierTerms, BiasedSquaredKernelCalibrationError]
+)
 def test_another_number_of_classes_is_refused(make: Callable[[int], Metric]) -> None:
     with pytest.raises(UserError, match="Logits of 4 classes, for num_classes=3"):
         make(3).update(*draw(0, 5))
@@ -327,10 +236,21 @@ def test_no_bins_are_refused() -> None:
     for make in (CalibrationError, EqualMassCalibrationError, MaximumCalibrationError):
         with pytest.raises(UserError, match="num_bins=0 is not a number >= 1"):
             make(num_bins=0)
-    with pytest.raises(UserError, match="num_bins=0 is not a number >= 1"):
-        ClasswiseCalibrationError(4, num_bins=0)
+    for of_classes in (ClasswiseCalibrationError, BrierTerms):
+        with pytest.raises(UserError, match="num_bins=0 is not a number >= 1"):
+            of_classes(4, num_bins=0)
     with pytest.raises(UserError, match="min_count=0 is not a number >= 1"):
         MaximumCalibrationError(min_count=0)
+
+
+@pytest.mark.parametrize("bad", [0.0, math.nan])
+def test_numbers_out_of_range_are_refused(bad: float) -> None:
+    with pytest.raises(UserError, match=f"width={bad} is not a number > 0"):
+        MaximumMeanCalibrationError(width=bad)
+    with pytest.raises(UserError, match=f"coverage={bad} is not a number above 0"):
+        RiskAtCoverage(bad)
+    with pytest.raises(UserError, match=f"risk={bad - 1} is not a number in 0…1"):
+        CoverageAtRisk(bad - 1)
 
 
 def test_bins_hold_what_the_error_is_made_of() -> None:

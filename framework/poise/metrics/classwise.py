@@ -1,0 +1,64 @@
+"""Every class's probability in bins of equal width, which can be added up."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from poise.errors import UserError
+from poise.metrics.base import LogitsMetric, check_shapes
+from poise.metrics.bins import bin_of, check_num_bins
+
+
+class ClasswiseMetric(LogitsMetric):
+    """A metric on each class's probability, binned as CalibrationError bins confidences.
+
+    For class c, `e_c = sum_b n_bc / n_c * |mean p_c - share of class c|` over the examples in bin b.
+
+    Args:
+        num_classes: number of classes C.
+        num_bins: number of bins, >= 1.
+        options: of torchmetrics.Metric.
+
+    Raises:
+        UserError: num_bins is smaller.
+    """
+
+    higher_is_better = False
+    examples: Tensor
+    counts: Tensor
+    probability: Tensor
+    members: Tensor
+
+    def __init__(self, num_classes: int, num_bins: int = 15, **options: Any) -> None:
+        super().__init__(**options)
+        check_num_bins(num_bins)
+        self.num_classes = num_classes
+        self.num_bins = num_bins
+        self.add_count("examples")
+        self.add_count("counts", num_classes, num_bins)
+        self.add_sum("probability", num_classes, num_bins)
+        self.add_count("members", num_classes, num_bins)
+
+    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Add examples: logits (never probabilities) and labels in 0…C-1."""
+        check_shapes(logits, labels)
+        if logits.shape[1] != self.num_classes:
+            raise UserError(f"Logits of {logits.shape[1]} classes, for num_classes={self.num_classes}.")
+        probability = logits.double().softmax(-1).T.contiguous()
+        place = bin_of(probability, self.num_bins)
+        counted = self.counted(probability)
+        self.examples += len(labels)
+        self.counts = self.counts.scatter_add(1, place, counted.long())
+        self.probability = self.probability.scatter_add(1, place, probability * counted)
+        self.members = self.members.scatter_add(1, place, one_hot(labels, self.num_classes).T * counted)
+
+    def counted(self, probability: Float[Tensor, "C B"]) -> Bool[Tensor, "C B"]:
+        """Which examples count for each class: all of them."""
+        return torch.ones_like(probability, dtype=torch.bool)
+
+    def errors(self) -> Float[Tensor, " C"]:
+        """The error e_c of each class; nan for one for which no example counts."""
+        return (self.probability - self.members).abs().sum(1) / self.counts.sum(1)
