@@ -25,7 +25,7 @@ from written import hold
 PATH = Path(__file__).parents[1] / "README.md"
 README = PATH.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-SAVED, ATTACKED, FIT, SCRIPT, PENALTY, ATTACK, *_ = BLOCKS
+SAVED, ATTACKED, MEASURED, FIT, SCRIPT, PENALTY, ATTACK, *_ = BLOCKS
 
 
 def recipe_table() -> str:
@@ -81,7 +81,7 @@ def test_every_evaluation_composes(monkeypatch: pytest.MonkeyPatch) -> None:
     run.mkdir()
     (run / "config.yaml").write_text(to_yaml(compose()), encoding="utf-8")
     found = commands("evaluate")
-    assert len(found) == 6
+    assert len(found) == 9
     for words in found:
         assert parse_evaluation(words, lambda name, uri: run).config.evaluation
 
@@ -90,9 +90,11 @@ def test_from_logits_to_calibrated_probabilities(capsys: pytest.CaptureFixture[s
     generator = np.random.default_rng(0)
     logits = generator.normal(0, 3, (60, 4))
     run(SAVED, logits=logits, labels=np.where(generator.random(60) < 0.6, logits.argmax(1), 0))
-    (words,) = commands("calibrate")
-    assert main(["calibrate", *words]) == 0
-    np.testing.assert_allclose(np.load("calibrated.npz")["probabilities"].sum(1), 1, atol=1e-6)
+    np.savez("new.npz", logits=logits)
+    for words in commands("calibrate"):
+        assert main(["calibrate", *words]) == 0
+    for name in ("calibrated.npz", "new-calibrated.npz"):
+        np.testing.assert_allclose(np.load(name)["probabilities"].sum(1), 1, atol=1e-6)
     assert "cross-validated" in capsys.readouterr().out
 
 
@@ -118,6 +120,11 @@ def test_fit_and_predict() -> None:
     names = run(FIT)
     assert 0 <= names["result"].metrics["test/ece"] <= 1
     torch.testing.assert_close(names["predictor"](torch.rand(4, 1, 8, 8)).sum(1), torch.ones(4))
+
+
+def test_metrics_alone() -> None:
+    names = run(MEASURED, logits=torch.randn(20, 3), labels=torch.arange(20) % 3)
+    assert 0 <= float(names["ece"].compute()) <= 1
 
 
 def test_attacks_alone() -> None:
