@@ -18,13 +18,16 @@ SOURCE = (
 
 def measure(run: Trained) -> dict[str, float]:
     """Robust accuracy on 1,000 test examples under PGD-50 with 2 restarts of the model after the last epoch; the
-    greatest of the epochs' robust validation accuracies less the last; and 100 if the run warned, else 0.
+    greatest of the epochs' robust validation accuracies less the last; 100 if the run warned, else 0; and 100 if it
+    warned where that accuracy ended below half of its greatest or did not where it ended above, else 0.
     """
     curve = [100 * value for value in run.curves["val/robust_accuracy"].values()]
+    warned = "overfits to itself" in run.said
     return {
         "robust": robust(run.last, run.splits.test, run.threat),
         "fall": max(curve) - curve[-1],
-        "warned": 100.0 * ("overfits to itself" in run.said),
+        "warned": 100.0 * warned,
+        "warned_rightly": 100.0 * (warned == (curve[-1] < max(curve) / 2)),
     }
 
 
@@ -42,15 +45,21 @@ CLAIM = Claim(
     measure=measure,
     effects=(
         Effect(
+            "fall of robust accuracy of long steps from the best epoch to the last, points",
+            lambda arms: arms["long steps"]["fall"],
+            {},
+            SOURCE,
+        ),
+        Effect(
             "robust accuracy of short steps above that of long steps, points",
             lambda arms: arms["short steps"]["robust"] - arms["long steps"]["robust"],
             {"cifar10": 46.06},
             SOURCE,
         ),
         Effect(
-            "runs of long steps that warned above those of short steps, points",
-            lambda arms: arms["long steps"]["warned"] - arms["short steps"]["warned"],
-            {"mnist": 100.0, "cifar10": 100.0},
+            "runs that were warned of rightly, above half of them, points",
+            lambda arms: sum(numbers["warned_rightly"] for numbers in arms.values()) / len(arms) - 50,
+            {},
             SOURCE,
         ),
     ),
