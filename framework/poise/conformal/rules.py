@@ -31,6 +31,10 @@ class Held:
     label: Int[Tensor, " N"]
     u: Float[Tensor, " N"]
 
+    def rows(self, chosen: Int[Tensor, " M"]) -> "Held":
+        """Those at these positions."""
+        return Held(self.logits[chosen], self.label[chosen], self.u[chosen])
+
 
 @dataclass(frozen=True)
 class Rule:

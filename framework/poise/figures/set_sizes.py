@@ -1,0 +1,79 @@
+"""How many labels are in the sets."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from poise.figures.canvas import COLOURS, figure, legend, name_axes, panel_title, percent_axis, short, tidy, title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FEW = 20  # labels up to which the axis is an even one
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sets of one rule.
+
+    Args:
+        rule: its name.
+        counts: how many sets have each size, from 0 to C.
+        coverage: share of them with the true label.
+    """
+
+    rule: str
+    counts: tuple[int, ...]
+    coverage: float
+
+    @property
+    def told(self) -> str:
+        """Its line of the legend."""
+        mean = sum(size * count for size, count in enumerate(self.counts)) / sum(self.counts)
+        return f"{self.rule}: {mean:.3g} labels, {100 * self.coverage:.1f} % covered"
+
+
+@dataclass(frozen=True)
+class SetSizes:
+    """The share of examples with sets of at most so many labels, over that number: the further left, the smaller.
+
+    Args:
+        split: that was measured.
+        alpha: share of the sets, at most, that are to be without the true label.
+        panels: sets of each rule, by what inputs they are of; all of the same number of classes.
+    """
+
+    split: str
+    alpha: float
+    panels: tuple[tuple[str, tuple[Sizes, ...]], ...]
+
+    def draw(self) -> "Figure":
+        """A panel for each kind of input."""
+        count = len(self.panels)
+        whole = figure(0.8 + 4.0 * count, 4.2)
+        panels = whole.subplots(1, count, sharey=True, squeeze=False)[0]
+        for axes, (name, sizes) in zip(panels, self.panels, strict=True):
+            _curves(axes, sizes)
+            panel_title(axes, name, below=f"{sum(sizes[0].counts):,} examples")
+        title(whole, f"{short(self.split)}: sets that hold the true label in {100 * (1 - self.alpha):g} % of cases")
+        name_axes(panels[0], y="sets of at most so many labels (%)")
+        return whole
+
+
+def _curves(axes: "Axes", sizes: tuple[Sizes, ...]) -> None:
+    """Steps up at each size; widths differ, so that rules whose sets are alike are all seen."""
+    largest = len(sizes[0].counts) - 1
+    for place, one in enumerate(sizes):
+        total, shares = sum(one.counts), [0.0]
+        for count in one.counts:
+            shares.append(shares[-1] + count / total)
+        edges = [size - 0.5 for size in range(largest + 2)]
+        width = 1.2 + 0.9 * (len(sizes) - 1 - place)
+        axes.stairs(shares[1:], edges, baseline=None, color=COLOURS[place], linewidth=width, label=one.told)
+    if largest > FEW:
+        axes.set_xscale("symlog", linthresh=2)
+    axes.set(xlim=(-0.5, largest + 0.5), ylim=(0, 1.02))
+    percent_axis(axes, "y")
+    tidy(axes)
+    name_axes(axes, x="labels")
+    legend(axes, loc="lower right")
