@@ -50,14 +50,21 @@ class SetSizes:
     def draw(self) -> "Figure":
         """A panel for each kind of input."""
         count = len(self.panels)
-        whole = figure(0.8 + 4.0 * count, 4.2)
+        whole = figure(0.8 + 3.6 * count, 4.8)
         panels = whole.subplots(1, count, sharey=True, squeeze=False)[0]
         for axes, (name, sizes) in zip(panels, self.panels, strict=True):
             _curves(axes, sizes)
-            panel_title(axes, name, below=f"{sum(sizes[0].counts):,} examples")
-        title(whole, f"{short(self.split)}: sets that hold the true label in {100 * (1 - self.alpha):g} % of cases")
-        name_axes(panels[0], y="sets of at most so many labels (%)")
+            panel_title(axes, name, below=_examples(sizes))
+        title(whole, f"{short(self.split)}: sizes of sets of coverage {100 * (1 - self.alpha):g} %")
+        name_axes(panels[0], y="sets of so many labels or fewer (%)")
         return whole
+
+
+def _examples(sizes: tuple[Sizes, ...]) -> str:
+    """How many sets there are of each rule."""
+    usual, *further = (sum(one.counts) for one in sizes)
+    others = zip((one.rule for one in sizes[1:]), further, strict=True)
+    return ", ".join([f"{usual:,} examples", *(f"{count:,} for {rule}" for rule, count in others if count != usual)])
 
 
 def _curves(axes: "Axes", sizes: tuple[Sizes, ...]) -> None:
@@ -68,12 +75,22 @@ def _curves(axes: "Axes", sizes: tuple[Sizes, ...]) -> None:
         for count in one.counts:
             shares.append(shares[-1] + count / total)
         edges = [size - 0.5 for size in range(largest + 2)]
-        width = 1.2 + 0.9 * (len(sizes) - 1 - place)
+        width = 1.2 + 0.6 * (len(sizes) - 1 - place)
         axes.stairs(shares[1:], edges, baseline=None, color=COLOURS[place], linewidth=width, label=one.told)
     if largest > FEW:
-        axes.set_xscale("symlog", linthresh=2)
+        _stretch(axes)
     axes.set(xlim=(-0.5, largest + 0.5), ylim=(0, 1.02))
     percent_axis(axes, "y")
     tidy(axes)
     name_axes(axes, x="labels")
-    legend(axes, loc="lower right")
+    legend(axes, loc="upper left", bbox_to_anchor=(-0.02, -0.14))
+
+
+def _stretch(axes: "Axes") -> None:
+    """Even steps up to two labels, logarithmic ones from there on."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axes.set_xscale("symlog", linthresh=2)
+    axes.xaxis.set_major_locator(FixedLocator([0, *(step * 10**power for power in range(7) for step in (1, 2, 5))]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())

@@ -25,6 +25,11 @@ def test_curves_step_up_at_each_size_to_one() -> None:
     ]
 
 
+def test_rules_with_other_examples_are_told_of() -> None:
+    (clean, _) = drawing((1, 2, 1), (0, 4, 0), (0, 0, 2)).draw().axes
+    assert "4 examples, 2 for rule2" in {text.get_text() for text in clean.texts}
+
+
 def test_of_many_classes_the_axis_is_logarithmic() -> None:
     scales = [drawing((0, *[1] * count)).draw().axes[0].get_xscale() for count in (20, 21)]
     assert scales == ["linear", "symlog"]
