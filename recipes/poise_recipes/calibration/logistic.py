@@ -13,7 +13,7 @@ from poise_recipes.calibration.line_search import descend
 STEPS = 100  # of Newton's method; ten are usual, and every one takes separable classes a nat further apart
 PRODUCTS = 500  # of the Hessian in a step
 RESIDUAL = 1e-10  # of the squared gradient, that the conjugate gradients of a step leave
-GAP = 1e-12  # of the objective, that Newton's decrement promises at most where the search is over
+GAP = 1e-12  # of the objective, that Newton's decrement promises at most of the last step
 SEPARATED = 1e-12  # an objective so low has no penalty that would keep it from falling to 0
 
 
@@ -108,7 +108,7 @@ def solve(
         step = _newton_step(design, probability, gradient, ridge)
         fall, value = (step * gradient).sum(), objective(delta, logits)
         if fall <= 2 * GAP * value:
-            return delta, bool(value > SEPARATED)
+            return delta - step, bool(value > SEPARATED)
         further = descend(objective, (delta, logits), (step, design.logits(step)), fall)
         if further is None:
             break

@@ -4,8 +4,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from distorted import honest, predictions, skewed, with_masked_class
 from poise import registry
@@ -63,8 +61,7 @@ def test_what_is_added_to_a_row_changes_nothing(name: str) -> None:
 
 
 @every_one
-@given(order=st.permutations(range(4)))
-@settings(max_examples=5)
+@pytest.mark.parametrize("order", [[1, 0, 2, 3], [3, 0, 1, 2]])
 def test_the_order_of_classes_does_not_matter(name: str, order: list[int]) -> None:
     held_out = skewed(200)
     label = torch.tensor(order).argsort()[held_out.label]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.optimize import minimize
@@ -70,6 +70,7 @@ def test_the_weights_are_those_that_scipy_finds(held_out: Predictions) -> None:
 
 
 @given(arrays.arrays(np.float64, (20, 3), elements=st.floats(-30, 0)))
+@settings(max_examples=40, deadline=None)
 def test_no_weight_could_grow_to_advantage(values: Any) -> None:
     log_likelihood = torch.from_numpy(values)
     weights = mixture_weights(log_likelihood)
