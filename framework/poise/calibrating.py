@@ -21,11 +21,12 @@ from poise.figures.canvas import save
 from poise.figures.reliability import Reliability, column
 from poise.files.scores import PREFIXES, SPLITS, Rows, Scores
 from poise.files.writing import write_bytes, write_csv, write_npz
+from poise.intervals import interval_table
 from poise.metrics.summary import summarised
 from poise.parts import described, make
 from poise.progress import progress_bar, say
 from poise.report import render
-from poise.scores import UNCALIBRATED
+from poise.scores import UNCALIBRATED, Table
 
 PROBABILITIES = "probabilities"
 
@@ -59,7 +60,8 @@ def main(asked: Calibrate, scores: Scores) -> int:
     calibration = fitted(_made(asked), held_out, progress=progress_bar(shown=True))
     compared = _on_test(scores.test, calibration) if scores.test else _crossed(asked, held_out, calibration)
     written = list(_written(asked, scores, compared, calibration))  # before anything is printed, which may break off
-    say(render(_metrics(compared), list(compared.columns), _told(compared, calibration)).rstrip())
+    tables = {} if not asked.bootstrap else {f"{compared.title}-intervals": _intervals(asked.bootstrap, compared)}
+    say(render(_metrics(compared), list(compared.columns), _told(compared, calibration), tables).rstrip())
     if asked.explain:
         say("\n".join(["", *explained(compared.rows, compared.columns, calibration)]))
     for line in written:
@@ -82,6 +84,12 @@ def _written(asked: Calibrate, scores: Scores, compared: Comparison, calibration
         path = Path(asked.figures, "reliability.png")
         _draw(path, compared)
         yield f"{path} has a reliability diagram of each column."
+
+
+def _intervals(resamples: int, compared: Comparison) -> Table:
+    rows = compared.rows
+    columns = {UNCALIBRATED: rows.logits, **compared.columns}
+    return interval_table("with intervals", columns, rows.label, rows.index, resamples=resamples)
 
 
 def _draw(path: Path, compared: Comparison) -> None:

@@ -592,3 +592,15 @@ def test_what_is_not_applied(run: Run, refused: Callable[..., str], words: list[
 def test_nothing_to_keep(refused: Callable[..., str]) -> None:
     np.savez("scores.npz", **FIT)
     assert "calibration=none has none" in refused("logits=scores.npz", "calibration=none", "save=kept.safetensors")
+
+
+def test_intervals(run: Run) -> None:
+    np.savez("scores.npz", **FIT, **TEST)
+    code, out, _ = run("logits=scores.npz", ONE, "bootstrap=20")
+    assert code == 0
+    assert "with intervals" in out
+    value, interval, change, _ = row(out, "nll, temperature_scaling")
+    assert value == row(out, "nll")[1]
+    assert "…" in interval
+    assert change.startswith("-")
+    assert "bootstrap=-1" in run("logits=scores.npz", "bootstrap=-1")[2]

@@ -14,6 +14,7 @@ from poise.data.dataset import Arrays
 from poise.evaluator import Evaluator, Findings, Subject
 from poise.figures.reliability import Column, Reliability, column
 from poise.figures.reliability_curves import ReliabilityCurves
+from poise.intervals import interval_table
 from poise.metrics import (
     AreaUnderGeneralisedRiskCoverage,
     AreaUnderRiskCoverage,
@@ -35,7 +36,7 @@ from poise.metrics.base import LogitsMetric
 from poise.metrics.summary import summarised
 from poise.predictions import predict
 from poise.robustness.left import left_by
-from poise.scores import UNCALIBRATED, Row, Table
+from poise.scores import TEST, UNCALIBRATED, Row, Table
 from poise.shifts import with_means
 
 KERNEL = 5000  # examples of the kernel calibration error, whose time grows with their square
@@ -60,12 +61,18 @@ class Calibration(Evaluator):
         bins: confidence bins of the errors that have bins.
         attacked: whether inputs are attacked as well.
         steps: of PGD on the cross-entropy, gradients of one random start.
+        bootstrap: resamples behind the intervals of test's scores, which have a table; 0 for none.
     """
 
     def __init__(
-        self, bins: Annotated[int, Ge(1)] = 15, attacked: bool = False, steps: Annotated[int, Ge(1)] = 20
+        self,
+        bins: Annotated[int, Ge(1)] = 15,
+        attacked: bool = False,
+        steps: Annotated[int, Ge(1)] = 20,
+        bootstrap: Annotated[int, Ge(0)] = 1000,
     ) -> None:
         self.bins = bins
+        self.bootstrap = bootstrap
         self.attacked = attacked
         self.steps = steps
 
@@ -81,12 +88,22 @@ class Calibration(Evaluator):
                 findings, columns = self._measured(subject, split, source, data, seen)
                 sources[f"{split}, attacked" if source else split] = columns
                 parts.append(findings)
+                if self.bootstrap and split == TEST and not source:
+                    parts.append(self._with_intervals(subject, seen))
             found[split] = Findings.merged(parts)
         together = Findings(
             figures={"test-reliability-curves": ReliabilityCurves(sources)},
             tables={"test-calibration": _table(sources)},
         )
         return Findings.merged([with_means(found, subject.splits.shifts), together])
+
+    def _with_intervals(self, subject: Subject, seen: Predictions) -> Findings:
+        columns = {name.removeprefix(TEST).strip("/"): told.logits for name, told in subject.columns(TEST, seen)}
+        columns = {name or UNCALIBRATED: logits for name, logits in columns.items()}
+        table = interval_table(
+            "test, with intervals", columns, seen.label, seen.index, self.bins, self.bootstrap, subject.seed
+        )
+        return Findings(tables={"test-intervals": table})
 
     def _sources(self, subject: Subject, split: str, data: Arrays) -> Mapping[str, Predictions]:
         """What the model says of inputs as they are and, where asked, under attack, by the prefix of metrics."""

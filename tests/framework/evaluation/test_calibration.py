@@ -41,7 +41,7 @@ def subject() -> Subject:
 
 @cache
 def found() -> Findings:
-    return Calibration(bins=BINS, attacked=True, steps=STEPS).evaluate(subject())
+    return Calibration(bins=BINS, attacked=True, steps=STEPS, bootstrap=20).evaluate(subject())
 
 
 def seen(source: str) -> Predictions:
@@ -94,6 +94,12 @@ def test_the_table_has_a_line_for_each_calibrator_and_a_column_for_each_source()
     assert table.rows[1].cells[1] == f"{metrics['test/scaled/attacked_ece']:.4f} ({gap:+.1f})"
 
 
+def test_scores_have_intervals_where_they_are_asked_for() -> None:
+    names = [row.name for row in found().tables["test-intervals"].rows]
+    assert {"nll, uncalibrated", "nll, scaled"} <= set(names)
+    assert "test-intervals" not in Calibration(bins=BINS, bootstrap=0).evaluate(subject()).tables
+
+
 def test_figures_show_all_sources() -> None:
     assert {"test-reliability", "test-attacked-reliability", "other-reliability"} <= found().figures.keys()
     curves = found().figures["test-reliability-curves"]
@@ -105,6 +111,6 @@ def test_figures_show_all_sources() -> None:
 
 def test_shifts_have_means_and_nothing_is_attacked_unless_asked() -> None:
     assert found().metrics["shifts/ece"] == found().metrics["other/ece"]
-    plain = Calibration(bins=BINS).evaluate(subject())
+    plain = Calibration(bins=BINS, bootstrap=0).evaluate(subject())
     assert plain.metrics.items() <= found().metrics.items()
     assert not [name for name in plain.metrics if "attacked" in name]

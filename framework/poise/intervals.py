@@ -1,0 +1,53 @@
+"""The scores of each column with the interval that chance leaves them, and those of differences, as a table."""
+
+from collections.abc import Mapping
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from poise.metrics.bootstrap import Resampled
+from poise.metrics.counted import resampled_summaries
+from poise.scores import UNCALIBRATED, Row, Table
+
+LEVEL = 0.95
+
+
+def interval_table(
+    title: str,
+    columns: Mapping[str, Float[Tensor, "N C"]],
+    labels: Int[Tensor, " N"],
+    index: Int[Tensor, " N"],
+    bins: int = 15,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Table:
+    """A line for each score of each column: its interval, and of a calibrator that of what it changes.
+
+    Args:
+        title: of the table.
+        columns: logits by name, the first `uncalibrated`.
+        labels: in 0…C-1.
+        index: the examples' positions in their split.
+        bins: of the calibration errors.
+        resamples: their number, >= 1.
+        seed: of the draws.
+    """
+    found = resampled_summaries(columns, labels, index, bins, resamples, seed)
+    rows = [
+        Row(f"{score}, {column}", (*_told(of_column[score]), *_changed(score, of_column, found[UNCALIBRATED])))
+        for score in found[UNCALIBRATED]
+        for column, of_column in found.items()
+        if score in of_column
+    ]
+    interval = f"{LEVEL:.0%} interval"
+    note = f"from {resamples} resamples; chance adds to calibration errors, which their intervals take off again"
+    return Table(title, ("score", "value", interval, "change", interval), tuple(rows), note)
+
+
+def _changed(score: str, column: Mapping[str, Resampled], uncalibrated: Mapping[str, Resampled]) -> tuple[str, str]:
+    return ("", "") if column is uncalibrated else _told(column[score] - uncalibrated[score], "+")
+
+
+def _told(score: Resampled, sign: str = "") -> tuple[str, str]:
+    interval = score.interval(LEVEL)
+    return f"{score.estimate:{sign}.4f}", f"{interval.low:{sign}.4f} … {interval.high:{sign}.4f}"
