@@ -1,0 +1,144 @@
+"""What is left wrong where a model may withhold the answers that it doubts."""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Lt
+
+from poise.errors import UserError
+from poise.evaluation.certificates import lower_bound
+from poise.evaluation.features import of_training
+from poise.evaluation.ranked import Key, Ranked, ranked, thinned
+from poise.evaluation.risk_target import Selection, selection
+from poise.evaluation.selective_tables import CENTROID, by_split, on_test, path, told
+from poise.evaluator import Evaluator, Findings, Subject
+from poise.figures.selective import Curve, RiskCoverage
+from poise.scores import TEST
+from poise.uncertainty.class_centroids import AGREES, ClassCentroids
+
+AGREED = Selection(AGREES, math.nan)
+
+
+class Selective(Evaluator):
+    """Selective prediction: risk, the share of wrong answers among those given, over coverage, the share given.
+
+    Answers are withheld by two scores. `msp` is the probability of the predicted class, before calibration and after
+    each calibrator. `centroid` is the rule of class centroids: how the distance of an example's features to the mean of
+    the predicted class stands to that to the nearest other one, by means of the training split without augmentation.
+
+    For each score `aurc` and `augrc` are areas below risk and below the share of all answers that are given and wrong,
+    over coverage, and `coverage_at_risk` is the largest coverage with a risk of `target` or less that any threshold has
+    on these examples, in hindsight. Beside that a threshold is chosen on the calibration split so that, of examples
+    like those, the risk is `target` or less but with a probability of `alpha`; what it comes to on test and on each
+    named shift is told, and where test breaks the promise a warning says so. It is strict for scores that the
+    calibration split has not fitted: a temperature hardly changes which answers are withheld, other calibrators may.
+    Of the centroids what comes of giving those answers alone which the nearest mean agrees with is told as well.
+
+    Sources: Geifman, El-Yaniv, Selective Classification for Deep Neural Networks, 2017, arXiv 1705.08500, for the
+    promise; Traub et al., 2024, arXiv 2407.01032, for `augrc`; Jiang et al., 2018, arXiv 1805.11783, for `centroid`.
+    Departures: see `poise.evaluation.risk_target` and `poise.uncertainty.class_centroids`.
+
+    Args:
+        target: risk that is not to be exceeded.
+        alpha: probability, at most, that it is, for each score.
+        train_examples: of the training split, drawn by the seed, that class means are of at most.
+    """
+
+    def __init__(
+        self,
+        target: Annotated[float, Gt(0), Lt(1)] = 0.05,
+        alpha: Annotated[float, Gt(0), Lt(1)] = 0.05,
+        train_examples: Annotated[int, Ge(1)] = 50_000,
+    ) -> None:
+        self.target = target
+        self.alpha = alpha
+        self.train_examples = train_examples
+
+    def evaluate(self, subject: Subject) -> Findings:
+        """`<split>/selective/<score>/<metric>`, after a calibrator `<split>/<calibrator>/selective/<score>/<metric>`.
+
+        Metrics are `aurc`, `augrc`, `coverage_at_risk`, at the chosen threshold `coverage` and `risk`, and on test
+        `risk_bound`, what is promised. `<split>/selective/centroid/…` also has `coverage_where_agreed` and
+        `risk_where_agreed`.
+        """
+        centroids, notes = self._centroids(subject)
+        chosen = self._chosen(subject, centroids)
+        found = {split: ranked(subject, split, data, centroids) for split, data in subject.tests()}
+        values = {split: self._values(by, chosen) for split, by in found.items()}
+        for key, by in chosen.items():
+            values[TEST][key] |= {"risk_bound": by.bound} if by.promises else {}
+        tables = {f"{TEST}-selective": on_test(values[TEST], self.target)}
+        if subject.splits.shifts and chosen:
+            tables[f"{TEST}-selective-shifts"] = by_split(values, self.target)
+        return Findings(
+            {
+                f"{path(split, key)}/{name}": value
+                for split, by in values.items()
+                for key, own in by.items()
+                for name, value in own.items()
+            },
+            {f"{TEST}-selective": self._drawing(found[TEST], values[TEST])},
+            tables,
+            notes=(*notes, self._promised(subject, chosen)),
+            doubts=self._broken(found[TEST], chosen),
+        )
+
+    def _centroids(self, subject: Subject) -> tuple[ClassCentroids | None, tuple[str, ...]]:
+        """Fitted ones and nothing to say, or none and why."""
+        try:
+            features, label = of_training(subject, self.train_examples)
+        except UserError as error:
+            return None, (f"Without class centroids: {error}.",)
+        return ClassCentroids().fit(features, label, subject.splits.num_classes), ()
+
+    def _chosen(self, subject: Subject, centroids: ClassCentroids | None) -> dict[Key, Selection]:
+        """Thresholds for the target, by calibration examples; none without such."""
+        held_out = subject.splits.calibration
+        if len(held_out) < subject.ranks.size:
+            return {}
+        by = ranked(subject, "calibration", held_out, centroids)
+        return {key: selection(own.strangeness, own.wrong, self.target, self.alpha) for key, own in by.items()}
+
+    def _values(self, by: Mapping[Key, Ranked], chosen: Mapping[Key, Selection]) -> dict[Key, dict[str, float]]:
+        """Metrics of each score on one split."""
+        values = {key: own.metrics(self.target) for key, own in by.items()}
+        for key, selected in chosen.items():
+            values[key] |= by[key].outcome(selected)
+        if CENTROID in by:
+            agreed = by[CENTROID].outcome(AGREED)
+            values[CENTROID] |= {f"{name}_where_agreed": value for name, value in agreed.items()}
+        return values
+
+    def _promised(self, subject: Subject, chosen: Mapping[Key, Selection]) -> str:
+        """What the chosen thresholds are, as a remark."""
+        examples = len(subject.splits.calibration)
+        if not chosen:
+            return "No threshold was chosen for a risk target: the data have no calibration examples."
+        at_most = f"a risk of {100 * self.target:g} % at most"
+        kept = [told(key) for key, by in chosen.items() if by.promises]
+        if not kept:
+            return f"{examples:,} calibration examples promise {at_most} of no score, whatever the coverage."
+        sure = f"with a probability of {100 * (1 - self.alpha):g} %, by {examples:,} calibration examples"
+        return f"For {'; '.join(kept)} the threshold promises {at_most}, each {sure}."
+
+    def _broken(self, test: Mapping[Key, Ranked], chosen: Mapping[Key, Selection]) -> tuple[str, ...]:
+        """What to be warned of where the risk on test is more than was promised, and that is no chance."""
+        broken = []
+        for key, by in chosen.items():
+            count, wrong = test[key].accepted(by)
+            if count and float(lower_bound(torch.tensor([wrong]), count, self.alpha)) > self.target:
+                broken.append(f"{told(key)} {100 * wrong / count:.1f} %")
+        if not broken:
+            return ()
+        risks = f"the risk at the chosen thresholds is {'; '.join(broken)}, over the {100 * self.target:g} % promised"
+        return (f"on test {risks}: test is not like the calibration split",)
+
+    def _drawing(self, test: Mapping[Key, Ranked], values: Mapping[Key, Mapping[str, float]]) -> RiskCoverage:
+        curves = tuple(Curve(told(key), *thinned(own.curve), _point(values[key])) for key, own in test.items())
+        return RiskCoverage(TEST, self.target, len(next(iter(test.values())).wrong), curves)
+
+
+def _point(values: Mapping[str, float]) -> tuple[float, float] | None:
+    return (values["coverage"], values["risk"]) if "risk" in values else None

@@ -1,0 +1,59 @@
+"""What selective prediction comes to, as tables, and how its scores are called."""
+
+from collections.abc import Mapping
+
+from poise.evaluation.ranked import Key
+from poise.scores import TEST, Row, Table
+
+Values = Mapping[Key, Mapping[str, float]]  # metrics of each score
+
+CENTROID: Key = ("", "centroid")
+HEADINGS = {
+    "aurc": "AURC",
+    "augrc": "AUGRC",
+    "coverage_at_risk": "best coverage",
+    "coverage": "coverage",
+    "risk": "risk",
+    "risk_bound": "risk promised",
+}
+
+
+def path(split: str, key: Key) -> str:
+    """What metrics of a score begin with."""
+    alias, score = key
+    return "/".join(filter(None, (split, alias, "selective", score)))
+
+
+def told(key: Key) -> str:
+    """A score as tables and remarks call it."""
+    alias, score = key
+    return f"{score}, {alias}" if alias else score
+
+
+def on_test(values: Values, target: float) -> Table:
+    """A line for each score."""
+    rows = [Row(told(key), tuple(_shown(name, own.get(name)) for name in HEADINGS)) for key, own in values.items()]
+    if CENTROID in values:
+        agreed = {name: values[CENTROID].get(f"{name}_where_agreed") for name in ("coverage", "risk")}
+        rows.append(Row("nearest centroid agrees", tuple(_shown(name, agreed.get(name)) for name in HEADINGS)))
+    asked = f"{100 * target:g} %"
+    note = f"best coverage: with a risk of {asked} or less, in hindsight; then at the threshold chosen by calibration"
+    return Table(f"{TEST}, selective prediction, risk target {asked}", ("score", *HEADINGS.values()), tuple(rows), note)
+
+
+def by_split(values: Mapping[str, Values], target: float) -> Table:
+    """Coverage and risk of uncalibrated scores on test and on each shift, at the thresholds chosen."""
+    keys = [key for key in values[TEST] if not key[0]]
+    rows = (
+        Row(split, tuple(_shown(name, by[key].get(name)) for key in keys for name in ("coverage", "risk")))
+        for split, by in values.items()
+    )
+    headings = ("split", *(f"{score}: {name}" for _, score in keys for name in ("coverage", "risk")))
+    title = f"shifts, selective prediction, risk target {100 * target:g} %"
+    return Table(title, headings, tuple(rows), "of shifts nothing is promised")
+
+
+def _shown(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if name in ("aurc", "augrc") else f"{100 * value:.2f} %"

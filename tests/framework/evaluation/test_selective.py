@@ -1,0 +1,166 @@
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from poise.attacks.threat import Threat
+from poise.data.dataset import Arrays, Splits
+from poise.distributed import Ranks, current_ranks
+from poise.evaluation.selective import Selective
+from poise.evaluator import Findings, Subject
+from poise.figures.selective import RiskCoverage
+from poise.metrics import AreaUnderGeneralisedRiskCoverage, AreaUnderRiskCoverage, CoverageAtRisk
+from poise.models.classifier import Classifier
+from poise.predictions import predict
+from poise.report import render
+from poise_recipes import TemperatureScaling
+from ranks import Pair
+
+TARGET = 0.1
+
+
+def rows(count: int, seed: int, spread: float = 0.65) -> Arrays:
+    """Points around the corners of a triangle: right answers are less sure where the corners' clouds meet."""
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.tensor([[1.0, 0.0], [-0.5, 0.9], [-0.5, -0.9]])
+    label = torch.arange(count) % 3
+    return Arrays(corners[label] + spread * torch.randn(count, 2, generator=generator), label)
+
+
+@cache
+def data() -> Splits:
+    return Splits(
+        rows(90, 0),
+        rows(30, 1),
+        rows(600, 2),
+        rows(300, 3),
+        3,
+        shifts={"wider": rows(300, 4, 1.5)},
+        valid_range=None,
+        kind="tabular",
+    )
+
+
+@cache
+def subject() -> Subject:
+    head = nn.Linear(2, 3, bias=False).double()
+    with torch.no_grad():
+        head.weight.copy_(3 * torch.tensor([[1.0, 0.0], [-0.5, 0.9], [-0.5, -0.9]]))
+    model = Classifier(nn.Identity(), head)
+    scaled = TemperatureScaling().fit(predict(model, data().calibration, Ranks()))
+    return Subject(model, data(), Threat("linf", 0.1, None, None), {"scaled": scaled})
+
+
+@cache
+def found() -> Findings:
+    return Selective(target=TARGET).evaluate(subject())
+
+
+@pytest.mark.parametrize("prefix", ["test", "test/scaled", "wider", "wider/scaled"])
+def test_areas_and_coverage_in_hindsight_are_those_of_the_metrics(prefix: str) -> None:
+    split, _, alias = prefix.partition("/")
+    seen = predict(subject().model, dict(subject().tests())[split], Ranks())
+    logits = subject().calibrators[alias](seen.logits) if alias else seen.logits
+    for name, metric in {
+        "aurc": AreaUnderRiskCoverage(),
+        "augrc": AreaUnderGeneralisedRiskCoverage(),
+        "coverage_at_risk": CoverageAtRisk(TARGET),
+    }.items():
+        metric.update(logits, seen.label)
+        assert found().metrics[f"{prefix}/selective/msp/{name}"] == pytest.approx(float(metric.compute()))
+
+
+def test_the_threshold_is_chosen_on_the_calibration_split_and_kept() -> None:
+    held_out, test = (predict(subject().model, split, Ranks()) for split in (data().calibration, data().test))
+    confidence = held_out.logits.double().softmax(1).amax(1)
+    covered = found().metrics["test/selective/msp/coverage"]
+    accepted = test.logits.double().softmax(1).amax(1).sort(descending=True)
+    threshold = float(accepted.values[round(covered * 300) - 1])
+    assert (confidence >= threshold).double().mean() == pytest.approx(covered, abs=0.1)
+    wrong = ~test.right[accepted.indices[: round(covered * 300)]]
+    assert found().metrics["test/selective/msp/risk"] == pytest.approx(float(wrong.double().mean()))
+    assert float((~held_out.right[confidence >= threshold]).double().mean()) < TARGET
+    assert found().metrics["test/selective/msp/risk_bound"] <= TARGET
+    assert 0 < covered < found().metrics["test/selective/msp/coverage_at_risk"]
+
+
+def test_on_a_shift_the_threshold_is_the_same_and_nothing_is_promised() -> None:
+    metrics = found().metrics
+    assert metrics["wider/selective/msp/risk"] > metrics["test/selective/msp/risk"]
+    assert not any(name.startswith("wider") and name.endswith("risk_bound") for name in metrics)
+    table = found().tables["test-selective-shifts"]
+    assert [row.name for row in table.rows] == ["test", "wider"]
+    cells = dict(zip(table.headings[1:], table.rows[1].cells, strict=True))
+    assert cells["msp: risk"] == f"{100 * metrics['wider/selective/msp/risk']:.2f} %"
+
+
+def test_answers_that_the_nearest_centroid_agrees_with_are_told() -> None:
+    train, test = (predict(subject().model, split, Ranks()) for split in (data().train, data().test))
+    assert train.features is not None
+    assert test.features is not None
+    means = torch.stack([train.features[train.label == c].mean(0) for c in range(3)])
+    agrees = torch.cdist(test.features, means).argmin(1) == test.logits.argmax(1)
+    metrics = found().metrics
+    assert metrics["test/selective/centroid/coverage_where_agreed"] == pytest.approx(float(agrees.double().mean()))
+    assert metrics["test/selective/centroid/risk_where_agreed"] == pytest.approx(
+        float((~test.right[agrees]).double().mean())
+    )
+
+
+def test_the_figure_and_the_table_have_a_line_for_each_score() -> None:
+    drawing = found().figures["test-selective"]
+    assert isinstance(drawing, RiskCoverage)
+    names = ["msp", "msp, scaled", "centroid"]
+    assert [curve.name for curve in drawing.curves] == names
+    assert [row.name for row in found().tables["test-selective"].rows] == [*names, "nearest centroid agrees"]
+    msp = drawing.curves[0]
+    assert msp.coverage[-1] == 1
+    assert msp.risk[-1] == pytest.approx(float((~predict(subject().model, data().test, Ranks()).right).double().mean()))
+    assert msp.chosen == tuple(found().metrics[f"test/selective/msp/{name}"] for name in ("coverage", "risk"))
+    assert found().notes == (
+        "For msp; msp, scaled; centroid the threshold promises a risk of 10 % at most, each with a probability of 95 %, by "
+        "600 calibration examples.",
+    )
+    assert "selective/" not in render(found().metrics, ["scaled"], found().notes, found().tables)
+    assert not found().doubts
+
+
+def test_a_promise_that_test_breaks_is_a_warning() -> None:
+    changed = replace(subject(), splits=replace(data(), test=data().shifts["wider"]))
+    (doubt,) = Selective(target=TARGET).evaluate(changed).doubts
+    assert doubt.startswith("on test the risk at the chosen thresholds is msp ")
+    assert doubt.endswith("over the 10 % promised: test is not like the calibration split")
+
+
+def test_without_calibration_examples_or_features_the_rest_is_told() -> None:
+    bare = replace(data(), train=data().train.none(), val=data().val.none(), calibration=data().calibration.none())
+    alone = Selective(target=TARGET).evaluate(replace(subject(), splits=bare, calibrators={}))
+    assert {name for name in alone.metrics if name.startswith("test/")} == {
+        f"test/selective/msp/{name}" for name in ("aurc", "augrc", "coverage_at_risk")
+    }
+    assert alone.notes == (
+        "Without class centroids: the data have too few training examples.",
+        "No threshold was chosen for a risk target: the data have no calibration examples.",
+    )
+    assert "test-selective-shifts" not in alone.tables
+
+
+def test_too_few_calibration_examples_promise_nothing() -> None:
+    few = replace(data(), calibration=rows(20, 2))
+    found = Selective(target=0.01).evaluate(replace(subject(), splits=few))
+    assert "20 calibration examples promise a risk of 1 % at most of no score, whatever the coverage." in found.notes
+    assert found.metrics["test/selective/msp/coverage"] == 0
+    assert "test/selective/msp/risk" not in found.metrics
+
+
+def numbers(**changes: Any) -> dict[str, float]:
+    """On the ranks that there are."""
+    return Selective(target=TARGET).evaluate(replace(subject(), ranks=current_ranks(), **changes)).metrics
+
+
+def test_neither_ranks_nor_batch_size_change_anything(pair: Pair) -> None:
+    for result in (*pair.run(numbers), numbers(batch_size=7)):
+        assert result == pytest.approx(found().metrics, abs=1e-9)

@@ -1,0 +1,36 @@
+import pytest
+import torch
+from sklearn.neighbors import NearestCentroid
+
+from poise.uncertainty.class_centroids import AGREES, ClassCentroids
+
+FEATURES = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+LABEL = torch.arange(60) % 3
+TEST = torch.randn(40, 4, generator=torch.Generator().manual_seed(1))
+
+
+def test_it_is_below_one_half_where_the_nearest_mean_is_of_the_predicted_class() -> None:
+    nearest = torch.from_numpy(NearestCentroid().fit(FEATURES.numpy(), LABEL.numpy()).predict(TEST.numpy()))
+    predicted = torch.arange(40) % 3
+    found = ClassCentroids().fit(FEATURES, LABEL, 3)(TEST, predicted)
+    assert torch.equal(found < AGREES, nearest == predicted)
+    assert 0 < int((nearest == predicted).sum()) < 40
+
+
+def test_it_is_the_share_of_the_two_distances() -> None:
+    centroids = ClassCentroids().fit(
+        torch.tensor([[0.0, 1.0], [0.0, -1.0], [4.0, 0.0], [0.0, 9.0]]), LABEL[[0, 0, 1, 2]], 3
+    )
+    found = centroids(torch.tensor([[1.0, 0.0], [1.0, 0.0], [4.0, 0.0]]), torch.tensor([0, 1, 1]))
+    assert found.tolist() == pytest.approx([1 / (1 + 3), 3 / (3 + 1), 0.0])
+
+
+def test_a_class_without_examples_is_nowhere() -> None:
+    centroids = ClassCentroids().fit(torch.tensor([[0.0], [2.0]]), torch.tensor([0, 2]), 4)
+    found = centroids(torch.tensor([[0.5], [0.5], [1.0]]), torch.tensor([0, 1, 3]))
+    assert found.tolist() == pytest.approx([0.25, 1.0, 1.0])
+
+
+def test_an_example_on_two_means_is_even() -> None:
+    centroids = ClassCentroids().fit(torch.zeros(2, 3), torch.tensor([0, 1]), 2)
+    assert centroids(torch.zeros(1, 3), torch.tensor([0])).tolist() == [AGREES]
