@@ -121,8 +121,8 @@ def test_the_figure_and_the_table_have_a_line_for_each_score() -> None:
     assert msp.risk[-1] == pytest.approx(float((~predict(subject().model, data().test, Ranks()).right).double().mean()))
     assert msp.chosen == tuple(found().metrics[f"test/selective/msp/{name}"] for name in ("coverage", "risk"))
     assert found().notes == (
-        "For msp; msp, scaled; centroid the threshold promises a risk of 10 % at most, each with a probability of 95 %, by "
-        "600 calibration examples.",
+        "For msp; msp, scaled; centroid the threshold promises a risk of 10 % at most, each with a probability of "
+        "95 %, by 600 calibration examples.",
     )
     assert "selective/" not in render(found().metrics, ["scaled"], found().notes, found().tables)
     assert not found().doubts
