@@ -30,9 +30,10 @@ class Spline(Calibrator):
     predicted class never changes, nor does the order of the other classes.
 
     Departures from the authors' code: theirs gives the confidence alone. Here a row is made of it, so a confidence
-    below that of the next class is raised until it is as high. Equal confidences, which theirs has in any order,
-    get the mean of what they are mapped to. Below ten examples for each knot there are fewer knots, two at least.
-    1/(N + 1) of the uniform distribution is mixed in, for a confidence of 1 would make the other labels impossible.
+    below that of the next class is raised until it is as high. Between examples theirs has the weights of both
+    exchanged. Equal confidences, there in any order, get the mean of what they are mapped to. Below ten examples
+    for each knot there are fewer knots, two at least. 1/(N + 1) of the uniform distribution is mixed in, for a
+    confidence of 1 would make the other labels impossible.
 
     Args:
         knots: of the spline; 6 is published.
@@ -57,7 +58,7 @@ class Spline(Calibrator):
         confidence, order = highest.exp().sort(stable=True)
         right = predicted.eq(held_out.label)[order].double()
         knots = max(FEWEST, min(self.knots, len(right) // EXAMPLES))
-        self.confidence, self.accuracy = merged(confidence, accuracy_of(confidence, right, knots).clamp(0, 1))
+        self.confidence, self.accuracy = merged(confidence, accuracy_of(confidence, right, knots))
         self.examples.fill_(len(right))
         log.info("spline: %d knots from %d examples", knots, len(right))
         return self
@@ -67,7 +68,8 @@ class Spline(Calibrator):
         log_p = log_probabilities(logits)
         if not self.examples:
             return keep_prediction(log_p.to(logits.dtype), logits)
-        row = lifted(log_p, interpolated(log_p.amax(-1).exp(), self.confidence, self.accuracy))
+        accuracy = interpolated(log_p.amax(-1).exp(), self.confidence, self.accuracy).clamp(0, 1)
+        row = lifted(log_p, accuracy)
         return keep_prediction(mixed_with_uniform(row, log_p, int(self.examples)).to(logits.dtype), logits)
 
 
