@@ -8,6 +8,7 @@ from torch import Tensor
 
 from poise.evaluation.certificates import lower_bound
 
+FEWEST = 10  # sets of like sizes whose coverage says something
 UNSURE = 0.05  # probability, at most, that an interval misses the true coverage
 SIZES = {"0-1": 1, "2-3": 3, "4-6": 6, "7-10": 10, "11-100": 100, "101-1000": 1000, "more": 2**31}  # the largest
 
@@ -56,10 +57,12 @@ class Measured:
         return tuple(torch.bincount(self.sizes, minlength=self.num_classes + 1).tolist())
 
     def coverage_by_size(self) -> dict[str, float]:
-        """Coverage of the sets of like sizes, `0-1`, `2-3` …, where there are any."""
+        """Coverage of the sets of like sizes, `0-1`, `2-3` …, where there are ten or more."""
         stratum = torch.bucketize(self.sizes, torch.tensor([*SIZES.values()]))
         of_size = {name: stratum == place for place, name in enumerate(SIZES)}
-        return {name: float(self.covered[some].double().mean()) for name, some in of_size.items() if some.any()}
+        return {
+            name: float(self.covered[some].double().mean()) for name, some in of_size.items() if some.sum() >= FEWEST
+        }
 
     def coverage_by_class(self) -> dict[int, float]:
         """Coverage of the examples of each class that has any."""
@@ -70,14 +73,15 @@ class Measured:
 
         `coverage` and the ends of its interval, `mean_size`, the shares that are `empty`, of one label (`single`) and
         of all labels (`full`), `worst_class_coverage`, `class_gap`, which is the mean distance of a class's coverage
-        from 1 - alpha, `size_gap`, the largest distance of the coverage of sets of like sizes, and those by size.
+        from 1 - alpha, `size_gap`, the largest distance of the coverage of sets of like sizes, and those by size; sizes
+        that fewer than ten sets have are left out, which the authors' code takes in.
 
         The gaps are CovGap (as a share) and SSCV: Ding et al., Class-Conditional Conformal Prediction with Many
         Classes, 2023, arXiv 2306.09335; Angelopoulos et al., 2021, arXiv 2009.14193, whose ranges of sizes these are.
         """
         low, high = self.interval
         by_class, by_size = self.coverage_by_class().values(), self.coverage_by_size()
-        gaps = [abs(coverage - (1 - alpha)) for coverage in by_class]
+        gaps, of_sizes = ([abs(coverage - (1 - alpha)) for coverage in of] for of in (by_class, by_size.values()))
         shares = {"empty": self.sizes == 0, "single": self.sizes == 1, "full": self.sizes == self.num_classes}
         return {
             "coverage": self.coverage,
@@ -87,6 +91,6 @@ class Measured:
             **{name: float(some.double().mean()) for name, some in shares.items()},
             "worst_class_coverage": min(by_class),
             "class_gap": sum(gaps) / len(gaps),
-            "size_gap": max(abs(coverage - (1 - alpha)) for coverage in by_size.values()),
+            **({"size_gap": max(of_sizes)} if of_sizes else {}),
             **{f"coverage_of_size/{name}": coverage for name, coverage in by_size.items()},
         }

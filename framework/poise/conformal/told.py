@@ -7,7 +7,7 @@ from poise.conformal.measures import Measured
 from poise.figures.set_sizes import Sizes
 from poise.scores import Row, Table
 
-HEADINGS = ("sets", "coverage", "95 % interval", "mean size", "empty", "single", "full", "worst class", "size gap")
+HEADINGS = ("sets", "coverage (95 %)", "mean size", "empty", "single", "full", "worst class", "size gap")
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,27 @@ def metrics(sets: Iterable[Told], inputs: str, alpha: float) -> dict[str, float]
     }
 
 
-def table(sets: Sequence[Told], where: str, alpha: float) -> Table:
-    """A line for each rule and column.
+def tables(sets: Sequence[Told], split: str, inputs: str, alpha: float) -> dict[str, Table]:
+    """A table for each column of the report, by name, with a line for each rule.
 
     Args:
-        sets: one or more.
-        where: the split, and the attack where there is one.
+        sets: all that was made of these inputs.
+        split: that was measured.
+        inputs: as of `metrics`.
         alpha: as of `metrics`.
     """
-    rows = tuple(Row(", ".join(filter(None, (one.rule, one.column))), _cells(one.measured, alpha)) for one in sets)
+    where = f"{split} under {inputs}" if inputs else split
+    title = f"{where}, conformal sets of coverage {100 * (1 - alpha):g} %"
     note = "size gap: the coverage of sets of like sizes that is furthest from the one asked for, by how much"
-    return Table(f"{where}, conformal sets of coverage {100 * (1 - alpha):g} %", HEADINGS, rows, note)
+    return {
+        "-".join(filter(None, (split, "conformal", inputs, column))): Table(
+            ", ".join(filter(None, (title, column))),
+            HEADINGS,
+            tuple(Row(one.rule, _cells(one.measured, alpha)) for one in sets if one.column == column),
+            note,
+        )
+        for column in dict.fromkeys(one.column for one in sets)
+    }
 
 
 def sizes(sets: Iterable[Told]) -> tuple[Sizes, ...]:
@@ -62,6 +72,8 @@ def sizes(sets: Iterable[Told]) -> tuple[Sizes, ...]:
 
 def _cells(measured: Measured, alpha: float) -> tuple[str, ...]:
     found = measured.metrics(alpha)
-    interval = f"{100 * found['coverage_low']:.1f}–{100 * found['coverage_high']:.1f}"
-    shares = (f"{100 * found[name]:.1f} %" for name in ("empty", "single", "full", "worst_class_coverage", "size_gap"))
-    return (f"{100 * found['coverage']:.1f} %", interval, f"{found['mean_size']:.3g}", *shares)
+    low, high = measured.interval
+    coverage = f"{100 * measured.coverage:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
+    names = ("empty", "single", "full", "worst_class_coverage", "size_gap")
+    shares = (f"{100 * found[name]:.1f} %" if name in found else "" for name in names)
+    return (coverage, f"{measured.mean_size:.3g}", *shares)

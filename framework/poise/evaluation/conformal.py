@@ -9,7 +9,7 @@ from poise.attacks.pgd import PGD
 from poise.conformal.measures import Measured
 from poise.conformal.robust import check_beta
 from poise.conformal.threshold import fewest, rank
-from poise.conformal.told import Told, metrics, sizes, table
+from poise.conformal.told import Told, metrics, sizes, tables
 from poise.data.dataset import Arrays, Splits
 from poise.errors import UserError
 from poise.evaluation.plain_sets import Halves, PlainSets
@@ -19,7 +19,7 @@ from poise.evaluator import Evaluator, Findings, Subject
 from poise.figures.set_sizes import SetSizes
 from poise.predictions import predict
 from poise.robustness.left import attacking
-from poise.scores import TEST
+from poise.scores import TEST, Table
 
 FEWEST = 2  # examples that a calibrator can be fitted to
 UNLIKELY = 1e-4  # of a coverage so low where examples are exchangeable
@@ -158,14 +158,13 @@ class Conformal(Evaluator):
     def _told(self, split: str, by_inputs: Mapping[str, Sequence[Told]]) -> Findings:
         """Numbers, tables and the figure of a split."""
         values: dict[str, float] = {}
-        tables = {}
+        shown: dict[str, Table] = {}
         for inputs, sets in by_inputs.items():
             attack = "" if inputs == CLEAN else inputs
             values |= metrics(sets, attack, self.alpha)
-            where = f"{split} under {attack}" if attack else split
-            tables["-".join(filter(None, (split, "conformal", attack)))] = table(sets, where, self.alpha)
+            shown |= tables(sets, split, attack, self.alpha)
         drawing = SetSizes(split, self.alpha, tuple((inputs, sizes(sets)) for inputs, sets in by_inputs.items()))
-        return Findings(values, {f"{split}-conformal-sizes": drawing}, tables)
+        return Findings(values, {f"{split}-conformal-sizes": drawing}, shown)
 
     def _rows(self, subject: Subject, halves: Halves, made: PlainSets) -> str:
         """Which rows did what, as a remark."""

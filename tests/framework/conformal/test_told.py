@@ -1,11 +1,10 @@
 import torch
 
 from poise.conformal.measures import Measured
-from poise.conformal.told import Told, metrics, sizes, table
+from poise.conformal.told import Told, metrics, sizes, tables
 
-SETS = Measured.of(
-    torch.tensor([[True, False], [True, True], [False, True], [False, False]]), torch.tensor([0, 1, 0, 1])
-)
+FOUR = torch.tensor([[True, False], [True, True], [False, True], [False, False]])
+SETS = Measured.of(FOUR.repeat(5, 1), torch.tensor([0, 1, 0, 1] * 5))
 TOLD = [Told("test", "", "lac", SETS), Told("test/scaled", "scaled", "lac", SETS)]
 
 
@@ -16,14 +15,16 @@ def test_metrics_are_named_by_column_inputs_and_rule() -> None:
     assert not clean.keys() & attacked.keys()
 
 
-def test_a_line_for_each_rule_and_column() -> None:
-    told = table(TOLD, "test under pgd-20", 0.1)
-    assert told.title == "test under pgd-20, conformal sets of coverage 90 %"
-    assert [row.name for row in told.rows] == ["lac", "lac, scaled"]
-    cells = dict(zip(told.headings[1:], told.rows[0].cells, strict=True))
-    assert cells == {
-        "coverage": "50.0 %",
-        "95 % interval": "6.8–93.2",
+def test_a_table_for_each_column_and_a_line_for_each_rule() -> None:
+    told = tables(TOLD, "test", "pgd-20", 0.1)
+    assert list(told) == ["test-conformal-pgd-20", "test-conformal-pgd-20-scaled"]
+    plain, scaled = told.values()
+    assert plain.title == "test under pgd-20, conformal sets of coverage 90 %"
+    assert scaled.title == "test under pgd-20, conformal sets of coverage 90 %, scaled"
+    (row,) = plain.rows
+    assert row.name == "lac"
+    assert dict(zip(plain.headings[1:], row.cells, strict=True)) == {
+        "coverage (95 %)": "50.0 % (27.2–72.8)",
         "mean size": "1",
         "empty": "25.0 %",
         "single": "50.0 %",
@@ -35,4 +36,4 @@ def test_a_line_for_each_rule_and_column() -> None:
 
 def test_a_picture_is_of_the_uncalibrated_sets() -> None:
     (one,) = sizes(TOLD)
-    assert (one.rule, one.counts, one.coverage) == ("lac", (1, 2, 1), 0.5)
+    assert (one.rule, one.counts, one.coverage) == ("lac", (5, 10, 5), 0.5)
