@@ -5,10 +5,12 @@ from poise.metrics.augrc import AreaUnderGeneralisedRiskCoverage
 from poise.metrics.aurc import AreaUnderRiskCoverage
 from poise.metrics.average_calibration_error import AverageCalibrationError
 from poise.metrics.bins import Bins
+from poise.metrics.bootstrap import Interval, Resampled, bootstrap
 from poise.metrics.brier import Brier
 from poise.metrics.brier_terms import BrierTerms
 from poise.metrics.calibration_error import CalibrationError
 from poise.metrics.classwise_calibration_error import ClasswiseCalibrationError
+from poise.metrics.counted import resampled_summaries
 from poise.metrics.coverage_at_risk import CoverageAtRisk
 from poise.metrics.debiased_squared_calibration_error import DebiasedSquaredCalibrationError
 from poise.metrics.equal_mass_calibration_error import EqualMassCalibrationError
@@ -39,15 +41,19 @@ __all__ = [
     "CoverageAtRisk",
     "DebiasedSquaredCalibrationError",
     "EqualMassCalibrationError",
+    "Interval",
     "KDECalibrationError",
     "KolmogorovSmirnovError",
     "MaximumCalibrationError",
     "MaximumMeanCalibrationError",
     "NegativeLogLikelihood",
+    "Resampled",
     "RiskAtCoverage",
     "RootMeanSquareCalibrationError",
     "SmoothCalibrationError",
     "SquaredKernelCalibrationError",
     "ThresholdedClasswiseCalibrationError",
     "TotalClasswiseCalibrationError",
+    "bootstrap",
+    "resampled_summaries",
 ]

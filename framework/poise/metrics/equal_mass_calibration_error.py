@@ -39,12 +39,26 @@ class EqualMassCalibrationError(TopLabelMetric, BinnedMetric):
 
     def binned(self) -> Bins:
         """The bins of the states as they are, from the least confident to the most."""
-        levels = Levels.of(self.values("confidence"), self.values("correct"))
-        held = levels.counts.long()
-        sums = torch.stack([levels.confidence, levels.correct / levels.counts]).repeat_interleave(held, 1)
-        size = int(held.sum())
-        member = torch.arange(size, device=sums.device) * self.num_bins // max(size, 1)
-        return Bins.of_sums(
-            torch.bincount(member, minlength=self.num_bins),
-            *sums.new_zeros(2, self.num_bins).index_add(1, member, sums),
-        )
+        return equal_mass_bins(Levels.of(self.values("confidence"), self.values("correct")), self.num_bins)
+
+
+def equal_mass_bins(levels: Levels, num_bins: int) -> Bins:
+    """Bins that hold equally many of the examples at these levels, from the least confident to the most."""
+    ends = levels.counts.cumsum(-1)
+    part = torch.arange(num_bins + 1, device=ends.device)
+    edges = (part * levels.size[..., None] / num_bins).ceil()
+    sums = [_sums_before(edges, ends, values) for values in (levels.counts * levels.confidence, levels.correct)]
+    return Bins.of_sums(edges.diff().long(), *(each.diff() for each in sums))
+
+
+def _sums_before(
+    edges: Float[Tensor, "... E"], ends: Float[Tensor, "... L"], sums: Float[Tensor, "... L"]
+) -> Float[Tensor, "... E"]:
+    """The sum over the examples before each edge, where those of one level share the sum of it alike."""
+    zero = ends.new_zeros(*ends.shape[:-1], 1)
+    counts, before = torch.cat([zero, ends], -1), torch.cat([zero, sums.cumsum(-1)], -1)
+    level = torch.searchsorted(ends, edges)
+    following = (level + 1).clamp(max=ends.shape[-1])
+    low, high = counts.gather(-1, level), counts.gather(-1, following)
+    share = torch.where(edges > low, (edges - low) / (high - low), 0.0)
+    return before.gather(-1, level) * (1 - share) + before.gather(-1, following) * share

@@ -8,6 +8,8 @@ from torch import Tensor
 from poise.errors import UserError
 from poise.metrics.equal_width import EqualWidthMetric
 
+MIN_COUNT = 10
+
 
 class MaximumCalibrationError(EqualWidthMetric):
     """The largest gap between confidence and accuracy over bins of equal width; in 0…1.
@@ -26,7 +28,7 @@ class MaximumCalibrationError(EqualWidthMetric):
         UserError: num_bins or min_count is smaller.
     """
 
-    def __init__(self, num_bins: int = 15, min_count: int = 10, **options: Any) -> None:
+    def __init__(self, num_bins: int = 15, min_count: int = MIN_COUNT, **options: Any) -> None:
         super().__init__(num_bins, **options)
         if min_count < 1:
             raise UserError(f"min_count={min_count} is not a number >= 1.")
