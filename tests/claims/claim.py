@@ -1,11 +1,12 @@
 """A claim of a paper, as it is stated before anything is run."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from claims.judging import RULE
-from claims.training import Arm, Setting, Trained
+from claims.training import Arm, trained
 
 Numbers = Mapping[str, float]
 
@@ -40,16 +41,18 @@ class Claim:
         effects: what is judged.
         minutes: of all of it, on one idle core.
         seeds: 0, 1 … of data, weights and draws; one more for each arm's numbers.
+        run: what comes of a setting, an arm and a seed; training, where nothing else is said.
     """
 
     name: str
     says: str
-    settings: tuple[Setting, ...]
+    settings: tuple[Any, ...]
     arms: tuple[Arm, ...]
-    measure: Callable[[Trained], dict[str, float]]
+    measure: Callable[[Any], dict[str, float]]
     effects: tuple[Effect, ...]
     minutes: int
     seeds: int = 3
+    run: Callable[[Any, Arm, int], AbstractContextManager[Any]] = trained
     rule: str = field(default=RULE, init=False)
 
     def stated(self) -> dict[str, Any]:

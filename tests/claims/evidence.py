@@ -48,7 +48,8 @@ def _statement(stated: Line, measured: Sequence[Line]) -> Iterator[str]:
     claim = stated["stated"]
     for setting in claim["settings"]:
         said = ", ".join(f"{name} {_short(value)}" for name, value in setting.items() if name != "data" and value)
-        yield f"- {setting['data']}: {said}; AdamW, cosine; {claim['seeds']} seeds."
+        trained = " AdamW, cosine;" if "lr" in setting else ""
+        yield f"- {setting['data']}: {said};{trained} {claim['seeds']} seeds."
     yield f"- Measured: {claim['measure']}"
     for source in dict.fromkeys(effect["source"] for effect in claim.get("effects", ())):
         yield f"- Source: {source}."

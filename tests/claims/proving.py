@@ -14,7 +14,7 @@ import torch
 
 from claims.claim import Claim, Effect, Numbers
 from claims.judging import Interval, judged
-from claims.training import Arm, Setting, trained
+from claims.training import Arm
 from poise.errors import UserError
 
 RESULTS = Path(__file__).parent / "results"
@@ -62,7 +62,7 @@ def prove(claim: Claim, folder: Path, say: Callable[[Line], None]) -> list[Line]
     return verdicts
 
 
-def _runs(claim: Claim) -> Iterator[tuple[Setting, int, Arm]]:
+def _runs(claim: Claim) -> Iterator[tuple[Any, int, Arm]]:
     """Seed by seed, so that what is done early is a comparison."""
     for setting in claim.settings:
         for seed in range(claim.seeds):
@@ -70,9 +70,9 @@ def _runs(claim: Claim) -> Iterator[tuple[Setting, int, Arm]]:
                 yield setting, seed, arm
 
 
-def _measured(claim: Claim, setting: Setting, seed: int, arm: Arm) -> Line:
+def _measured(claim: Claim, setting: Any, seed: int, arm: Arm) -> Line:
     begun, used = time.monotonic(), time.process_time()
-    with trained(setting, arm, seed) as run:
+    with claim.run(setting, arm, seed) as run:
         numbers = claim.measure(run)
     return {
         "data": setting.data,

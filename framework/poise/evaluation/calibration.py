@@ -123,7 +123,7 @@ class Calibration(Evaluator):
         columns: dict[str, Column] = {}
         for prefix, told in subject.columns(split, seen):
             summary = summarised(told.logits, told.label, self.bins)
-            scores = {**summary.scores, **_further(told.logits, told.label, self.bins)}
+            scores = {**summary.scores, **further_scores(told.logits, told.label, self.bins)}
             scores["confidence_gap"] = scores["confidence"] - scores["accuracy"]
             for breakdown in breakdowns(subject.splits, data):
                 scores |= self._of_parts(breakdown, told)
@@ -151,8 +151,8 @@ class Calibration(Evaluator):
         return found
 
 
-def _further(logits: Tensor, label: Tensor, bins: int) -> dict[str, float]:
-    """What `summarised` leaves out."""
+def further_scores(logits: Tensor, label: Tensor, bins: int) -> dict[str, float]:
+    """What `summarised` leaves out, by name."""
     classes = logits.shape[1]
     whole = {"sync_on_compute": False}  # predictions are of all ranks
     measures: dict[str, LogitsMetric] = {
