@@ -20,13 +20,12 @@ class Ood(Evaluator):
 
     Three questions that are never pooled: semantic shift, test against each OOD set; covariate shift, test against each
     named shift, which keeps the classes, so that a score which flags it is not for that reason better; and failures,
-    the right ones of test against the wrong ones. Scores, all of them the higher the stranger, what is strange being
-    the positive class:
+    the right ones of test against the wrong ones.
 
-    - `msp`, minus the log of the largest probability, the baseline of the field, and `entropy` of the probabilities,
-      both before calibration and after each calibrator;
-    - `max_logit` and `energy` of the uncalibrated logits;
-    - `mahalanobis` and `knn` of the features that the head sees, fitted to the training split without augmentation.
+    Scores are the higher the stranger, and what is strange is the positive class. `msp`, minus the log of the largest
+    probability, is the baseline of the field; it and `entropy` are told before calibration and after each calibrator.
+    `max_logit` and `energy` are of the uncalibrated logits; `mahalanobis` and `knn` of the features that the head sees,
+    fitted to the training split without augmentation.
 
     Nothing is fitted to or chosen on what is to be detected. `auroc` counts ties half. `aupr_out` and `aupr_in` are
     average precisions with strange and with usual examples as the positive ones, and hang on how many there are of
@@ -54,7 +53,7 @@ class Ood(Evaluator):
             UserError: likewise.
         """
         if not splits.ood:
-            raise UserError("the data have no OOD set: data=…,ood data.ood.sources=svhn, say, gives them one")
+            raise UserError("the data have no OOD set, such as data=…,ood data.ood.sources=svhn adds")
         if splits.trains and (known := min(self.train_examples, len(splits.train))) < self.neighbours:
             raise UserError(f"neighbours={self.neighbours} of {known} training examples: give {known} or fewer")
 
