@@ -43,6 +43,7 @@ class HistogramBinning(Calibrator):
         self.bins = bins
         self.register_buffer("share", torch.zeros(0, bins, dtype=torch.float64))
 
+    @torch.no_grad()
     def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "HistogramBinning":
         """Count; logs a warning where classes have few examples."""
         check_held_out(held_out)

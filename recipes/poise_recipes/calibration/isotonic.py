@@ -53,6 +53,7 @@ class Isotonic(Calibrator):
         self.register_buffer("knots", torch.zeros(0, dtype=torch.int64))  # of each class
         self.register_buffer("examples", torch.zeros((), dtype=torch.int64))
 
+    @torch.no_grad()
     def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "Isotonic":
         """Find each class's map; logs a warning where classes have few examples."""
         check_held_out(held_out)

@@ -44,6 +44,7 @@ class IsotonicPooled(Calibrator):
         self.register_buffer("share", torch.zeros(0, dtype=torch.float64))
         self.register_buffer("examples", torch.zeros((), dtype=torch.int64))
 
+    @torch.no_grad()
     def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "IsotonicPooled":
         """Find the map."""
         check_held_out(held_out)

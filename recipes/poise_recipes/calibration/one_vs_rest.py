@@ -16,7 +16,7 @@ FEW = 20  # examples of a class below which a map of its own follows their chanc
 
 def log_probabilities(logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
     """Normalised, in double precision; -inf for a masked class."""
-    return logits.detach().double().log_softmax(-1)
+    return logits.double().log_softmax(-1)
 
 
 def occurred(held_out: Predictions) -> Bool[Tensor, "N C"]:
@@ -39,7 +39,7 @@ def normalised(log_share: Float[Tensor, "N C"], log_p: Float[Tensor, "N C"]) -> 
         log_share: logarithms of shares >= 0; what stands there for a masked class does not count.
         log_p: the rows before calibration, normalised, -inf for masked classes.
     """
-    possible = log_share.masked_fill(log_p == -inf, -inf)
+    possible = torch.where(log_p > -inf, log_share, log_p)  # what is no number stays none
     total = possible.logsumexp(-1, keepdim=True)
     return torch.where(total == -inf, log_p, possible - total)
 

@@ -51,6 +51,7 @@ class Spline(Calibrator):
         self.register_buffer("accuracy", torch.zeros(0, dtype=torch.float64))
         self.register_buffer("examples", torch.zeros((), dtype=torch.int64))
 
+    @torch.no_grad()
     def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "Spline":
         """Find the accuracy at each confidence of the calibration split."""
         check_held_out(held_out)

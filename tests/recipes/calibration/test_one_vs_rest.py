@@ -92,6 +92,12 @@ def test_a_lifted_confidence_keeps_prediction_and_the_proportions_of_the_rest(va
     torch.testing.assert_close(found[raised], highest[raised])
 
 
+def test_a_row_that_is_no_number_stays_none() -> None:
+    log_p = log_probabilities(torch.tensor([[math.nan, 1.0], [2.0, 1.0]]))
+    rows = mixed_with_uniform(normalised(torch.zeros(2, 2, dtype=torch.float64), log_p), log_p, examples=5)
+    assert rows.isnan().tolist() == [[True, True], [False, False]]
+
+
 def test_a_row_with_one_possible_class_is_not_lifted() -> None:
     log_p = log_probabilities(torch.tensor([[-inf, 2.0, -inf]]))
     assert torch.equal(lifted(log_p, torch.tensor([0.3], dtype=torch.float64)), log_p)
