@@ -60,7 +60,8 @@ class HCalibration(Calibrator):
         tolerance: ε, how far mean probability and frequency may be apart at no loss.
         window: events whose mean probability is compared with their frequency; 201 as published.
         steps: of Adam at most, each over the whole held-out split; up to 2000 as published.
-        patience: steps in a row without a better one, after which the search ends; 160 as published.
+        patience: steps in a row at which neither the selector nor the objective falls below all before, after which
+            the search ends; 160 as published, of their calibration error.
         temperatures: K of a mixture; 16, 32, 64 or 128 as published.
         segments: of a piecewise map; 1, 10, 100 or 500 as published.
         hidden: width of the network's two layers; 2, 10, 20 or 50 as published.
