@@ -14,6 +14,7 @@ from poise_recipes.calibration.one_vs_rest import log_probabilities, mixed_with_
 log = logging.getLogger("poise")
 
 SLOPE = 1e-9  # of what is added to the map, so that it increases where isotonic regression is flat
+TINY = 1e-300  # so that the logarithm of a masked class has a gradient
 
 
 class IsotonicPooled(Calibrator):
@@ -60,6 +61,6 @@ class IsotonicPooled(Calibrator):
         if not self.examples:
             return keep_prediction(log_p.to(logits.dtype), logits)
         probability = log_p.exp()
-        share = interpolated(probability, self.knot, self.share) + SLOPE * probability
+        share = (interpolated(probability, self.knot, self.share) + SLOPE * probability).clamp(min=TINY)
         calibrated = mixed_with_uniform(normalised(share.log(), log_p), log_p, int(self.examples))
         return keep_prediction(calibrated.to(logits.dtype), logits)

@@ -28,8 +28,8 @@ def occurred(held_out: Predictions) -> Bool[Tensor, "N C"]:
 def log_rest(log_p: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
     """log(1 - p) of normalised rows, exact where p rounds to 1; -inf where the other classes are masked."""
     top = log_p.argmax(-1, keepdim=True)
-    others = log_p.scatter(-1, top, -inf).logsumexp(-1, keepdim=True)
-    return (-log_p.exp()).log1p().scatter(-1, top, others)
+    below = log_p.scatter(-1, top, -inf)
+    return (-below.exp()).log1p().scatter(-1, top, below.logsumexp(-1, keepdim=True))
 
 
 def normalised(log_share: Float[Tensor, "N C"], log_p: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:

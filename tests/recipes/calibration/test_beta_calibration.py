@@ -160,6 +160,14 @@ def test_masked_classes_stay_masked_and_change_nothing() -> None:
     torch.testing.assert_close(calibrated[:, :-1], BetaCalibration().fit(made)(made.logits))
 
 
+def test_gradients_are_finite_where_a_probability_rounds_to_one() -> None:
+    rows = torch.tensor([[100.0, 0.0, -inf, 1.0]], dtype=torch.float64, requires_grad=True)
+    BetaCalibration().fit(drawn(100))(rows)[0, 1].backward()
+    assert rows.grad is not None
+    assert rows.grad.isfinite().all()
+    assert rows.grad.any()
+
+
 def test_a_row_with_one_possible_class_is_certain() -> None:
     found = BetaCalibration().fit(drawn(50, classes=2))
     assert found(torch.tensor([[-inf, 3.0]])).exp().tolist() == [[0.0, 1.0]]

@@ -165,6 +165,14 @@ def test_classes_without_examples_and_one_score_for_all_are_borne(kind: type[Cal
     assert calibrated.exp().sum(-1).tolist() == pytest.approx([1.0, 1.0])
 
 
+def test_gradients_are_finite_where_a_class_is_masked() -> None:
+    rows = torch.tensor([[1.0, 2.0, -inf, 0.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    IsotonicPooled().fit(bent(100))(rows)[0, 0].backward()
+    assert rows.grad is not None
+    assert rows.grad.isfinite().all()
+    assert rows.grad.any()
+
+
 def test_classes_that_were_masked_throughout_keep_their_probability() -> None:
     made = bent(500, classes=2)
     found = Isotonic().fit(predictions(F.pad(made.logits, (0, 1), value=-inf), made.label))
