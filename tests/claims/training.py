@@ -98,9 +98,9 @@ def trained(setting: Setting, arm: Arm, seed: int) -> Iterator[Trained]:
         splits = LongTail(setting.long_tail).wrap(splits, seed)
     with tempfile.TemporaryDirectory(prefix="claim-") as folder:
         start, directory = (RunDirectory(Path(folder, name)) for name in ("start", "run"))
-        _fit(setting, (), splits, seed, start, epochs=setting.warm)
+        train(setting, (), splits, seed, start, epochs=setting.warm)
         weights = start.predictor / WEIGHTS
-        _fit(setting, arm.recipe or (), splits, seed, directory, epochs=setting.epochs, checkpoint=str(weights))
+        train(setting, arm.recipe or (), splits, seed, directory, epochs=setting.epochs, checkpoint=str(weights))
         best = Predictor.load(directory.path, trust=True).model
         yield Trained(
             setting,
@@ -114,9 +114,20 @@ def trained(setting: Setting, arm: Arm, seed: int) -> Iterator[Trained]:
         )
 
 
-def _fit(
+def train(
     setting: Setting, recipe: Any, splits: Splits, seed: int, directory: RunDirectory, epochs: int, **start: str
 ) -> None:
+    """One run of poise in a directory.
+
+    Args:
+        setting: of the network and its optimiser.
+        recipe: as `poise.fit` takes it; empty is plain training.
+        splits: the data.
+        seed: of weights and draws.
+        directory: of the run.
+        epochs: of training.
+        start: further parameters of the model, such as `checkpoint`.
+    """
     fit(
         recipe,
         splits,
