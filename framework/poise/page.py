@@ -85,7 +85,9 @@ def _section(title: str, parts: Iterable[str]) -> str:
 
 
 def _tables(sheet: Sheet, further: Iterable[Table]) -> Iterator[str]:
-    yield _table(sheet.scores())
+    scores = sheet.scores()
+    if scores.rows:
+        yield _table(scores)
     yield from map(_titled, further)
     for kind, plural in KINDS.items():
         table = sheet.parts(kind, few=None)

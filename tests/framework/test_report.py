@@ -254,3 +254,9 @@ def test_further_tables_stand_with_their_split_and_none_is_lost() -> None:
     shown = page(told, {})
     assert shown.index("<h3>test, attacks</h3>") < shown.index("<h2>snow</h2>") < shown.index("<h3>apart</h3>")
     assert "of one &lt;device&gt;" in shown
+
+
+def test_metrics_that_all_stand_in_tables_of_their_own_leave_no_empty_one_on_the_page() -> None:
+    table = Table("test, failures", ("score", "AUROC"), (Row("msp", ("0.9",)),))
+    told = report(findings=Findings({"test/failures/msp/auroc": 0.9}, tables={"test-failures": table}))
+    assert "<h2>test</h2>\n<h3>test, failures</h3>" in page(told, {})
