@@ -40,7 +40,7 @@ def raps(logits: Float[Tensor, "N C"], u: Float[Tensor, " N"], penalty: float, f
         free: how many labels have none, >= 0.
     """
     before, own, place = _ranked(logits)
-    return before + (1 - u.double()[:, None]) * own + penalty * (place - free).clamp(min=0)
+    return before + (1 - u.double()[:, None]) * own + penalty * (place - free).clamp(min=0).double()
 
 
 def places(logits: Float[Tensor, "N C"]) -> Int[Tensor, "N C"]:

@@ -19,7 +19,8 @@ def test_by_hand() -> None:
         aps(LOGITS, torch.tensor([0.5, 0.25])), down_to - torch.tensor([[0.5], [0.25]]) * PROBABILITIES
     )
     assert places(LOGITS).tolist() == [[3, 1, 2], [2, 3, 1]]
-    torch.testing.assert_close(raps(LOGITS, ZERO, 0.2, 1), down_to + 0.2 * torch.tensor([[2, 0, 1], [1, 2, 0]]))
+    further = 0.2 * torch.tensor([[2, 0, 1], [1, 2, 0]], dtype=torch.float64)
+    torch.testing.assert_close(raps(LOGITS, ZERO, 0.2, 1), down_to + further, rtol=0, atol=1e-14)
     assert torch.equal(raps(LOGITS, ZERO, 0.0, 0), aps(LOGITS, ZERO))
 
 
