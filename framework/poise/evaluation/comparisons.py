@@ -94,10 +94,10 @@ def failures(test: Columns) -> list[Comparison]:
     Calibrators may change some answers, and so have failures of their own.
     """
     by = {
-        (column, score): detection(scores[judged.seen.right], scores[~judged.seen.right])
+        (column, score): detection(scores[judged.right], scores[~judged.right])
         for column, judged in test.items()
         for score, scores in judged.strangeness.items()
-        if 0 < judged.seen.right.sum() < len(judged.seen.right)
+        if 0 < judged.right.sum() < len(judged.right)
     }
     return [Comparison("failures", "", by)] if any(column == TEST for column, _ in by) else []
 
@@ -107,7 +107,7 @@ def by_shift(found: list[Comparison], shifts: Mapping[str, Judged]) -> Table:
     scores = [score for column, score in found[0].by if column == TEST]
     rows = []
     for comparison in found:
-        accuracy = float(shifts[comparison.name].seen.right.double().mean())
+        accuracy = float(shifts[comparison.name].right.double().mean())
         flagged = (1 - comparison.by[TEST, score].fpr_at_95_id_recall for score in scores)
         rows.append(Row(comparison.name, tuple(f"{100 * share:.1f}" for share in (accuracy, *flagged))))
     title = f"{TEST}, {KINDS['shift']}: per cent that are flagged where 95 % of {TEST} pass"
@@ -121,13 +121,13 @@ def confidence_on(sets: Mapping[str, Columns]) -> Findings:
     rows = []
     for name, columns in sets.items():
         for column, judged in columns.items():
-            probability = (-judged.strangeness["msp"]).exp()
+            probability = (-judged.strangeness["msp"]).exp().nan_to_num()
             mean, share = float(probability.mean()), float((probability > CONFIDENT).double().mean())
             metrics |= {f"{column}/ood/{name}/confidence": mean, f"{column}/ood/{name}/confident": share}
             rows.append(Row(_told(column, name), (f"{100 * mean:.2f} %", f"{100 * share:.2f} %")))
     headings = ("OOD set", "mean confidence", f"above {100 * CONFIDENT:g} %")
     table = Table(f"{TEST}, confidence on OOD sets", headings, tuple(rows))
-    return Findings(metrics, tables={f"{TEST}-ood-confidence": table})
+    return Findings(metrics, tables={f"{TEST}-confidence-on-ood": table})
 
 
 def _told(column: str, name: str) -> str:

@@ -46,8 +46,9 @@ def scored(subject: Subject, score: Score, *rows: Shaped[Tensor, "N ..."]) -> Fl
         rows: features and what else the score takes, the same on every rank.
     """
     ranks, device = subject.ranks, _device(subject)
-    own = (whole[ranks.rank :: ranks.size].to(device).split(subject.batch_size) for whole in rows)
-    return in_order(torch.cat([score(*some) for some in zip(*own, strict=True)]), len(rows[0]), ranks)
+    own = (whole[ranks.rank :: ranks.size].split(subject.batch_size) for whole in rows)
+    scores = [score(*(part.to(device) for part in some)) for some in zip(*own, strict=True)]
+    return in_order(torch.cat(scores), len(rows[0]), ranks)
 
 
 def _device(subject: Subject) -> torch.device:

@@ -63,7 +63,7 @@ class Ood(Evaluator):
         After a calibrator `test/<calibrator>/…`. Of OOD sets also `test/ood/<set>/confidence`, the mean probability of
         the predicted class, and `test/ood/<set>/confident`, the share of examples in which it is above 0.9.
         """
-        of_features, told = fitted(subject, self.neighbours, self.train_examples)
+        of_features, fitted_to = fitted(subject, self.neighbours, self.train_examples)
         test = judged(subject, TEST, subject.splits.test, of_features)
         sets = {name: judged(subject, name, data, of_features) for name, data in subject.splits.ood.items()}
         shifts = {name: judged(subject, name, data, of_features) for name, data in subject.splits.shifts.items()}
@@ -75,14 +75,10 @@ class Ood(Evaluator):
         tables |= {f"{TEST}-failures": comparison.table() for comparison in wrong}
         if covariate:
             tables[f"{TEST}-shift"] = by_shift(covariate, {name: shift[TEST] for name, shift in shifts.items()})
-        return Findings.merged(
-            [
-                Findings({name: value for comparison in found for name, value in comparison.metrics().items()}),
-                Findings(
-                    figures={f"{TEST}-ood": Roc(TEST, tuple(each.panel() for each in found[:MOST_PANELS]))},
-                    tables=tables,
-                    notes=(told, *(() if wrong else ("There are no failures on test to detect.",))),
-                ),
-                confidence_on(sets),
-            ]
+        told = Findings(
+            {name: value for comparison in found for name, value in comparison.metrics().items()},
+            {f"{TEST}-ood": Roc(TEST, tuple(comparison.panel() for comparison in found[:MOST_PANELS]))},
+            tables,
+            notes=(fitted_to, *(() if wrong else ("There are no failures on test to detect.",))),
         )
+        return Findings.merged([told, confidence_on(sets)])

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from poise.batch import Predictions
 from poise.data.dataset import Arrays
 from poise.errors import UserError
 from poise.evaluation.features import Score, of_training, scored
@@ -29,38 +28,35 @@ class Judged:
     """The examples of a split, as one column of the report has them.
 
     Args:
-        seen: their predictions.
+        right: which are predicted as they are labelled; none of an OOD set.
         strangeness: of each, by score; the higher, the stranger.
     """
 
-    seen: Predictions
+    right: Bool[Tensor, " N"]
     strangeness: Mapping[str, Float[Tensor, " N"]]
 
-    def rows(self, chosen: Bool[Tensor, " N"]) -> "Judged":
-        """Those of the chosen examples."""
-        return Judged(self.seen.rows(chosen), {name: score[chosen] for name, score in self.strangeness.items()})
 
-
-def judged(subject: Subject, name: str, data: Arrays, of_features: Mapping[str, Score]) -> dict[str, Judged]:
+def judged(subject: Subject, split: str, data: Arrays, of_features: Mapping[str, Score]) -> dict[str, Judged]:
     """By the report's columns, `test` and `test/<calibrator>`; call on all ranks.
 
     Of calibrated logits there are the scores of probabilities alone.
 
     Args:
         subject: whose model is asked.
-        name: of the split, for the progress bar.
+        split: its name, for the progress bar.
         data: the split.
         of_features: scores that are fitted to features.
     """
-    with subject.progress(f"evaluate {name}", len(data)) as done:
+    with subject.progress(f"evaluate {split}", len(data)) as done:
         seen = predict(subject.model, data, subject.ranks, batch_size=subject.batch_size, watch=done)
     (plain, _), *calibrated = subject.columns(TEST, seen)
     own = {name: score(seen.logits) for name, score in (OF_PROBABILITIES | OF_LOGITS).items()}
     if seen.features is not None:
         own |= {name: scored(subject, score, seen.features) for name, score in of_features.items()}
-    columns = {plain: Judged(seen, own)}
+    columns = {plain: Judged(seen.right, own)}
     for prefix, column in calibrated:
-        columns[prefix] = Judged(column, {name: score(column.logits) for name, score in OF_PROBABILITIES.items()})
+        changed = {name: score(column.logits) for name, score in OF_PROBABILITIES.items()}
+        columns[prefix] = Judged(column.right, changed)
     return columns
 
 

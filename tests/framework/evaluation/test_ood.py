@@ -102,7 +102,7 @@ def test_tables_and_the_figure_hold_the_three_questions_apart() -> None:
     assert (roc.panels[0].usual, roc.panels[0].strange) == (24, 30)
     assert roc.panels[0].curves["knn"].auroc == found().metrics["test/ood/noise/knn/auroc"]
     tables = found().tables
-    assert list(tables) == ["test-ood-noise", "test-failures", "test-shift", "test-ood-confidence"]
+    assert list(tables) == ["test-ood-noise", "test-failures", "test-shift", "test-confidence-on-ood"]
     assert {row.name for row in tables["test-ood-noise"].rows} == SCORES | {"msp, scaled", "entropy, scaled"}
     (shift,) = tables["test-shift"].rows
     cells = dict(zip(tables["test-shift"].headings[1:], shift.cells, strict=True))
