@@ -8,13 +8,14 @@ from torch import Tensor
 
 from poise.attacks.draws import Draws
 from poise.attacks.threat import Threat
+from poise.batch import Predictions
 from poise.calibration import refitted
 from poise.conformal.rules import Held, rules
 from poise.data.dataset import Arrays, Splits
 from poise.distributed import Ranks, current_ranks
 from poise.errors import UserError
 from poise.evaluation.conformal import Conformal
-from poise.evaluation.plain_sets import Halves
+from poise.evaluation.plain_sets import Halves, PlainSets
 from poise.evaluator import Findings, Subject
 from poise.figures.set_sizes import SetSizes
 from poise.models.classifier import Classifier
@@ -202,3 +203,27 @@ def test_too_few_examples_are_refused() -> None:
         Conformal(smoothed_examples=9)
     with pytest.raises(UserError, match="set beta below 0.05"):
         Conformal(beta=0.06)
+
+
+class NeedsUnlabelled(TemperatureScaling):
+    """Notes what it was fitted to."""
+
+    needs = frozenset({"unlabelled"})
+
+    def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "NeedsUnlabelled":
+        assert unlabelled is not None
+        self.seen = (len(held_out.label), len(unlabelled.label))
+        super().fit(held_out)
+        return self
+
+
+def test_calibrators_get_what_they_need_and_those_of_the_run_stay_as_they_are() -> None:
+    here = subject()
+    data = replace(here.splits, streams={"unlabelled": rows(30, 5)}, calibration=rows(41, 6))
+    own = NeedsUnlabelled().fit(predict(here.model, data.calibration, Ranks()), predict(here.model, data.val, Ranks()))
+    halves = Halves.of(replace(here, splits=data))
+    assert (len(halves.fitting), len(halves.setting)) == (20, 21)
+    made = PlainSets.fitted(replace(here, splits=data, calibrators={"own": own}), halves, 0.1)
+    copy = made.subject.calibrators["own"]
+    assert isinstance(copy, NeedsUnlabelled)
+    assert (copy.seen, own.seen) == ((20, 30), (41, 20))
