@@ -10,25 +10,10 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import Tensor, inf
 
-from poise.batch import Predictions
+from distorted import honest, predictions, with_masked_class
+from held_out import nll
 from poise.errors import UserError
 from poise_recipes.calibration.beta_calibration import BetaCalibration, solve
-
-
-def predictions(logits: Tensor, label: Tensor) -> Predictions:
-    return Predictions(logits=logits, features=None, label=label, group=None, index=torch.arange(len(label)))
-
-
-def drawn(size: int, classes: int = 4, seed: int = 0, scale: float = 1.0) -> Predictions:
-    """Logits that are too large by `scale`."""
-    generator = torch.Generator().manual_seed(seed)
-    honest = 2 * torch.randn(size, classes, generator=generator, dtype=torch.float64)
-    return predictions(scale * honest, torch.multinomial(honest.softmax(-1), 1, generator=generator)[:, 0])
-
-
-def nll(calibrator: BetaCalibration, made: Predictions) -> float:
-    return float(F.nll_loss(calibrator(made.logits), made.label))
-
 
 # -- one class -----------------------------------------------------------------------------------------------------
 
@@ -101,22 +86,21 @@ def test_true_coefficients_are_found() -> None:
 
 
 def test_what_is_calibrated_stays_so() -> None:
-    made, test = drawn(5000), drawn(20000, seed=1)
+    made, test = honest(5000), honest(20000, seed=1)
     found = BetaCalibration().fit(made)
-    assert nll(found, test) == pytest.approx(float(F.cross_entropy(test.logits, test.label)), abs=2e-3)
+    assert nll(found, test) == pytest.approx(nll(BetaCalibration(), test), abs=2e-3)
 
 
 @pytest.mark.parametrize("scale", [0.3, 3.0])
 def test_it_calibrates_logits_of_a_wrong_scale(scale: float) -> None:
-    made, test = drawn(5000, scale=scale), drawn(5000, seed=1, scale=scale)
-    found = BetaCalibration().fit(made)
-    honest = float(F.cross_entropy(test.logits / scale, test.label))
-    before = float(F.cross_entropy(test.logits, test.label))
-    assert nll(found, test) - honest < 0.2 * (before - honest)
+    made, other = honest(5000), honest(5000, seed=1)
+    found = BetaCalibration().fit(predictions(scale * made.logits, made.label))
+    test, best = predictions(scale * other.logits, other.label), nll(BetaCalibration(), other)
+    assert nll(found, test) - best < 0.2 * (nll(BetaCalibration(), test) - best)
 
 
 def test_rows_are_the_curves_of_their_classes_divided_by_their_sum() -> None:
-    made = drawn(200)
+    made = honest(200)
     found = BetaCalibration().fit(made)
     p = made.logits.softmax(-1)
     a, b, c = found.coefficients.t()
@@ -125,7 +109,7 @@ def test_rows_are_the_curves_of_their_classes_divided_by_their_sum() -> None:
 
 
 def test_each_curve_never_falls() -> None:
-    found = BetaCalibration().fit(drawn(60, seed=3))
+    found = BetaCalibration().fit(honest(60, seed=3))
     p = torch.linspace(0.001, 0.999, 500, dtype=torch.float64)
     curves = (features(p) @ found.coefficients.t()).sigmoid()
     assert (curves.diff(dim=0) >= -1e-15).all()
@@ -143,7 +127,7 @@ def test_no_label_is_impossible_when_all_are_right_or_all_are_wrong(right: bool)
 
 
 def test_a_class_without_examples_loses_probability_and_keeps_some() -> None:
-    made = drawn(500, classes=3)
+    made = honest(500, classes=3)
     kept = made.rows(made.label < 2)
     before, after = kept.logits.softmax(-1)[:, 2], BetaCalibration().fit(kept)(kept.logits).exp()[:, 2]
     assert (after < before).all()
@@ -151,8 +135,8 @@ def test_a_class_without_examples_loses_probability_and_keeps_some() -> None:
 
 
 def test_masked_classes_stay_masked_and_change_nothing() -> None:
-    made = drawn(200)
-    never = predictions(F.pad(made.logits, (0, 1), value=-inf), made.label)
+    made = honest(200)
+    never = with_masked_class(made)
     found = BetaCalibration().fit(never)
     calibrated = found(never.logits)
     assert (calibrated[:, -1] == -inf).all()
@@ -162,35 +146,35 @@ def test_masked_classes_stay_masked_and_change_nothing() -> None:
 
 def test_gradients_are_finite_where_a_probability_rounds_to_one() -> None:
     rows = torch.tensor([[100.0, 0.0, -inf, 1.0]], dtype=torch.float64, requires_grad=True)
-    BetaCalibration().fit(drawn(100))(rows)[0, 1].backward()
+    BetaCalibration().fit(honest(100))(rows)[0, 1].backward()
     assert rows.grad is not None
     assert rows.grad.isfinite().all()
     assert rows.grad.any()
 
 
 def test_a_row_with_one_possible_class_is_certain() -> None:
-    found = BetaCalibration().fit(drawn(50, classes=2))
+    found = BetaCalibration().fit(honest(50, classes=2))
     assert found(torch.tensor([[-inf, 3.0]])).exp().tolist() == [[0.0, 1.0]]
 
 
 def test_what_was_not_fitted_is_the_softmax() -> None:
-    logits = drawn(10).logits
+    logits = honest(10).logits
     assert torch.equal(BetaCalibration()(logits), logits.log_softmax(-1))
 
 
 def test_a_later_fit_forgets_the_earlier_one_and_its_state_is_all() -> None:
-    made, other = drawn(100), BetaCalibration()
-    once, again = BetaCalibration().fit(made), BetaCalibration().fit(drawn(90, classes=7)).fit(made)
+    made, other = honest(100), BetaCalibration()
+    once, again = BetaCalibration().fit(made), BetaCalibration().fit(honest(90, classes=7)).fit(made)
     other.load_state_dict(again.state_dict())
     assert torch.equal(other(made.logits), once(made.logits))
 
 
 def test_it_needs_the_classes_it_was_fitted_to() -> None:
     with pytest.raises(UserError, match="beta_calibration was fitted to 4 classes, and these logits have 3"):
-        BetaCalibration().fit(drawn(30))(torch.zeros(1, 3))
+        BetaCalibration().fit(honest(30))(torch.zeros(1, 3))
 
 
 def test_few_examples_of_a_class_are_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "poise"):
-        BetaCalibration().fit(drawn(30))
+        BetaCalibration().fit(honest(30))
     assert caplog.messages == ["beta_calibration: 4 of 4 classes have fewer than 20 examples"]

@@ -6,22 +6,19 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, inf
+from torch import inf
 
+from distorted import honest, predictions, with_masked_class
+from held_out import nll
 from poise.batch import Predictions
 from poise.errors import UserError
 from poise_recipes.calibration.histogram_binning import HistogramBinning, counts
 
 
-def predictions(logits: Tensor, label: Tensor) -> Predictions:
-    return Predictions(logits=logits, features=None, label=label, group=None, index=torch.arange(len(label)))
-
-
-def drawn(size: int, classes: int = 4, seed: int = 0, scale: float = 2.0) -> Predictions:
-    """Logits that are too large by `scale`."""
-    generator = torch.Generator().manual_seed(seed)
-    honest = 2 * torch.randn(size, classes, generator=generator, dtype=torch.float64)
-    return predictions(scale * honest, torch.multinomial(honest.softmax(-1), 1, generator=generator)[:, 0])
+def too_large(size: int, classes: int = 4, seed: int = 0) -> Predictions:
+    """Twice the honest logits."""
+    made = honest(size, classes, seed)
+    return predictions(2 * made.logits, made.label)
 
 
 def by_hand() -> Predictions:
@@ -61,7 +58,7 @@ def test_counts_are_what_is_counted_one_by_one(entries: list[tuple[int, int, boo
 
 @given(st.integers(1, 20), st.integers(0, 2**31 - 1))
 def test_equal_probabilities_get_equal_shares_and_all_bins_hold_all_examples(bins: int, seed: int) -> None:
-    made = drawn(30, seed=seed)
+    made = too_large(30, seed=seed)
     found = HistogramBinning(bins).fit(made)
     twice = found(torch.cat([made.logits, made.logits + 3.0]).round(decimals=6))
     torch.testing.assert_close(twice[:30], twice[30:], rtol=0, atol=1e-9)
@@ -71,11 +68,10 @@ def test_equal_probabilities_get_equal_shares_and_all_bins_hold_all_examples(bin
 
 
 def test_it_calibrates_logits_that_are_too_large() -> None:
-    made, test = drawn(5000), drawn(5000, seed=1)
+    made, test = too_large(5000), too_large(5000, seed=1)
     found = HistogramBinning().fit(made)
-    honest = float(F.cross_entropy(test.logits / 2, test.label))
-    before = float(F.cross_entropy(test.logits, test.label))
-    assert float(F.nll_loss(found(test.logits), test.label)) - honest < 0.5 * (before - honest)
+    best = float(F.cross_entropy(test.logits / 2, test.label))
+    assert nll(found, test) - best < 0.5 * (nll(HistogramBinning(), test) - best)
 
 
 @pytest.mark.parametrize("right", [True, False])
@@ -88,31 +84,31 @@ def test_no_label_is_impossible_when_all_are_right_or_all_are_wrong(right: bool)
 
 
 def test_masked_classes_stay_masked_and_change_nothing() -> None:
-    made = drawn(200)
-    never = predictions(F.pad(made.logits, (0, 1), value=-inf), made.label)
+    made = too_large(200)
+    never = with_masked_class(made)
     calibrated = HistogramBinning().fit(never)(never.logits)
     assert (calibrated[:, -1] == -inf).all()
     torch.testing.assert_close(calibrated[:, :-1], HistogramBinning().fit(made)(made.logits))
 
 
 def test_what_was_not_fitted_is_the_softmax() -> None:
-    logits = drawn(10).logits
+    logits = too_large(10).logits
     assert torch.equal(HistogramBinning()(logits), logits.log_softmax(-1))
 
 
 def test_a_later_fit_forgets_the_earlier_one_and_its_state_is_all() -> None:
-    made, other = drawn(100), HistogramBinning()
-    once, again = HistogramBinning().fit(made), HistogramBinning().fit(drawn(300, classes=7)).fit(made)
+    made, other = too_large(100), HistogramBinning()
+    once, again = HistogramBinning().fit(made), HistogramBinning().fit(too_large(300, classes=7)).fit(made)
     other.load_state_dict(again.state_dict())
     assert torch.equal(other(made.logits), once(made.logits))
 
 
 def test_it_needs_the_classes_it_was_fitted_to() -> None:
     with pytest.raises(UserError, match="histogram_binning was fitted to 4 classes, and these logits have 3"):
-        HistogramBinning().fit(drawn(30))(torch.zeros(1, 3))
+        HistogramBinning().fit(too_large(30))(torch.zeros(1, 3))
 
 
 def test_few_examples_of_a_class_are_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "poise"):
-        HistogramBinning().fit(drawn(30))
+        HistogramBinning().fit(too_large(30))
     assert caplog.messages == ["histogram_binning: 4 of 4 classes have fewer than 20 examples"]

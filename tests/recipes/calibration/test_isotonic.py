@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, inf
 
-from poise.batch import Predictions
+from distorted import with_masked_class
+from held_out import bent, nll, predictions
 from poise.calibrator import Calibrator
 from poise.errors import UserError
 from poise_recipes.calibration.isotonic import Isotonic, interpolated, isotonic_map
@@ -20,22 +21,6 @@ PAIRS = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.35, 0.5, 0.9, 1.0]), st.
 
 patient = settings(deadline=None)  # whichever is first imports scikit-learn
 both = pytest.mark.parametrize("kind", [Isotonic, IsotonicPooled])
-
-
-def predictions(logits: Tensor, label: Tensor) -> Predictions:
-    return Predictions(logits=logits, features=None, label=label, group=None, index=torch.arange(len(label)))
-
-
-def bent(size: int, classes: int = 5, seed: int = 0) -> Predictions:
-    """Logits that one temperature cannot make calibrated: sign(l)·|l|^1.25·1.2 of calibrated ones."""
-    generator = torch.Generator().manual_seed(seed)
-    honest = (3 * torch.randn(size, classes, generator=generator, dtype=torch.float64)).log_softmax(-1)
-    label = torch.multinomial(honest.exp(), 1, generator=generator)[:, 0]
-    return predictions(honest.sign() * honest.abs() ** 1.25 * 1.2, label)
-
-
-def nll(calibrator: Calibrator, made: Predictions) -> float:
-    return float(F.nll_loss(calibrator(made.logits), made.label))
 
 
 # -- one map -------------------------------------------------------------------------------------------------------
@@ -115,7 +100,7 @@ def test_pooled_rows_by_hand() -> None:
 
 @both
 def test_it_calibrates_what_no_temperature_can(kind: type[Calibrator]) -> None:
-    found, test = kind().fit(bent(5000)), bent(5000, seed=1)
+    found, test = kind().fit(bent(5000, 5)), bent(5000, 5, seed=1)
     honest = test.logits.sign() * (test.logits.abs() / 1.2) ** 0.8
     best = float(F.nll_loss(honest, test.label))
     assert nll(found, test) - best < 0.3 * (float(F.cross_entropy(test.logits, test.label)) - best)
@@ -150,8 +135,8 @@ def test_no_label_is_impossible_when_all_are_right_or_all_are_wrong(kind: type[C
 
 @both
 def test_masked_classes_stay_masked_and_change_nothing(kind: type[Calibrator]) -> None:
-    made = bent(200)
-    never = predictions(F.pad(made.logits, (0, 1), value=-inf), made.label)
+    made = bent(200, 5)
+    never = with_masked_class(made)
     calibrated = kind().fit(never)(never.logits)
     assert (calibrated[:, -1] == -inf).all()
     torch.testing.assert_close(calibrated[:, :-1], kind().fit(made)(made.logits))
@@ -167,7 +152,7 @@ def test_classes_without_examples_and_one_score_for_all_are_borne(kind: type[Cal
 
 def test_gradients_are_finite_where_a_class_is_masked() -> None:
     rows = torch.tensor([[1.0, 2.0, -inf, 0.0, 1.0]], dtype=torch.float64, requires_grad=True)
-    IsotonicPooled().fit(bent(100))(rows)[0, 0].backward()
+    IsotonicPooled().fit(bent(100, 5))(rows)[0, 0].backward()
     assert rows.grad is not None
     assert rows.grad.isfinite().all()
     assert rows.grad.any()
@@ -175,7 +160,7 @@ def test_gradients_are_finite_where_a_class_is_masked() -> None:
 
 def test_classes_that_were_masked_throughout_keep_their_probability() -> None:
     made = bent(500, classes=2)
-    found = Isotonic().fit(predictions(F.pad(made.logits, (0, 1), value=-inf), made.label))
+    found = Isotonic().fit(with_masked_class(made))
     row = torch.tensor([[0.2, 0.3, 0.5]], dtype=torch.float64)
     known = Isotonic().fit(made)
     shares = [interpolated(row[0, k : k + 1], *knots) for k, knots in enumerate(known._maps())]
@@ -185,13 +170,13 @@ def test_classes_that_were_masked_throughout_keep_their_probability() -> None:
 
 @both
 def test_what_was_not_fitted_is_the_softmax(kind: type[Calibrator]) -> None:
-    logits = bent(10).logits
+    logits = bent(10, 5).logits
     assert torch.equal(kind()(logits), logits.log_softmax(-1))
 
 
 @both
 def test_a_later_fit_forgets_the_earlier_one_and_its_state_is_all(kind: type[Calibrator]) -> None:
-    made, other = bent(100), kind()
+    made, other = bent(100, 5), kind()
     once, again = kind().fit(made), kind().fit(bent(300, classes=7)).fit(made)
     other.load_state_dict(again.state_dict())
     assert torch.equal(other(made.logits), once(made.logits))
@@ -199,12 +184,12 @@ def test_a_later_fit_forgets_the_earlier_one_and_its_state_is_all(kind: type[Cal
 
 def test_a_map_for_each_class_needs_the_classes_it_was_fitted_to() -> None:
     with pytest.raises(UserError, match="isotonic was fitted to 5 classes, and these logits have 4"):
-        Isotonic().fit(bent(30))(torch.zeros(1, 4))
-    assert IsotonicPooled().fit(bent(30))(torch.zeros(1, 4)).isfinite().all()
+        Isotonic().fit(bent(30, 5))(torch.zeros(1, 4))
+    assert IsotonicPooled().fit(bent(30, 5))(torch.zeros(1, 4)).isfinite().all()
 
 
 def test_few_examples_of_a_class_are_told_where_each_has_a_map(caplog: pytest.LogCaptureFixture) -> None:
-    made = bent(30)
+    made = bent(30, 5)
     with caplog.at_level(logging.WARNING, "poise"):
         IsotonicPooled().fit(made)
         assert caplog.messages == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor, inf
 
-from poise.batch import Predictions
+from held_out import predictions
 from poise.calibrator import keep_prediction
 from poise_recipes.calibration.one_vs_rest import (
     lifted,
@@ -24,10 +24,6 @@ from poise_recipes.calibration.one_vs_rest import (
 
 ROWS = arrays.arrays(np.float64, (5, 4), elements=st.one_of(st.floats(-800, 800), st.sampled_from([0.0, 1.0, 300.0])))
 SHARES = arrays.arrays(np.float64, (5, 4), elements=st.floats(0, 1))
-
-
-def predictions(logits: Tensor, label: list[int]) -> Predictions:
-    return Predictions(logits, None, torch.tensor(label), group=None, index=torch.arange(len(label)))
 
 
 def masked(logits: Tensor) -> Tensor:
@@ -52,7 +48,7 @@ def test_nothing_is_left_where_the_others_are_masked() -> None:
 
 
 def test_what_occurred_is_the_label() -> None:
-    held_out = predictions(torch.zeros(3, 2), [1, 0, 1])
+    held_out = predictions(torch.zeros(3, 2), torch.tensor([1, 0, 1]))
     assert occurred(held_out).tolist() == [[False, True], [True, False], [False, True]]
 
 
@@ -123,10 +119,10 @@ def test_the_mixture_keeps_the_order_and_leaves_no_label_impossible(values: Any,
 def test_classes_with_few_examples_are_told(caplog: pytest.LogCaptureFixture) -> None:
     logits = torch.zeros(45, 4).index_fill(1, torch.tensor([3]), -inf)
     with caplog.at_level(logging.WARNING, "poise"):
-        tell_of_few("isotonic", predictions(logits, [0] * 20 + [1] * 25))
+        tell_of_few("isotonic", predictions(logits, torch.tensor([0] * 20 + [1] * 25)))
     assert caplog.messages == ["isotonic: 1 of 3 classes have fewer than 20 examples"]
 
 
 def test_enough_examples_are_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    tell_of_few("isotonic", predictions(torch.zeros(40, 2), [0, 1] * 20))
+    tell_of_few("isotonic", predictions(torch.zeros(40, 2), torch.tensor([0, 1] * 20)))
     assert caplog.messages == []

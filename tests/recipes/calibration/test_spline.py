@@ -6,31 +6,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, inf
+from torch import inf
 
-from poise.batch import Predictions
-from poise.metrics import CalibrationError
+from distorted import with_masked_class
+from held_out import bent, ece, predictions
 from poise_recipes.calibration.isotonic import interpolated
 from poise_recipes.calibration.spline import Spline, accuracy_of, merged
-
-
-def predictions(logits: Tensor, label: Tensor) -> Predictions:
-    return Predictions(logits=logits, features=None, label=label, group=None, index=torch.arange(len(label)))
-
-
-def bent(size: int, classes: int = 5, seed: int = 0) -> Predictions:
-    """Logits that one temperature cannot make calibrated: sign(l)·|l|^1.25·1.2 of calibrated ones."""
-    generator = torch.Generator().manual_seed(seed)
-    honest = (3 * torch.randn(size, classes, generator=generator, dtype=torch.float64)).log_softmax(-1)
-    label = torch.multinomial(honest.exp(), 1, generator=generator)[:, 0]
-    return predictions(honest.sign() * honest.abs() ** 1.25 * 1.2, label)
-
-
-def ece(logits: Tensor, label: Tensor) -> float:
-    metric = CalibrationError()
-    metric.update(logits, label)
-    return float(metric.compute())
-
 
 # -- the confidence ------------------------------------------------------------------------------------------------
 
@@ -86,16 +67,16 @@ def test_the_accuracy_at_each_confidence_is_found() -> None:
 
 
 def test_it_calibrates_what_no_temperature_can() -> None:
-    made, test = bent(5000), bent(20000, seed=1)
+    made, test = bent(5000, 5), bent(20000, 5, seed=1)
     found = Spline().fit(made)
-    assert ece(found(test.logits), test.label) < 0.25 * ece(test.logits, test.label)
+    assert ece(found, test) < 0.25 * ece(Spline(), test)
 
 
 # -- rows of classes -----------------------------------------------------------------------------------------------
 
 
 def test_the_other_classes_share_what_is_left_as_before() -> None:
-    made = bent(1000)
+    made = bent(1000, 5)
     found = Spline().fit(made)
     before, after = made.logits.softmax(-1), found(made.logits).exp()
     top = before.argmax(-1, keepdim=True)
@@ -131,8 +112,8 @@ def test_no_label_is_impossible_when_all_are_right_or_all_are_wrong(right: bool,
 
 
 def test_masked_classes_stay_masked_and_change_nothing() -> None:
-    made = bent(200)
-    never = predictions(F.pad(made.logits, (0, 1), value=-inf), made.label)
+    made = bent(200, 5)
+    never = with_masked_class(made)
     calibrated = Spline().fit(never)(never.logits)
     assert (calibrated[:, -1] == -inf).all()
     torch.testing.assert_close(calibrated[:, :-1], Spline().fit(made)(made.logits))
@@ -145,19 +126,19 @@ def test_a_row_with_one_possible_class_is_certain() -> None:
 
 @pytest.mark.parametrize("size", [2, 3, 29])
 def test_of_few_examples_all_confidences_move_alike(size: int) -> None:
-    made = bent(size, seed=4)
+    made = bent(size, 5, seed=4)
     found = Spline().fit(made)
     moved = found.accuracy - found.confidence
     assert moved.tolist() == pytest.approx([float(moved[0])] * size, abs=1e-12)
 
 
 def test_what_was_not_fitted_is_the_softmax() -> None:
-    logits = bent(10).logits
+    logits = bent(10, 5).logits
     torch.testing.assert_close(Spline()(logits), logits.log_softmax(-1))
 
 
 def test_a_later_fit_forgets_the_earlier_one_and_its_state_is_all() -> None:
-    made, other = bent(100), Spline()
+    made, other = bent(100, 5), Spline()
     once, again = Spline().fit(made), Spline().fit(bent(300, classes=7)).fit(made)
     other.load_state_dict(again.state_dict())
     assert torch.equal(other(made.logits), once(made.logits))
