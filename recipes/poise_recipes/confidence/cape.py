@@ -33,8 +33,8 @@ class CaPE(Recipe):
     the weights of least likelihood loss on the validation split as `model.checkpoint`, and give start=0.
 
     Source: Liu et al., Deep Probability Estimation, 2022, arXiv 2111.10734. Departures from the authors' code, which is
-    for two classes: more of them, each against the rest; of two both are estimated, so that targets differ from theirs
-    by the rounding of the groups' borders. They start from the best epoch of a run of its own, and look at the split
+    for two classes: more of them, each against the rest; of two both are estimated, so that targets at the groups'
+    borders and at the ends of the order differ a little from theirs. They start from the best epoch of a run of its own, and look at the split
     before every epoch, to no effect in the others.
 
     Args:
