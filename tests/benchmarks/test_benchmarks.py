@@ -70,3 +70,8 @@ def test_the_table_of_scaling_is_printed() -> None:
     assert all(float(row[2]) > 0 for row in ratios)
     assert [row[1] for row in rows[-2:]] == ["strong", "weak"]
     assert all(float(row[2]) > 0 and float(row[3]) > 0 for row in rows[-2:])
+
+
+def test_the_table_of_streamed_updates_is_printed() -> None:
+    (row,) = table("streamed_ece.py")[2:]
+    assert float(row[1]) > 0

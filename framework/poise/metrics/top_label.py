@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from poise.metrics.base import LogitsMetric, check_shapes
+from poise.metrics.base import LogitsMetric, check_shapes, top_confidence
 from poise.metrics.levels import Levels
 
 
@@ -32,7 +32,7 @@ class TopLabelMetric(LogitsMetric):
     def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
         """Add examples: logits (never probabilities) and labels in 0…C-1."""
         check_shapes(logits, labels)
-        self.append("confidence", logits.double().softmax(-1).amax(-1))
+        self.append("confidence", top_confidence(logits))
         self.append("correct", (logits.argmax(-1) == labels).double())
 
 
