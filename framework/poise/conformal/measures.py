@@ -22,17 +22,22 @@ class Measured:
         sizes: how many labels each has.
         label: true ones.
         num_classes: C.
+        group: sub-populations, from 0; None where there are none.
     """
 
     covered: Bool[Tensor, " N"]
     sizes: Int[Tensor, " N"]
     label: Int[Tensor, " N"]
     num_classes: int
+    group: Int[Tensor, " N"] | None = None
 
     @classmethod
-    def of(cls, sets: Bool[Tensor, "N C"], label: Int[Tensor, " N"]) -> "Measured":
+    def of(
+        cls, sets: Bool[Tensor, "N C"], label: Int[Tensor, " N"], group: Int[Tensor, " N"] | None = None
+    ) -> "Measured":
         """Those of sets, given as which labels are in them."""
-        return cls(sets.gather(1, label[:, None])[:, 0], sets.sum(1), label, sets.shape[1])
+        label = label.long()
+        return cls(sets.gather(1, label[:, None])[:, 0], sets.sum(1), label, sets.shape[1], group)
 
     @property
     def coverage(self) -> float:
@@ -64,23 +69,23 @@ class Measured:
             name: float(self.covered[some].double().mean()) for name, some in of_size.items() if some.sum() >= FEWEST
         }
 
-    def coverage_by_class(self) -> dict[int, float]:
-        """Coverage of the examples of each class that has any."""
-        return {int(c): float(self.covered[self.label == c].double().mean()) for c in self.label.unique()}
+    def coverage_by(self, member: Int[Tensor, " N"]) -> dict[int, float]:
+        """Coverage of the examples of each class, or other part, that has any."""
+        return {int(part): float(self.covered[member == part].double().mean()) for part in member.unique()}
 
     def metrics(self, alpha: float) -> dict[str, float]:
         """What is told of sets that should hold the true label in a share of 1 - alpha.
 
         `coverage` and the ends of its interval, `mean_size`, the shares that are `empty`, of one label (`single`) and
-        of all labels (`full`), `worst_class_coverage`, `class_gap`, which is the mean distance of a class's coverage
-        from 1 - alpha, `size_gap`, the largest distance of the coverage of sets of like sizes, and those by size; sizes
-        that fewer than ten sets have are left out, which the authors' code takes in.
+        of all labels (`full`), `worst_class_coverage`, `worst_group_coverage`, `class_gap`, which is the mean distance of
+        a class's coverage from 1 - alpha, `size_gap`, the largest distance of the coverage of sets of like sizes, and
+        those by size; sizes that fewer than ten sets have are left out, which the authors' code takes in.
 
         The gaps are CovGap (as a share) and SSCV: Ding et al., Class-Conditional Conformal Prediction with Many
         Classes, 2023, arXiv 2306.09335; Angelopoulos et al., 2021, arXiv 2009.14193, whose ranges of sizes these are.
         """
         low, high = self.interval
-        by_class, by_size = self.coverage_by_class().values(), self.coverage_by_size()
+        by_class, by_size = self.coverage_by(self.label).values(), self.coverage_by_size()
         gaps, of_sizes = ([abs(coverage - (1 - alpha)) for coverage in of] for of in (by_class, by_size.values()))
         shares = {"empty": self.sizes == 0, "single": self.sizes == 1, "full": self.sizes == self.num_classes}
         return {
@@ -90,6 +95,7 @@ class Measured:
             "mean_size": self.mean_size,
             **{name: float(some.double().mean()) for name, some in shares.items()},
             "worst_class_coverage": min(by_class),
+            **({} if self.group is None else {"worst_group_coverage": min(self.coverage_by(self.group).values())}),
             "class_gap": sum(gaps) / len(gaps),
             **({"size_gap": max(of_sizes)} if of_sizes else {}),
             **{f"coverage_of_size/{name}": coverage for name, coverage in by_size.items()},

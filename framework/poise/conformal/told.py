@@ -1,13 +1,20 @@
 """What is told of sets of labels: numbers, a table, and a picture of their sizes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from poise.conformal.measures import Measured
 from poise.figures.set_sizes import Sizes
-from poise.scores import Row, Table
+from poise.scores import SHIFTS, Row, Table
 
-HEADINGS = ("sets", "coverage (95 %)", "mean size", "empty", "single", "full", "worst class", "size gap")
+HEADINGS = {
+    "empty": "empty",
+    "single": "single",
+    "full": "full",
+    "worst_class_coverage": "worst class",
+    "worst_group_coverage": "worst group",
+    "size_gap": "size gap",
+}  # by measure
 
 
 @dataclass(frozen=True)
@@ -52,17 +59,36 @@ def tables(sets: Sequence[Told], split: str, inputs: str, alpha: float) -> dict[
         alpha: as of `metrics`.
     """
     where = f"{split} under {inputs}" if inputs else split
-    title = f"{where}, conformal sets of coverage {100 * (1 - alpha):g} %"
     note = "size gap: the coverage of sets of like sizes that is furthest from the one asked for, by how much"
-    return {
-        "-".join(filter(None, (split, "conformal", inputs, column))): Table(
-            ", ".join(filter(None, (title, column))),
-            HEADINGS,
-            tuple(Row(one.rule, _cells(one.measured, alpha)) for one in sets if one.column == column),
-            note,
+    found = {}
+    for column in _columns(sets):
+        values = {one.rule: one.measured.metrics(alpha) for one in sets if one.column == column}
+        measures = [name for name in HEADINGS if any(name in of_rule for of_rule in values.values())]
+        headings = ("sets", "coverage (95 %)", "mean size", *map(HEADINGS.__getitem__, measures))
+        rows = tuple(Row(rule, _cells(of_rule, measures)) for rule, of_rule in values.items())
+        found[_name(split, inputs, column)] = Table(_title(where, alpha, column), headings, rows, note)
+    return found
+
+
+def shift_tables(by_shift: Mapping[str, Sequence[Told]], alpha: float) -> dict[str, Table]:
+    """A table for each column of the report, by name, with a line for each named shift; none where there is none.
+
+    Args:
+        by_shift: what was made of each; of the same rules.
+        alpha: as of `metrics`.
+    """
+    every = [one for sets in by_shift.values() for one in sets]
+    note = "of each rule the coverage, and the mean number of labels"
+    found = {}
+    for column in _columns(every):
+        rules = tuple(dict.fromkeys(one.rule for one in every))
+        of_column = {shift: [one.measured for one in sets if one.column == column] for shift, sets in by_shift.items()}
+        rows = (
+            Row(shift, tuple(f"{100 * one.coverage:.1f} %, {one.mean_size:.3g}" for one in measured))
+            for shift, measured in of_column.items()
         )
-        for column in dict.fromkeys(one.column for one in sets)
-    }
+        found[_name(SHIFTS, column)] = Table(_title(SHIFTS, alpha, column), (SHIFTS, *rules), tuple(rows), note)
+    return found
 
 
 def sizes(sets: Iterable[Told]) -> tuple[Sizes, ...]:
@@ -70,10 +96,19 @@ def sizes(sets: Iterable[Told]) -> tuple[Sizes, ...]:
     return tuple(Sizes(one.rule, one.measured.counts, one.measured.coverage) for one in sets if not one.column)
 
 
-def _cells(measured: Measured, alpha: float) -> tuple[str, ...]:
-    found = measured.metrics(alpha)
-    low, high = measured.interval
-    coverage = f"{100 * measured.coverage:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
-    names = ("empty", "single", "full", "worst_class_coverage", "size_gap")
-    shares = (f"{100 * found[name]:.1f} %" if name in found else "" for name in names)
-    return (coverage, f"{measured.mean_size:.3g}", *shares)
+def _cells(values: Mapping[str, float], measures: Iterable[str]) -> tuple[str, ...]:
+    low, high = (f"{100 * values[f'coverage_{end}']:.1f}" for end in ("low", "high"))
+    shares = (f"{100 * values[name]:.1f} %" if name in values else "" for name in measures)
+    return (f"{100 * values['coverage']:.1f} % ({low}–{high})", f"{values['mean_size']:.3g}", *shares)
+
+
+def _columns(sets: Iterable[Told]) -> list[str]:
+    return list(dict.fromkeys(one.column for one in sets))
+
+
+def _title(where: str, alpha: float, column: str) -> str:
+    return ", ".join(filter(None, (f"{where}, conformal sets of coverage {100 * (1 - alpha):g} %", column)))
+
+
+def _name(split: str, *further: str) -> str:
+    return "-".join(filter(None, (split, "conformal", *further)))

@@ -9,7 +9,7 @@ from poise.attacks.pgd import PGD
 from poise.conformal.measures import Measured
 from poise.conformal.robust import check_beta
 from poise.conformal.threshold import fewest, rank
-from poise.conformal.told import Told, metrics, sizes, tables
+from poise.conformal.told import Told, metrics, shift_tables, sizes, tables
 from poise.data.dataset import Arrays, Splits
 from poise.errors import UserError
 from poise.evaluation.plain_sets import Halves, PlainSets
@@ -103,7 +103,8 @@ class Conformal(Evaluator):
         made = PlainSets.fitted(subject, halves, self.alpha)
         sets = {split: {CLEAN: self._clean(subject, made, split, data)} for split, data in subject.tests()}
         note, doubts = self._rows(subject, halves, made), self._unlike(sets[TEST][CLEAN][0].measured, halves)
-        further = [Findings(notes=(note,), doubts=doubts)]
+        shifts = {split: by_inputs[CLEAN] for split, by_inputs in sets.items() if split != TEST}
+        further = [Findings(tables=shift_tables(shifts, self.alpha), notes=(note,), doubts=doubts)]
         if subject.threat.eps:
             sets[TEST][self._name] = self._attacked(subject, made)
             robust, told = self._robust(subject, halves)
@@ -143,9 +144,10 @@ class Conformal(Evaluator):
         rule = smoothing.fitted(subject, tuning, setting)
         some = evenly_spread(subject, self.smoothed_examples)
         data = subject.splits.test.rows(some)
+        labels, groups = data.label.cpu(), None if data.group is None else data.group.cpu()
         attacks = {CLEAN: None, self._name: attacking(PGD(threat, self.steps), subject.seed, some)}
         sets = {
-            inputs: Told(TEST, "", "rscp_plus", Measured.of(rule.sets(data, some, attack), data.label.cpu().long()))
+            inputs: Told(TEST, "", "rscp_plus", Measured.of(rule.sets(data, some, attack), labels, groups))
             for inputs, attack in attacks.items()
         }
         note = (
@@ -162,7 +164,7 @@ class Conformal(Evaluator):
         for inputs, sets in by_inputs.items():
             attack = "" if inputs == CLEAN else inputs
             values |= metrics(sets, attack, self.alpha)
-            shown |= tables(sets, split, attack, self.alpha)
+            shown |= tables(sets, split, attack, self.alpha) if split == TEST else {}
         drawing = SetSizes(split, self.alpha, tuple((inputs, sizes(sets)) for inputs, sets in by_inputs.items()))
         return Findings(values, {f"{split}-conformal-sizes": drawing}, shown)
 

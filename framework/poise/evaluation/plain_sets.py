@@ -72,7 +72,7 @@ class PlainSets:
         columns = self.subject.columns(split, seen)
         for name, (prefix, column), by_name in zip(("", *self.subject.calibrators), columns, self.rules, strict=True):
             for rule, one in by_name.items():
-                yield Told(prefix, name, rule, Measured.of(one.sets(column.logits, u), column.label.long()))
+                yield Told(prefix, name, rule, Measured.of(one.sets(column.logits, u), column.label, column.group))
 
 
 def _refitted(subject: Subject, held_out: Predictions) -> dict[str, Calibrator]:

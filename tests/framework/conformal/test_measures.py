@@ -21,7 +21,7 @@ def test_by_hand() -> None:
     assert found.covered.tolist() == [True, False, False, True, True] * 5
     assert found.counts == (5, 5, 10, 0, 5)
     assert found.coverage_by_size() == {"0-1": 0.5, "2-3": 0.5}  # five sets of all labels are too few
-    assert found.coverage_by_class() == {0: 0.5, 1: 1.0, 2: 0.0}
+    assert found.coverage_by(LABEL.repeat(5)) == {0: 0.5, 1: 1.0, 2: 0.0}
     metrics = found.metrics(0.1)
     interval = stats.binomtest(15, 25).proportion_ci(0.95, "exact")
     assert (metrics.pop("coverage_low"), metrics.pop("coverage_high")) == pytest.approx((interval.low, interval.high))
@@ -53,3 +53,9 @@ def test_large_sets_stand_together() -> None:
     sizes = torch.tensor([0, 1, 2, 10, 11, 100, 101, 1000, 1001, 5000]).repeat(10)
     found = Measured(torch.ones(100).bool(), sizes, torch.zeros(100).long(), 5000)
     assert list(found.coverage_by_size()) == ["0-1", "2-3", "7-10", "11-100", "101-1000", "more"]
+
+
+def test_the_worst_group_is_told_of_where_there_are_groups() -> None:
+    found = Measured.of(SETS, LABEL, torch.tensor([0, 3, 3, 3, 0]))
+    assert found.metrics(0.1)["worst_group_coverage"] == pytest.approx(1 / 3)
+    assert "worst_group_coverage" not in Measured.of(SETS, LABEL).metrics(0.1)

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -7,19 +8,28 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from torch import Tensor
 
 from poise.conformal.threshold import fewest, rank, threshold, thresholds_by_class
 
 SPLITS, N, ALPHA = 2000, 50, 0.1
 
 
-def coverages(place: int) -> np.ndarray:
-    """By simulation: of uniform scores, the coverage of the threshold at this place of N others, for every split.
+Find = Callable[[Tensor], float]
+
+
+def coverages(find: Find) -> np.ndarray:
+    """By simulation: of uniform scores, the coverage of the threshold that is found by N of them, for every split.
 
     Of a uniform score no more than q is what a share q of all examples has, so nothing is left to chance but the split.
     """
     scores = torch.rand(SPLITS, N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return np.array([float(row.sort().values[place - 1]) for row in scores])
+    return np.array([find(row) for row in scores])
+
+
+def off_by(places: int) -> Find:
+    """The score so many places above the right one."""
+    return lambda row: float(row.sort().values[45 + places])  # ⌈51 · 0.9⌉ = 46, from 0
 
 
 def is_guaranteed(coverage: np.ndarray) -> bool:
@@ -28,23 +38,20 @@ def is_guaranteed(coverage: np.ndarray) -> bool:
     return bool(1 - ALPHA - slack <= coverage.mean() <= 1 - ALPHA + 1 / (N + 1) + slack)
 
 
+def is_beta_distributed(coverage: np.ndarray) -> bool:
+    """Whether it follows Beta(k, n + 1 - k), as it does given the split."""
+    return bool(stats.kstest(coverage, stats.beta(46, N + 1 - 46).cdf).pvalue > 1e-3)
+
+
 def test_over_many_splits_coverage_is_what_is_promised_and_a_place_further_down_it_is_not() -> None:
-    place = rank(N, ALPHA)
-    assert place == 46
-    assert is_guaranteed(coverages(place))
-    assert not is_guaranteed(coverages(place - 1))  # where 1 - alpha of so many scores lies, without the one to come
+    assert is_guaranteed(coverages(partial(threshold, alpha=ALPHA)))
+    assert not is_guaranteed(coverages(off_by(-1)))
+    assert not is_guaranteed(coverages(lambda row: float(row.quantile(1 - ALPHA))))  # without the one that is to come
 
 
-def test_the_threshold_is_at_that_place() -> None:
-    scores = torch.rand(SPLITS, N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    assert np.array_equal([threshold(row, ALPHA) for row in scores], coverages(rank(N, ALPHA)))
-
-
-def test_given_the_split_coverage_is_beta_distributed() -> None:
-    place = rank(N, ALPHA)
-    promised = stats.beta(place, N + 1 - place)
-    assert stats.kstest(coverages(place), promised.cdf).pvalue > 0.01
-    assert all(stats.kstest(coverages(place + off), promised.cdf).pvalue < 1e-6 for off in (-1, 1))
+def test_given_the_split_coverage_is_beta_distributed_and_a_place_further_down_or_up_it_is_not() -> None:
+    assert is_beta_distributed(coverages(partial(threshold, alpha=ALPHA)))
+    assert not any(is_beta_distributed(coverages(off_by(places))) for places in (-1, 1))
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 1 / 3])

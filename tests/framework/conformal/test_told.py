@@ -1,7 +1,7 @@
 import torch
 
 from poise.conformal.measures import Measured
-from poise.conformal.told import Told, metrics, sizes, tables
+from poise.conformal.told import Told, metrics, shift_tables, sizes, tables
 
 FOUR = torch.tensor([[True, False], [True, True], [False, True], [False, False]])
 SETS = Measured.of(FOUR.repeat(5, 1), torch.tensor([0, 1, 0, 1] * 5))
@@ -32,6 +32,24 @@ def test_a_table_for_each_column_and_a_line_for_each_rule() -> None:
         "worst class": "50.0 %",
         "size gap": "56.7 %",
     }
+
+
+def test_a_group_has_a_heading_where_there_is_one() -> None:
+    grouped = Measured.of(FOUR, torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1]))
+    (told,) = tables([Told("test", "", "lac", grouped)], "test", "", 0.1).values()
+    assert dict(zip(told.headings, ("lac", *told.rows[0].cells), strict=True))["worst group"] == "0.0 %"
+    assert "size gap" not in told.headings
+
+
+def test_shifts_have_a_line_each() -> None:
+    told = shift_tables({"fog": TOLD, "snow": TOLD}, 0.1)
+    assert list(told) == ["shifts-conformal", "shifts-conformal-scaled"]
+    assert told["shifts-conformal"].headings == ("shifts", "lac")
+    assert [(row.name, row.cells) for row in told["shifts-conformal"].rows] == [
+        ("fog", ("50.0 %, 1",)),
+        ("snow", ("50.0 %, 1",)),
+    ]
+    assert shift_tables({}, 0.1) == {}
 
 
 def test_a_picture_is_of_the_uncalibrated_sets() -> None:

@@ -74,7 +74,7 @@ def test_every_rule_is_told_of_by_column_split_and_inputs() -> None:
     } | {"test/rscp_plus", "test/pgd-4/rscp_plus"}
     assert set(found().tables) == {
         f"{name}{column}"
-        for name in ("test-conformal", "test-conformal-pgd-4", "blurred-conformal")
+        for name in ("test-conformal", "test-conformal-pgd-4", "shifts-conformal")
         for column in ("", "-scaled")
     }
     assert [row.name for row in found().tables["test-conformal-pgd-4"].rows] == [*plain_rows(), "rscp_plus"]
