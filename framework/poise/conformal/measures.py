@@ -78,8 +78,8 @@ class Measured:
 
         `coverage` and the ends of its interval, `mean_size`, the shares that are `empty`, of one label (`single`) and
         of all labels (`full`), `worst_class_coverage`, `worst_group_coverage`, `class_gap`, the mean distance of a
-        class's coverage from 1 - alpha, `size_gap`, the largest distance of the coverage of sets of like sizes, and those
-        by size; sizes that fewer than ten sets have are left out, which the authors' code takes in.
+        class's coverage from 1 - alpha, `size_gap`, the largest distance of the coverage of sets of like sizes, and
+        those by size; sizes that fewer than ten sets have are left out, which the authors' code takes in.
 
         The gaps are CovGap (as a share) and SSCV: Ding et al., Class-Conditional Conformal Prediction with Many
         Classes, 2023, arXiv 2306.09335; Angelopoulos et al., 2021, arXiv 2009.14193, whose ranges of sizes these are.
