@@ -37,6 +37,9 @@ class Ood(Evaluator):
     2310.01755, for the three questions; each score's own, in `poise.uncertainty`. Departures from the first: failures
     are those on test alone, and there is no row of an untrained network.
 
+    Cost: the passes of the test sets and of the training examples. With 50,000 of these and features of width 512, one
+    CPU core takes a second to fit `mahalanobis`, and 0.7 ms for `knn` of an example.
+
     Args:
         neighbours: k of `knn`; published are 50 for CIFAR and 1000 for ImageNet, with all of their examples.
         train_examples: of the training split, drawn by the seed, that `mahalanobis` and `knn` are fitted to at most.

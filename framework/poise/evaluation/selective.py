@@ -60,7 +60,8 @@ class Selective(Evaluator):
         """`<split>/selective/<score>/<metric>`, after a calibrator `<split>/<calibrator>/selective/<score>/<metric>`.
 
         Metrics are `aurc`, `augrc`, `coverage_at_risk`, at the chosen threshold `coverage` and `risk`, and on test
-        `risk_bound`, what is promised. `<split>/selective/centroid/…` also has `coverage_where_agreed` and
+        `risk_bound`, what is promised, and `threshold`: the probability of the predicted class above which an answer is
+        given, for `centroid` the score below which. `<split>/selective/centroid/…` also has `coverage_where_agreed` and
         `risk_where_agreed`.
         """
         centroids, notes = self._centroids(subject)
@@ -68,7 +69,7 @@ class Selective(Evaluator):
         found = {split: ranked(subject, split, data, centroids) for split, data in subject.tests()}
         values = {split: self._values(by, chosen) for split, by in found.items()}
         for key, by in chosen.items():
-            values[TEST][key] |= {"risk_bound": by.bound} if by.promises else {}
+            values[TEST][key] |= _choice(key, by)
         tables = {f"{TEST}-selective": on_test(values[TEST], self.target)}
         if subject.splits.shifts and chosen:
             tables[f"{TEST}-selective-shifts"] = by_split(values, self.target)
@@ -138,6 +139,13 @@ class Selective(Evaluator):
     def _drawing(self, test: Mapping[Key, Ranked], values: Mapping[Key, Mapping[str, float]]) -> RiskCoverage:
         curves = tuple(Curve(told(key), *thinned(own.curve), _point(values[key])) for key, own in test.items())
         return RiskCoverage(TEST, self.target, len(next(iter(test.values())).wrong), curves)
+
+
+def _choice(key: Key, by: Selection) -> dict[str, float]:
+    """What is promised and the threshold for it, which there is none of where all or no answers are given."""
+    threshold = by.threshold if key == CENTROID else math.exp(-by.threshold)
+    limits = {"threshold": threshold} if math.isfinite(by.threshold) else {}
+    return limits | ({"risk_bound": by.bound} if by.promises else {})
 
 
 def _point(values: Mapping[str, float]) -> tuple[float, float] | None:

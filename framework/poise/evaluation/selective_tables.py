@@ -11,10 +11,11 @@ CENTROID: Key = ("", "centroid")
 HEADINGS = {
     "aurc": "AURC",
     "augrc": "AUGRC",
-    "coverage_at_risk": "best coverage",
+    "coverage_at_risk": "best",
+    "threshold": "given where",
     "coverage": "coverage",
     "risk": "risk",
-    "risk_bound": "risk promised",
+    "risk_bound": "promised",
 }
 
 
@@ -32,12 +33,15 @@ def told(key: Key) -> str:
 
 def on_test(values: Values, target: float) -> Table:
     """A line for each score."""
-    rows = [Row(told(key), tuple(_shown(name, own.get(name)) for name in HEADINGS)) for key, own in values.items()]
+    rows = [Row(told(key), tuple(_shown(name, own.get(name), key) for name in HEADINGS)) for key, own in values.items()]
     if CENTROID in values:
         agreed = {name: values[CENTROID].get(f"{name}_where_agreed") for name in ("coverage", "risk")}
-        rows.append(Row("nearest centroid agrees", tuple(_shown(name, agreed.get(name)) for name in HEADINGS)))
+        rows.append(Row("centroid agrees", tuple(_shown(name, agreed.get(name)) for name in HEADINGS)))
     asked = f"{100 * target:g} %"
-    note = f"best coverage: with a risk of {asked} or less, in hindsight; then at the threshold chosen by calibration"
+    note = (
+        f"best: the largest coverage with a risk of {asked} or less, in hindsight; an answer is given where the "
+        "probability, or the score of centroids, is as calibration examples say"
+    )
     return Table(f"{TEST}, selective prediction, risk target {asked}", ("score", *HEADINGS.values()), tuple(rows), note)
 
 
@@ -53,7 +57,9 @@ def by_split(values: Mapping[str, Values], target: float) -> Table:
     return Table(title, headings, tuple(rows), "of shifts nothing is promised")
 
 
-def _shown(name: str, value: float | None) -> str:
+def _shown(name: str, value: float | None, key: Key = CENTROID) -> str:
     if value is None:
         return ""
+    if name == "threshold":
+        return f"{'<' if key == CENTROID else '>'} {value:.4f}"
     return f"{value:.4f}" if name in ("aurc", "augrc") else f"{100 * value:.2f} %"

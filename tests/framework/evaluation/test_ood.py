@@ -166,6 +166,22 @@ def test_without_features_or_training_examples_the_logits_are_judged_alone() -> 
         assert alone.notes[0] == f"Without mahalanobis and knn: {why}."
 
 
+def test_what_is_no_number_counts_as_the_strangest_and_leaves_numbers() -> None:
+    broken = network()
+    with torch.no_grad():
+        broken.classify.weight[1] = torch.nan
+    changed = replace(subject(), model=Classifier(broken.features, broken.classify), calibrators={})
+    every = Ood(neighbours=5).evaluate(changed)
+    assert torch.isfinite(torch.tensor(list(every.metrics.values()))).all()
+    assert every.metrics["test/ood/noise/msp/auroc"] == 0.5
+    with torch.no_grad():
+        next(broken.parameters()).fill_(torch.nan)
+    assert (
+        Ood(neighbours=5).evaluate(changed).notes[0]
+        == "Without mahalanobis and knn: some features are NaN or infinite."
+    )
+
+
 def test_where_all_is_right_there_are_no_failures() -> None:
     sure = rows(24, 3)
     seen = predict(subject().model, sure, Ranks())

@@ -75,16 +75,19 @@ def test_areas_and_coverage_in_hindsight_are_those_of_the_metrics(prefix: str) -
 
 def test_the_threshold_is_chosen_on_the_calibration_split_and_kept() -> None:
     held_out, test = (predict(subject().model, split, Ranks()) for split in (data().calibration, data().test))
-    confidence = held_out.logits.double().softmax(1).amax(1)
-    covered = found().metrics["test/selective/msp/coverage"]
-    accepted = test.logits.double().softmax(1).amax(1).sort(descending=True)
-    threshold = float(accepted.values[round(covered * 300) - 1])
-    assert (confidence >= threshold).double().mean() == pytest.approx(covered, abs=0.1)
-    wrong = ~test.right[accepted.indices[: round(covered * 300)]]
-    assert found().metrics["test/selective/msp/risk"] == pytest.approx(float(wrong.double().mean()))
-    assert float((~held_out.right[confidence >= threshold]).double().mean()) < TARGET
-    assert found().metrics["test/selective/msp/risk_bound"] <= TARGET
-    assert 0 < covered < found().metrics["test/selective/msp/coverage_at_risk"]
+    metrics = found().metrics
+    for seen, most in ((held_out, TARGET), (test, 1.0)):
+        given = seen.logits.double().softmax(1).amax(1) > metrics["test/selective/msp/threshold"]
+        risk = float((~seen.right[given]).double().mean())
+        assert 0 < risk < most
+    assert metrics["test/selective/msp/coverage"] == pytest.approx(float(given.double().mean()))
+    assert metrics["test/selective/msp/risk"] == pytest.approx(risk)
+    assert metrics["test/selective/msp/risk_bound"] <= TARGET
+    assert metrics["test/selective/msp/coverage"] < metrics["test/selective/msp/coverage_at_risk"]
+    cells = dict(
+        zip(found().tables["test-selective"].headings[1:], found().tables["test-selective"].rows[0].cells, strict=True)
+    )
+    assert cells["given where"] == f"> {metrics['test/selective/msp/threshold']:.4f}"
 
 
 def test_on_a_shift_the_threshold_is_the_same_and_nothing_is_promised() -> None:
@@ -115,7 +118,7 @@ def test_the_figure_and_the_table_have_a_line_for_each_score() -> None:
     assert isinstance(drawing, RiskCoverage)
     names = ["msp", "msp, scaled", "centroid"]
     assert [curve.name for curve in drawing.curves] == names
-    assert [row.name for row in found().tables["test-selective"].rows] == [*names, "nearest centroid agrees"]
+    assert [row.name for row in found().tables["test-selective"].rows] == [*names, "centroid agrees"]
     msp = drawing.curves[0]
     assert msp.coverage[-1] == 1
     assert msp.risk[-1] == pytest.approx(float((~predict(subject().model, data().test, Ranks()).right).double().mean()))
@@ -148,12 +151,21 @@ def test_without_calibration_examples_or_features_the_rest_is_told() -> None:
     assert "test-selective-shifts" not in alone.tables
 
 
+def test_where_all_answers_are_given_there_is_no_threshold() -> None:
+    sure = replace(data(), calibration=rows(200, 2, 0.1))
+    found = Selective(target=TARGET).evaluate(replace(subject(), splits=sure, calibrators={}))
+    for score in ("msp", "centroid"):
+        assert found.metrics[f"test/selective/{score}/coverage"] == 1
+        assert found.metrics[f"test/selective/{score}/risk_bound"] <= TARGET
+        assert f"test/selective/{score}/threshold" not in found.metrics
+
+
 def test_too_few_calibration_examples_promise_nothing() -> None:
     few = replace(data(), calibration=rows(20, 2))
     found = Selective(target=0.01).evaluate(replace(subject(), splits=few))
     assert "20 calibration examples promise a risk of 1 % at most of no score, whatever the coverage." in found.notes
     assert found.metrics["test/selective/msp/coverage"] == 0
-    assert "test/selective/msp/risk" not in found.metrics
+    assert not {f"test/selective/msp/{name}" for name in ("risk", "threshold", "risk_bound")} & found.metrics.keys()
 
 
 def numbers(**changes: Any) -> dict[str, float]:
