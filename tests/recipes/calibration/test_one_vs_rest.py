@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor, inf
 
+from distorted import skewed
 from held_out import predictions
-from poise.calibrator import keep_prediction
+from poise.calibrator import Calibrator, keep_prediction
+from poise_recipes.calibration.beta_calibration import BetaCalibration
+from poise_recipes.calibration.histogram_binning import HistogramBinning
+from poise_recipes.calibration.isotonic import Isotonic
+from poise_recipes.calibration.isotonic_pooled import IsotonicPooled
 from poise_recipes.calibration.one_vs_rest import (
     lifted,
     log_probabilities,
@@ -21,6 +26,7 @@ from poise_recipes.calibration.one_vs_rest import (
     occurred,
     tell_of_few,
 )
+from poise_recipes.calibration.spline import Spline
 
 ROWS = arrays.arrays(np.float64, (5, 4), elements=st.one_of(st.floats(-800, 800), st.sampled_from([0.0, 1.0, 300.0])))
 SHARES = arrays.arrays(np.float64, (5, 4), elements=st.floats(0, 1))
@@ -126,3 +132,22 @@ def test_classes_with_few_examples_are_told(caplog: pytest.LogCaptureFixture) ->
 def test_enough_examples_are_not_told(caplog: pytest.LogCaptureFixture) -> None:
     tell_of_few("isotonic", predictions(torch.zeros(40, 2), torch.tensor([0, 1] * 20)))
     assert caplog.messages == []
+
+
+# -- calibrators made of it ----------------------------------------------------------------------------------------
+
+every = pytest.mark.parametrize("kind", [BetaCalibration, HistogramBinning, Isotonic, IsotonicPooled, Spline])
+
+
+@every
+def test_what_is_added_to_a_row_changes_nothing(kind: type[Calibrator]) -> None:
+    made = skewed(300)
+    moved = predictions(made.logits + torch.linspace(-50, 50, 300, dtype=torch.float64)[:, None], made.label)
+    torch.testing.assert_close(kind().fit(moved)(moved.logits), kind().fit(made)(made.logits))
+
+
+@every
+def test_classes_in_another_order_give_the_same(kind: type[Calibrator]) -> None:
+    made, order = skewed(300), torch.tensor([2, 0, 3, 1])
+    other = predictions(made.logits[:, order], order.argsort()[made.label])
+    torch.testing.assert_close(kind().fit(other)(other.logits), kind().fit(made)(made.logits)[:, order])
