@@ -23,25 +23,26 @@ class CaPE(Recipe):
 
     From the share `start` of the run on, every `every`-th epoch, the first at once, begins with a look at the training
     split in evaluation mode. For each class c its N probabilities are sorted; an example's target for c is the share
-    of class c among its neighbours in that order: of one of a few groups of equal size (`bins`), or of the nearest by
-    rank, weighed by exp(-(p_i - p_j)²/(2·w²)) (`kernel`). Rows [N, C] are normalised; one that nobody resembles keeps
-    its label. These targets [B, C] take the place of the labels in the label loss for the epoch; in other epochs it
-    sees the labels. A mixed example has those of its parents by their shares. Attacks see targets as they are.
+    of class c among its neighbours in that order: in groups of equal size (`bins`), or of the nearest by rank, weighed
+    by exp(-(p_i - p_j)²/(2·w²)) (`kernel`). Rows [N, C] are normalised; one of zeros keeps its label. These targets
+    [B, C] take the place of the labels in the label loss for the epoch; in other epochs it sees the labels. A mixed
+    example has those of its parents by their shares. Attacks see targets as they are.
 
     It finds probabilities only where labels do not follow from the inputs, and a network that knows its training
     labels by heart has none left to find: begin while it still generalises. As published, train plainly first, take
-    the weights of least likelihood loss on the validation split as `model.checkpoint`, and give start=0.
+    the weights of the lowest NLL on the validation split as `model.checkpoint`, and give start=0.
 
     Source: Liu et al., Deep Probability Estimation, 2022, arXiv 2111.10734. Departures from the authors' code, which is
-    for two classes: more of them, each against the rest; of two both are estimated, so that targets at the groups'
-    borders and at the ends of the order differ a little from theirs. They start from the best epoch of a run of its own, and look at the split
-    before every epoch, to no effect in the others.
+    for two classes: more of them, each against the rest, in more groups as each is rarer, for a group that is larger
+    than a class would hold what is surely of it and what is surely not; of two classes both are estimated, so that
+    targets at the groups' borders and at the ends of the order differ a little from theirs. They start from the best
+    epoch of a run of its own, and look at the split before every epoch, to no effect in the others.
 
     Args:
         start: share of the run, in [0, 1], before targets are first replaced.
         every: epochs of which the first has these targets; published are 3 for bins and 4 for the kernel.
         estimate: bins: the share in a group of equal size; kernel: in a neighbourhood of each example.
-        bins: groups; published are 5.
+        bins: groups, of two classes; of C there are bins·C/2. Published are 5.
         reach: of the kernel: neighbours on either side; published are 100.
         width: w of the kernel, in units of probability; published is 0.05.
     """
@@ -94,7 +95,7 @@ class CaPE(Recipe):
 
     def _estimate(self, probability: Tensor, occurred: Tensor) -> Tensor:
         if self.estimate == "bins":
-            return bin_means(probability, occurred, self.bins)
+            return bin_means(probability, occurred, max(1, self.bins * occurred.shape[1] // 2))
         return kernel_means(probability, occurred, self.reach, self.width)
 
 
