@@ -54,7 +54,8 @@ class Detection:
     def fpr_at_95_id_recall(self) -> float:
         """Share of the strange examples that pass where as few pass as can, 95 % of the usual ones or more.
 
-        So it is in Liang et al., 2018, arXiv 1706.02690 (ODIN), Lee et al., 2018, and Sun et al., 2022.
+        So it is in the code of Lee et al., 2018, arXiv 1807.03888, Sun et al., 2022, arXiv 2204.06507, and Wang et al.,
+        2022, arXiv 2203.10807 (ViM), whose thresholds differ by an example.
         """
         passing = self.usual[-1] - self.usual
         last = int((100 * passing >= RECALL * self.usual[-1]).sum()) - 1
@@ -64,7 +65,7 @@ class Detection:
     def fpr_at_95_ood_recall(self) -> float:
         """Share of the usual examples that are flagged where as few are as can, 95 % of the strange ones or more.
 
-        So it is in OpenOOD 1.5, Zhang et al., 2023, arXiv 2306.09301.
+        So it is in the code of Zhang et al., 2023, arXiv 2306.09301 (OpenOOD 1.5).
         """
         first = int((100 * self.strange < RECALL * self.strange[-1]).sum())
         return float(_shares(self.usual)[first])
