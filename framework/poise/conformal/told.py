@@ -7,14 +7,11 @@ from poise.conformal.measures import Measured
 from poise.figures.set_sizes import Sizes
 from poise.scores import SHIFTS, Row, Table
 
-HEADINGS = {
-    "empty": "empty",
-    "single": "single",
-    "full": "full",
-    "worst_class_coverage": "worst class",
-    "worst_group_coverage": "worst group",
-    "size_gap": "size gap",
-}  # by measure
+HEADINGS = {"worst_class_coverage": "class", "worst_group_coverage": "group", "size_gap": "gap"}  # by measure
+NOTE = (
+    "in brackets: intervals at 95 %; size: the mean; class, group: coverage of the worst; gap: how far coverage is "
+    "from the one asked for, at most, among sets of like sizes"
+)
 
 
 @dataclass(frozen=True)
@@ -59,14 +56,13 @@ def tables(sets: Sequence[Told], split: str, inputs: str, alpha: float) -> dict[
         alpha: as of `metrics`.
     """
     where = f"{split} under {inputs}" if inputs else split
-    note = "size gap: the coverage of sets of like sizes that is furthest from the one asked for, by how much"
     found = {}
     for column in _columns(sets):
         values = {one.rule: one.measured.metrics(alpha) for one in sets if one.column == column}
         measures = [name for name in HEADINGS if any(name in of_rule for of_rule in values.values())]
-        headings = ("sets", "coverage (95 %)", "mean size", *map(HEADINGS.__getitem__, measures))
+        headings = ("sets", "coverage", "size", "empty/one/all", *map(HEADINGS.__getitem__, measures))
         rows = tuple(Row(rule, _cells(of_rule, measures)) for rule, of_rule in values.items())
-        found[_name(split, inputs, column)] = Table(_title(where, alpha, column), headings, rows, note)
+        found[_name(split, inputs, column)] = Table(_title(where, alpha, column), headings, rows, NOTE)
     return found
 
 
@@ -98,8 +94,9 @@ def sizes(sets: Iterable[Told]) -> tuple[Sizes, ...]:
 
 def _cells(values: Mapping[str, float], measures: Iterable[str]) -> tuple[str, ...]:
     low, high = (f"{100 * values[f'coverage_{end}']:.1f}" for end in ("low", "high"))
+    sizes = "/".join(f"{100 * values[name]:.0f}" for name in ("empty", "single", "full"))
     shares = (f"{100 * values[name]:.1f} %" if name in values else "" for name in measures)
-    return (f"{100 * values['coverage']:.1f} % ({low}–{high})", f"{values['mean_size']:.3g}", *shares)
+    return (f"{100 * values['coverage']:.1f} % ({low}–{high})", f"{values['mean_size']:.3g}", f"{sizes} %", *shares)
 
 
 def _columns(sets: Iterable[Told]) -> list[str]:
