@@ -65,7 +65,7 @@ class Isotonic(Calibrator):
             self.advance(1 / possible.shape[1])
         self.knot = torch.cat([knot for knot, _ in maps])
         self.share = torch.cat([share for _, share in maps])
-        self.knots = torch.tensor([len(knot) for knot, _ in maps])
+        self.knots = self.knots.new_tensor([len(knot) for knot, _ in maps])
         self.examples.fill_(len(held_out.label))
         log.info("isotonic: %d knots from %d examples", len(self.knot), len(held_out.label))
         return self
@@ -92,7 +92,7 @@ def isotonic_map(
     from sklearn.isotonic import IsotonicRegression
 
     if not len(probability):
-        return torch.tensor([0.0, 1.0]).double(), torch.tensor([0.0, 1.0]).double()
+        return probability.new_tensor([0.0, 1.0]), probability.new_tensor([0.0, 1.0])
     found = IsotonicRegression(y_min=0, y_max=1).fit(probability.cpu().numpy(), truth.double().cpu().numpy())
     knot, share = (torch.from_numpy(values).to(probability) for values in (found.X_thresholds_, found.y_thresholds_))
     return knot, share
