@@ -1,7 +1,8 @@
 """Metrics beside somebody else's code: `python tests/benchmarks/metric_peers.py FOLDER` prints a table.
 
-FOLDER holds clones of apple/ml-calibration, p-lambda/verified_calibration, IML-DKFZ/fd-shifts and
-zhang64-llnl/Mix-n-Match-Calibration, which need KDEpy, deprecation and scikit-learn. Theirs are run as they are.
+FOLDER holds clones of apple/ml-calibration, p-lambda/verified_calibration, IML-DKFZ/fd-shifts,
+zhang64-llnl/Mix-n-Match-Calibration and WenjianHuang93/h-Calibration, which need KDEpy, deprecation, scikit-learn and
+SciPy. Theirs are run as they are.
 """
 
 import argparse
@@ -21,12 +22,14 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from poise.metrics import (
     AreaUnderGeneralisedRiskCoverage,
     AreaUnderRiskCoverage,
+    BiasedSquaredKernelCalibrationError,
     CalibrationError,
     DebiasedSquaredCalibrationError,
     KDECalibrationError,
     MaximumCalibrationError,
     RootMeanSquareCalibrationError,
     SmoothCalibrationError,
+    SquaredKernelCalibrationError,
 )
 
 CLASSES = 5
@@ -62,6 +65,7 @@ def peers(folder: Path) -> list[tuple[str, Metric, Peer]]:
     densities = module(folder / "Mix-n-Match-Calibration", "util_evaluation")
     verified = module(folder / "verified_calibration/calibration", "utils")
     selective = module(folder / "fd-shifts/fd_shifts/analysis", "rc_stats").RiskCoverageStats
+    kernel = module(folder / "h-Calibration/utils", "skce")._SKCE
 
     def of_verified(power: int, debias: bool) -> Peer:
         def value(probability: Tensor, labels: Tensor) -> float:
@@ -85,6 +89,9 @@ def peers(folder: Path) -> list[tuple[str, Metric, Peer]]:
     def of_densities(probability: Tensor, labels: Tensor) -> float:
         return float(densities.ece_kde_binary(probability.numpy(), np.eye(CLASSES)[labels.numpy()]))
 
+    def of_kernel(unbiased: bool) -> Peer:
+        return lambda probability, labels: float(kernel(unbiased=unbiased)(probability.log(), labels))
+
     return [
         ("ECE, torchmetrics", CalibrationError(), of_torchmetrics("l1")),
         ("MCE, torchmetrics", MaximumCalibrationError(min_count=1), of_torchmetrics("max")),
@@ -98,6 +105,8 @@ def peers(folder: Path) -> list[tuple[str, Metric, Peer]]:
         ),
         ("smooth, relplot", SmoothCalibrationError(), lambda p, y: float(relplot.smECE(*top(p, y)))),
         ("KDE, Mix-n-Match", KDECalibrationError(), of_densities),
+        ("SKCE, h-Calibration", SquaredKernelCalibrationError(CLASSES), of_kernel(True)),
+        ("biased SKCE, h-Calibration", BiasedSquaredKernelCalibrationError(CLASSES), of_kernel(False)),
         ("AURC, fd-shifts", AreaUnderRiskCoverage(), of_selective("aurc")),
         ("AUGRC, fd-shifts", AreaUnderGeneralisedRiskCoverage(), of_selective("augrc")),
     ]

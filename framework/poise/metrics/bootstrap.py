@@ -56,8 +56,8 @@ class Resampled:
 
         A resample has the bias of a calibration error a second time: with 1,000 examples and an error of 0.02 the
         replicates' own quantiles hold it in 3 of 100 cases, and this interval in 92. Of predictions without any error
-        no interval is to be trusted. For means both are the same but for skewness. Efron, Tibshirani: An Introduction
-        to the Bootstrap, 1993.
+        no interval is to be trusted. For means both are the same but for skewness. Resamples in which the metric is
+        nan, for lack of examples, are left out. Efron, Tibshirani: An Introduction to the Bootstrap, 1993.
 
         Args:
             level: how often it is to hold the metric, between 0 and 1.
@@ -68,7 +68,7 @@ class Resampled:
         if not 0 < level < 1:
             raise UserError(f"level={level} is not a number between 0 and 1.")
         ends = torch.tensor([(1 + level) / 2, (1 - level) / 2], dtype=torch.float64, device=self.replicates.device)
-        low, high = (2 * self.estimate - self.replicates.quantile(ends)).clamp(*self.bounds).tolist()
+        low, high = (2 * self.estimate - self.replicates.nanquantile(ends)).clamp(*self.bounds).tolist()
         return Interval(low, high)
 
 

@@ -96,6 +96,13 @@ def test_an_interval_stays_within_bounds() -> None:
     assert (found - Resampled(0.0, torch.zeros(1001, dtype=torch.float64))).interval().low == pytest.approx(-0.775)
 
 
+def test_resamples_without_examples_are_left_out() -> None:
+    found = bootstrap({"a": mean_of(torch.tensor([1.0, 3.0], dtype=torch.float64))}, torch.arange(2))["a"]["mean"]
+    assert float(found.replicates.isnan().double().mean()) == pytest.approx(math.exp(-2), abs=0.03)
+    interval = found.interval()
+    assert (interval.low, interval.high) == (1, 3)
+
+
 def test_scores_that_are_no_finite_number_stay_away() -> None:
     logits = torch.tensor([[0.0, -math.inf], [1.0, 0.0]])
     found = resampled_summaries({"a": logits}, torch.tensor([1, 0]), torch.arange(2))["a"]
