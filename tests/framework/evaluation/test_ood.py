@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -7,6 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from gpus import needs_gpus
 from poise.attacks.threat import Threat
 from poise.data.dataset import Arrays, Splits
 from poise.distributed import Ranks, current_ranks
@@ -199,3 +201,9 @@ def test_data_that_cannot_be_looked_at_so_are_refused() -> None:
         Ood(neighbours=69).check(data())
     Ood(neighbours=68).check(data())
     Ood().check(replace(data(), train=data().train.none(), val=data().val.none()))
+
+
+@needs_gpus()
+def test_a_gpu_changes_nothing() -> None:
+    there = replace(subject(), model=copy.deepcopy(subject().model).cuda())
+    assert Ood(neighbours=5).evaluate(there).metrics == pytest.approx(found().metrics, abs=1e-6)

@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -6,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from gpus import needs_gpus
 from poise.attacks.threat import Threat
 from poise.data.dataset import Arrays, Splits
 from poise.distributed import Ranks, current_ranks
@@ -176,3 +178,9 @@ def numbers(**changes: Any) -> dict[str, float]:
 def test_neither_ranks_nor_batch_size_change_anything(pair: Pair) -> None:
     for result in (*pair.run(numbers), numbers(batch_size=7)):
         assert result == pytest.approx(found().metrics, abs=1e-9)
+
+
+@needs_gpus()
+def test_a_gpu_changes_nothing() -> None:
+    there = replace(subject(), model=copy.deepcopy(subject().model).cuda())
+    assert Selective(target=TARGET).evaluate(there).metrics == pytest.approx(found().metrics, abs=1e-6)
