@@ -131,13 +131,26 @@ class HCalibration(Calibrator):
         return self
 
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
-        """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`."""
+        """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`.
+
+        Raises:
+            UserError: a state was loaded that this calibrator cannot have.
+        """
         if not len(self.values):
             return logits.log_softmax(-1)
-        temperature = float(self.temperature)
-        mapping = self._families[MAPPINGS[int(self.chosen)]](temperature)
-        calibrated = Found(temperature, mapping, self.values)(logits)
-        return keep_prediction(calibrated.to(logits.dtype), logits)
+        return keep_prediction(self._map()(logits).to(logits.dtype), logits)
+
+    def _map(self) -> Found:
+        """The map that was found, as the state has it."""
+        number, temperature, size = int(self.chosen), float(self.temperature), len(self.values)
+        if 0 <= number < len(MAPPINGS) and 0 < temperature < math.inf:
+            mapping = self._families[MAPPINGS[number]](temperature)
+            if mapping.size == size:
+                return Found(temperature, mapping, self.values)
+        raise UserError(
+            f"A state of h_calibration with map {number} of {len(MAPPINGS)}, T = {temperature:g} and {size} parameters "
+            "is not one of this calibrator: it was fitted with other arguments, or is damaged."
+        )
 
     @property
     def _families(self) -> dict[str, Family]:

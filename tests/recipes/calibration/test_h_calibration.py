@@ -311,6 +311,18 @@ def test_state_dict_is_all_of_it(mapping: Any) -> None:
     assert torch.equal(other(logits), fitted(logits))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("values", [0.0] * 7), ("chosen", 3), ("chosen", -1), ("temperature", 0.0)]
+)
+def test_a_state_that_it_cannot_have_is_refused(name: str, value: Any) -> None:
+    fitted = HCalibration(steps=1).fit(bent(20))
+    state = fitted.state_dict()
+    other = HCalibration()
+    other.load_state_dict(state | {name: torch.tensor(value, dtype=state[name].dtype)})
+    with pytest.raises(UserError, match=r"A state of h_calibration .* fitted with other arguments, or is damaged\."):
+        other(bent(20).logits)
+
+
 def test_what_it_declares() -> None:
     assert HCalibration.default is True
     assert HCalibration.needs == frozenset()

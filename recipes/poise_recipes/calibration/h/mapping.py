@@ -19,6 +19,11 @@ class Mapping(ABC):
     rate: ClassVar[float]
     """Of Adam's first step in the parameters."""
 
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """P."""
+
     @abstractmethod
     def start(self, rows: Rows) -> Float[Tensor, " P"]:
         """Parameters from which a descent begins; the same whenever it is asked for."""

@@ -31,6 +31,11 @@ class Mixture(Mapping):
     highest: float
     rate: ClassVar[float] = 0.05
 
+    @property
+    def size(self) -> int:
+        """Two numbers for each temperature."""
+        return 2 * self.temperatures
+
     def start(self, rows: Rows) -> Float[Tensor, " P"]:
         """Temperatures around 1 of like weights; where labels are noise one is far hotter and has their share.
 

@@ -28,6 +28,11 @@ class Monotone(Bent):
     hidden: int
     rate: ClassVar[float] = 0.05
 
+    @property
+    def size(self) -> int:
+        """Weights and biases."""
+        return sum(sum(layer) for layer in self._sizes)
+
     def start(self, rows: Rows) -> Float[Tensor, " P"]:
         """Hidden layers uniform in ±1/√(inputs), and a last layer of zeros: a straight line."""
         draws = torch.Generator().manual_seed(0)

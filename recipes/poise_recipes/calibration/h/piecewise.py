@@ -22,6 +22,11 @@ class Piecewise(Bent):
     segments: int
     rate: ClassVar[float] = 0.02
 
+    @property
+    def size(self) -> int:
+        """A number for each segment."""
+        return self.segments
+
     def start(self, rows: Rows) -> Float[Tensor, " P"]:
         """A straight line."""
         return torch.zeros(self.segments, dtype=torch.float64)

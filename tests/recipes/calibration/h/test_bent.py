@@ -35,6 +35,7 @@ def line(family: Bent, parameters: Tensor, u: Tensor) -> Tensor:
 def test_it_starts_straight(family: Bent) -> None:
     log_p = MADE.logits.t()
     torch.testing.assert_close(family.log_probabilities(log_p, family.start(ROWS)), log_p)
+    assert len(family.start(ROWS)) == family.size
 
 
 @every_family
