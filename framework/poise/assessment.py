@@ -120,9 +120,9 @@ def remarks(subject: Subject, calibration: Calibration, findings: Findings, reas
     if before is not None and after is not None and after > HARM * before:
         harm = f"{calibration.shipped} does harm on test, where it takes the NLL from {before:.4f} to {after:.4f}"
         lines.append(warning(f"{harm}; calibration=none ships the model as it is"))
-    if subject.splits.ood:
-        unseen = ", ".join(subject.splits.ood)
-        lines.append(f"OOD sets: {unseen}, for evaluators that look at such; clean and adversarial do not.")
+    unseen = [name for name in subject.splits.ood if not any(f"/ood/{name}/" in metric for metric in findings.metrics)]
+    if unseen:
+        lines.append(f"OOD sets: {', '.join(unseen)}, for evaluators that look at such, as ood does.")
     return lines
 
 

@@ -43,6 +43,8 @@ def test_sets_that_nobody_has_looked_at_are_named() -> None:
     here = subject_of(network(), ood={"frogs": rows(4, 0), "letters": rows(4, 1)})
     (_, told) = remarks(here, NONE, Findings(), "why")
     assert told.startswith("OOD sets: frogs, letters, for evaluators that look at such")
+    (_, told) = remarks(here, NONE, Findings({"test/ood/frogs/msp/auroc": 0.9}), "why")
+    assert told.startswith("OOD sets: letters, ")
 
 
 def test_what_evaluators_note_is_told_and_what_they_doubt_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
