@@ -29,9 +29,9 @@ def resampled_summaries(
 ) -> dict[str, dict[str, Resampled]]:
     """The scores that `summarised` gives, of every column of logits, over the same resamples.
 
-    `found["temperature_scaling"]["ece"].interval()` is a score's interval, and of a difference,
-    `(found["temperature_scaling"]["ece"] - found["uncalibrated"]["ece"]).interval()`. Scores
-    that are no finite number stay away.
+    `found["temperature_scaling"]["ece"].interval()` is a score's interval, and of what a calibrator changes,
+    `(found["temperature_scaling"]["ece"] - found["uncalibrated"]["ece"]).interval()`. Scores that are no finite number
+    stay away.
 
     Args:
         columns: logits by name, of every rank, the same on each.
