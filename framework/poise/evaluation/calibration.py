@@ -5,6 +5,7 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from poise.attacks.pgd import PGD
@@ -46,7 +47,7 @@ class Calibration(Evaluator):
     """Calibration errors of every kind, of classes, groups and shifts, and under attack.
 
     Beside the scores of `clean`: `ece_rms` and `ece_debiased_squared` are of the squared gaps, `ace` is the mean over
-    bins, `ks` and `smooth_ece`, `kde_ece`, `mmce` and `skce` need no bins (`skce` may be below 0, and is of up to 5,000
+    bins, `ks` and `smooth_ece`, `kde_ece`, `top_label_mmce` and `skce` need no bins (`skce` may be below 0, and is of up to 5,000
     examples); `classwise_ece_total` is the sum over classes, `classwise_ece_thresholded` is of probabilities that are
     not negligible; `brier_…` are the terms of the Brier score; `aurc` and `augrc` tell how well confidence sorts right
     from wrong. `confidence_gap` is mean confidence less accuracy: above 0 is over-confident. Of each class the error of
@@ -151,7 +152,7 @@ class Calibration(Evaluator):
         return found
 
 
-def further_scores(logits: Tensor, label: Tensor, bins: int) -> dict[str, float]:
+def further_scores(logits: Float[Tensor, "N C"], label: Int[Tensor, " N"], bins: int) -> dict[str, float]:
     """What `summarised` leaves out, by name."""
     classes = logits.shape[1]
     whole = {"sync_on_compute": False}  # predictions are of all ranks
@@ -162,7 +163,7 @@ def further_scores(logits: Tensor, label: Tensor, bins: int) -> dict[str, float]
         "ks": KolmogorovSmirnovError(**whole),
         "smooth_ece": SmoothCalibrationError(**whole),
         "kde_ece": KDECalibrationError(**whole),
-        "mmce": MaximumMeanCalibrationError(**whole),
+        "top_label_mmce": MaximumMeanCalibrationError(**whole),
         "classwise_ece_total": TotalClasswiseCalibrationError(classes, bins, **whole),
         "classwise_ece_thresholded": ThresholdedClasswiseCalibrationError(classes, bins, **whole),
         "aurc": AreaUnderRiskCoverage(**whole),

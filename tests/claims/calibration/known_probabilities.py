@@ -100,6 +100,7 @@ def measure(run: Calibrated) -> dict[str, float]:
     """
     scores = {**summarised(run.logits, run.label, BINS).scores, **further_scores(run.logits, run.label, BINS)}
     divergence = (run.truth.exp() * (run.truth - run.logits.log_softmax(1))).sum(1).mean()
+    scores["mmce"] = scores["top_label_mmce"]
     return {"divergence": 1000 * float(divergence), **{name: 100 * scores[name] for name in METRICS}}
 
 
