@@ -1,8 +1,8 @@
 """Calibrators beside their authors' code: `python tests/benchmarks/calibrators.py --dirichlet=CHECKOUT …`.
 
-CHECKOUTs are clones of dirichletcal/dirichlet_python (which needs jax) and zhang64-llnl/Mix-n-Match-Calibration.
-Whichever are given are fitted to the same rows as ours; each table says how far the objective and the probabilities of
-other rows are apart, and how long both fits take.
+CHECKOUTs are clones of dirichletcal/dirichlet_python (which needs jax), zhang64-llnl/Mix-n-Match-Calibration and
+AmirooR/IntraOrderPreservingCalibration. Whichever are given are fitted to the same rows as ours; each table says how
+far the objective and the probabilities of other rows are apart, and how long both fits take.
 """
 
 import argparse
@@ -22,11 +22,22 @@ from poise.calibrator import Calibrator
 from poise_recipes.calibration.affine import centred
 from poise_recipes.calibration.dirichlet import Dirichlet
 from poise_recipes.calibration.ensemble_temperature import EnsembleTemperature
+from poise_recipes.calibration.intra_order_preserving import (
+    CELLS,
+    IntraOrderPreserving,
+    along,
+    heights_of,
+    placed,
+    slopes,
+    start,
+)
 from poise_recipes.calibration.matrix_scaling import MatrixScaling
 from poise_recipes.calibration.vector_scaling import VectorScaling
 
 SIZES = ((500, 4), (2000, 10))
 OTHER_ROWS = 5000
+HIDDEN, THEIR_STEPS = 10, 200
+MOST_LOGITS = 2000  # with more of them their network takes minutes
 
 Probabilities = Callable[[Tensor], Tensor]
 """Probabilities [N, C] of logits [N, C]."""
@@ -151,10 +162,71 @@ def mix_n_match(size: int, classes: int) -> Iterator[Rival]:
     yield Rival("ensemble temperature", EnsembleTemperature(0.05, 5.0), fit, negative_log_likelihood)
 
 
+# -- intra order-preserving functions ------------------------------------------------------------------------------
+
+
+def intra_order_preserving(size: int, classes: int) -> Iterator[Rival]:
+    """Their diagonal family with two layers of ten units and L-BFGS; ours as it is, and free as theirs is."""
+    from models.monotonic_model import MonotonicModel  # type: ignore[import-not-found]
+
+    def fit(logits: Tensor, label: Tensor) -> Probabilities:
+        torch.manual_seed(0)
+        model = MonotonicModel([HIDDEN, HIDDEN], 50, "cpu", classes).double()
+        optimizer = torch.optim.LBFGS(model.parameters(), 0.1, THEIR_STEPS, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            value = torch.nn.functional.cross_entropy(model(logits), label)
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+        return lambda other: model(other).detach().softmax(1)
+
+    for strength in (0.0, 1.0) if size * classes <= MOST_LOGITS else ():
+        name = f"intra order-preserving, strength {strength:g}"
+        yield Rival(name, IntraOrderPreserving(HIDDEN, strength), fit, negative_log_likelihood)
+    yield Rival("the same weights", _SameWeights(), lambda logits, label: _their_map(), None)
+
+
+class _SameWeights(Calibrator):
+    """The map of a network that is not fitted, on the grid that a fit would take."""
+
+    def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "_SameWeights":
+        """Nothing."""
+        return self
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Log-probabilities."""
+        knots = torch.linspace(float(logits.min()), float(logits.max()), CELLS + 1, dtype=torch.float64)
+        slope = slopes(_weights(), (knots[1:, None] + knots[:-1, None]) / 2)
+        return along(heights_of(slope, knots), slope, *placed(logits, knots)).log_softmax(1)
+
+
+def _weights() -> list[Tensor]:
+    """Of a network whose slope is not the same everywhere."""
+    network = start(HIDDEN)
+    return [*network[:4], network[4] + torch.linspace(-0.5, 0.5, HIDDEN, dtype=torch.float64), network[5]]
+
+
+def _their_map() -> Probabilities:
+    """Their map with the same weights."""
+    from models.monotonic_model import MonotonicModel
+
+    model = MonotonicModel([HIDDEN, HIDDEN], 50, "cpu").double()
+    layers = [layer for layer in model.model_monotonic.integrand.net if isinstance(layer, torch.nn.Linear)]
+    first, first_bias, *others = _weights()
+    values = [torch.cat([first, torch.zeros_like(first)], 1), first_bias, *others]  # a second input of theirs is 0
+    with torch.no_grad():
+        for parameter, value in zip([p for layer in layers for p in layer.parameters()], values, strict=True):
+            parameter.copy_(value)
+    return lambda logits: model(logits).detach().softmax(1)
+
+
 def main() -> None:
     """Print a table for each checkout."""
     parser = argparse.ArgumentParser(description=__doc__)
-    checkouts = {"dirichlet": dirichlet, "mix-n-match": mix_n_match}
+    checkouts = {"dirichlet": dirichlet, "mix-n-match": mix_n_match, "iop": intra_order_preserving}
     for name in checkouts:
         parser.add_argument(f"--{name}", metavar="CHECKOUT", help="of the authors' code")
     options = vars(parser.parse_args())
