@@ -80,6 +80,15 @@ def test_raps_takes_the_penalty_with_the_smallest_sets() -> None:
     assert torch.equal(tuned_raps(held(5, 0), ALPHA)(tuning.logits, tuning.u), aps(tuning.logits, tuning.u))
 
 
+def test_raps_is_tuned_on_examples_that_set_no_threshold() -> None:
+    tuning, calibration = held(8, 0), held(300, 1)  # eight are too few to tell any place, so none is cut off
+    tests = held(100, 2)
+    found = rules(tuning, calibration, ALPHA)
+    assert torch.equal(found["raps"].sets(tests.logits, tests.u), found["aps"].sets(tests.logits, tests.u))
+    other = rules(calibration, calibration, ALPHA)["raps"].sets(tests.logits, tests.u)
+    assert not torch.equal(other, found["raps"].sets(tests.logits, tests.u))
+
+
 def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     calibration, tests = held(60, 0), held(30, 1)
     expected = {name: made.sets(tests.logits, tests.u) for name, made in rules(calibration, calibration, ALPHA).items()}

@@ -16,6 +16,7 @@ from poise.distributed import Ranks, current_ranks
 from poise.errors import UserError
 from poise.evaluation.conformal import Conformal
 from poise.evaluation.plain_sets import Halves, PlainSets
+from poise.evaluation.smoothed_sets import Smoothing
 from poise.evaluator import Findings, Subject
 from poise.figures.set_sizes import SetSizes
 from poise.models.classifier import Classifier
@@ -119,6 +120,20 @@ def test_thresholds_and_calibrators_have_no_example_in_common() -> None:
         assert found().metrics[f"test/scaled/conformal/{name}/mean_size"] == pytest.approx(
             float(sets.sum(1).double().mean())
         )
+
+
+def test_smoothed_sets_grow_with_the_ball_and_shrink_with_the_copies() -> None:
+    halves, some = Halves.of(subject()), torch.arange(60)
+    data = subject().splits.test.rows(some)
+
+    def sets(eps: float, copies: int) -> Tensor:
+        made = Smoothing(0.1, eps, 0.5, copies, 0.001).fitted(subject(), halves.fitting[:100], halves.setting[:60])
+        return made.sets(data, some)
+
+    small, large = sets(0.1, 256), sets(0.4, 256)
+    assert (large | ~small).all()
+    assert large.sum() > small.sum()
+    assert sets(0.1, 64).sum() > small.sum()
 
 
 def test_what_is_told_says_which_rows_did_what() -> None:
