@@ -136,7 +136,7 @@ class Conformal(Evaluator):
         """RSCP+ on test examples as they are and as the attack leaves them, and what is said of it."""
         threat = subject.threat
         if threat.norm != "l2":
-            told = "RSCP+ keeps coverage in l2 balls: with threat.norm=l2 conformal tells of it too."
+            told = "RSCP+ keeps coverage in l2 balls: with threat=l2 conformal tells of it too."
             return {}, Findings(notes=(told,))
         sigma = 2 * threat.eps if self.sigma is None else self.sigma
         smoothing = Smoothing(self.alpha, threat.eps, sigma, self.copies, self.beta)

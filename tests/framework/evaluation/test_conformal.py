@@ -173,7 +173,7 @@ def test_without_a_ball_there_is_no_rscp_plus_and_without_a_threat_no_attack() -
     evaluated = Conformal(**SETTINGS).evaluate(other)
     assert not any("rscp" in name for name in evaluated.metrics)
     assert "test/conformal/pgd-4/lac/coverage" in evaluated.metrics
-    assert evaluated.notes[1] == "RSCP+ keeps coverage in l2 balls: with threat.norm=l2 conformal tells of it too."
+    assert evaluated.notes[1] == "RSCP+ keeps coverage in l2 balls: with threat=l2 conformal tells of it too."
     none = Conformal(**SETTINGS).evaluate(replace(subject(), threat=Threat("l2", 0.0, None, None)))
     assert not any("pgd" in name for name in [*none.tables, *none.metrics])
     assert len(none.notes) == 1
