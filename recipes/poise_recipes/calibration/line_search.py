@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jaxtyping import Float
 from torch import Tensor
 
 SLIGHT = 1e-4  # of the fall that the slope promises, with which a step is content
@@ -10,7 +11,9 @@ HALVINGS = 40  # of a step that goes too far
 Point = tuple[Tensor, ...]
 
 
-def descend(objective: Callable[..., Tensor], point: Point, step: Point, fall: Tensor) -> Point | None:
+def descend(
+    objective: Callable[..., Float[Tensor, ""]], point: Point, step: Point, fall: Float[Tensor, ""]
+) -> Point | None:
     """The point after the longest of a whole step, a half, a quarter … that lowers the objective; None if none does.
 
     Args:
