@@ -71,6 +71,10 @@ def main(asked: Calibrate, scores: Scores) -> int:
 
 def _written(asked: Calibrate, scores: Scores, compared: Comparison, calibration: Calibration) -> Iterator[str]:
     """Write what is asked for; what to say of each."""
+    if asked.figures is not None:
+        path = Path(asked.figures, "reliability.png")
+        _draw(path, compared)
+        yield f"{path} has a reliability diagram of each column."
     if asked.out is not None:
         _write(asked.out, scores, calibration)
         yield f"{asked.out} has the probabilities of {calibration.shipped or 'the rows as they were'}."
@@ -80,10 +84,6 @@ def _written(asked: Calibrate, scores: Scores, compared: Comparison, calibration
         file = CalibratorFile(calibration.calibrators[calibration.shipped], entry, tuple(scores.classes))
         write_bytes(asked.save, f"save={asked.save}", file.bytes())
         yield f"{asked.save} has {calibration.shipped}: poise calibrate apply calibrator={asked.save} logits=…"
-    if asked.figures is not None:
-        path = Path(asked.figures, "reliability.png")
-        _draw(path, compared)
-        yield f"{path} has a reliability diagram of each column."
 
 
 def _intervals(resamples: int, compared: Comparison) -> Table:

@@ -1,13 +1,16 @@
 """A fitted calibrator as a file of its own: to be applied to logits that come later."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from poise.card import Described
 from poise.errors import UserError
@@ -34,8 +37,8 @@ class CalibratorFile:
 
     def bytes(self) -> bytes:
         """The whole file: buffers as safetensors, beside them what they are of."""
-        note = {"format": FORMAT, **self.described, "class_names": list(self.class_names)}
         state = {name: value.contiguous().cpu() for name, value in self.calibrator.state_dict().items()}
+        note = {"format": FORMAT, **self.described, "class_names": list(self.class_names), "sha256": _digest(state)}
         return save(state, {NOTE: json.dumps(note)})
 
     @classmethod
@@ -60,15 +63,25 @@ class CalibratorFile:
         own = calibrator.state_dict()
         if state.keys() != own.keys():
             raise UserError(f"{path} does not fit {note['name']}: {'; '.join(misfits(state, own))}.")
+        if note["sha256"] != _digest(state):
+            raise UserError(f"{path} was changed after it was written (its checksum differs).")
         calibrator.load_state_dict(state)
         return cls(calibrator, described, tuple(note["class_names"]))
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def _noted(path: str | Path, text: str) -> dict[str, Any]:
     """What is written of the calibrator, all of its kind."""
     try:
         note = json.loads(text)
-        kinds = {"format": int, "name": str, "parameters": dict, "class_names": list}
+        kinds = {"format": int, "name": str, "parameters": dict, "class_names": list, "sha256": str}
         fits = all(isinstance(note[name], kind) for name, kind in kinds.items())
     except (ValueError, KeyError, TypeError):
         fits = False

@@ -33,7 +33,7 @@ def _confidence(rows: Predictions, name: str, logits: Tensor) -> Iterator[str]:
     """How sure a column is and how often it is right, and its ECE beside what chance gives."""
     scores = summarised(logits, rows.label).scores
     sure, right, ece, size = scores["confidence"], scores["accuracy"], scores["ece"], len(rows.label)
-    margin = Z * (right * (1 - right) / size) ** 0.5
+    margin = Z * (max(right * (1 - right), 1 / size) / size) ** 0.5  # nor are a few right answers certainty
     gap = 100 * (sure - right)
     if abs(sure - right) <= margin:
         verdict = f"as much as {size} rows can tell, neither too sure nor too unsure in the mean"

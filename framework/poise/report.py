@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("poise")
 
 BEST = "*"
+MANY = 7  # columns of a table that takes the room it needs
+WIDEST = 10_000  # characters
 LONGEST = 100  # characters of a file's name
 _NOT_IN_FILES = re.compile(r"[^\w.-]+")
 
@@ -87,7 +89,9 @@ def render(
     text = StringIO()
     console = Console(file=text, width=width, force_terminal=colour, no_color=not colour, highlight=False, emoji=False)
     for table in _tables(sheets(metrics, calibrators), tables or {}):
-        console.print(_drawn(table))
+        drawn = _drawn(table)
+        console.width = max(width, _needed(drawn)) if len(table.headings) > MANY else width
+        console.print(drawn)
         console.print(escape(_below(table)))
     for remark in remarks:
         console.print(escape(remark))
@@ -169,6 +173,12 @@ def _drawn(table: Table) -> Drawn:
     for row in table.rows:
         drawn.add_row(escape(row.name), *_marked(row))
     return drawn
+
+
+def _needed(table: Drawn) -> int:
+    """The width in which nothing of a table is cut off."""
+    console = Console(width=WIDEST)
+    return console.measure(table).maximum
 
 
 def _marked(row: Row) -> Iterator[str]:

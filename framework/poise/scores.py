@@ -21,7 +21,7 @@ _ELSEWHERE = re.compile(  # in tables of their own
     r"(?:honesty|attack_passes|power_law|conformal|ood|shift|failures|selective)/.+|robust_accuracy/[^/]+/[^/]+"
 )
 _HIGHER, _LOWER = {"accuracy"}, {"nll", "brier", "ece", "error"}
-_NEITHER = {"resolution", "uncertainty", "variance", "covariance"}  # of the terms of the Brier score
+_NEITHER = {"reliability", "resolution", "uncertainty", "variance", "covariance"}  # of the terms of the Brier score
 _PERCENT = {"accuracy", "confidence"}
 
 

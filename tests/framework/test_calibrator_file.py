@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save
 
 from poise import UserError, registry
@@ -12,7 +14,7 @@ from poise.batch import Predictions
 from poise.calibrator_file import NOTE, CalibratorFile
 
 LOGITS = 3 * torch.randn(50, 3, generator=torch.Generator().manual_seed(0)).double()
-NOTED = {"format": 1, "name": "temperature_scaling", "parameters": {}, "class_names": ["a", "b"]}
+NOTED = {"format": 1, "name": "temperature_scaling", "parameters": {}, "class_names": ["a", "b"], "sha256": ""}
 
 
 def predictions() -> Predictions:
@@ -49,4 +51,17 @@ def test_what_is_no_calibrator_is_refused(note: object, message: str, tmp_path: 
     path = tmp_path / "kept.safetensors"
     path.write_bytes(save({"temperature": torch.ones(())}, {NOTE: json.dumps(note)}))
     with pytest.raises(UserError, match=message):
+        CalibratorFile.read(path)
+
+
+@given(place=st.integers(0, 2**20), bit=st.integers(0, 7))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_damaged_file_is_refused(tmp_path: Path, place: int, bit: int) -> None:
+    calibrator = registry.build("calibrator", "temperature_scaling").fit(predictions())
+    whole = CalibratorFile(calibrator, {"name": "temperature_scaling", "parameters": {}}, ("a", "b", "c")).bytes()
+    damaged = bytearray(whole)
+    damaged[-1 - place % 17] ^= 1 << bit  # among the values: T in float64, the flag, and one byte of the header
+    path = tmp_path / "damaged.safetensors"
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(UserError):
         CalibratorFile.read(path)

@@ -260,3 +260,13 @@ def test_metrics_that_all_stand_in_tables_of_their_own_leave_no_empty_one_on_the
     table = Table("test, failures", ("score", "AUROC"), (Row("msp", ("0.9",)),))
     told = report(findings=Findings({"test/failures/msp/auroc": 0.9}, tables={"test-failures": table}))
     assert "<h2>test</h2>\n<h3>test, failures</h3>" in page(told, {})
+
+
+def test_a_table_of_many_columns_takes_the_room_it_needs() -> None:
+    names = [f"calibrator_with_a_long_name_{place}" for place in range(9)]
+    metrics = {"test/nll": 1.0, **{f"test/{name}/nll": 0.5 for name in names}}
+    text = render(metrics, names)
+    assert all(name in text for name in names)
+    assert max(map(len, text.splitlines())) > 250
+    few = render({"test/nll": 1.0, "test/scaled/nll": 0.5}, ["scaled"])
+    assert max(map(len, few.splitlines())) <= 100

@@ -1,5 +1,6 @@
 """Whether probabilities mean what they say: clean, attacked and under shift, before and after each calibrator."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
@@ -125,7 +126,8 @@ class Calibration(Evaluator):
         for prefix, told in subject.columns(split, seen):
             summary = summarised(told.logits, told.label, self.bins)
             scores = {**summary.scores, **further_scores(told.logits, told.label, self.bins)}
-            scores["confidence_gap"] = scores["confidence"] - scores["accuracy"]
+            if "confidence" in scores:  # which a model without finite probabilities has none of
+                scores["confidence_gap"] = scores["confidence"] - scores["accuracy"]
             for breakdown in breakdowns(subject.splits, data):
                 scores |= self._of_parts(breakdown, told)
             metrics |= {f"{prefix}/{source}{name}": value for name, value in scores.items()}
@@ -141,7 +143,7 @@ class Calibration(Evaluator):
             metric = ClasswiseCalibrationError(told.logits.shape[1], self.bins, sync_on_compute=False)
             metric.update(told.logits, told.label)
             errors = dict(zip(breakdown.names, metric.errors().tolist(), strict=True))
-            return {f"classwise_ece/class/{name}": error for name, error in errors.items()}
+            return {f"classwise_ece/class/{name}": error for name, error in errors.items() if not math.isnan(error)}
         found = {}
         for place, name in enumerate(breakdown.names):
             rows = breakdown.member == place
@@ -180,7 +182,9 @@ def further_scores(logits: Float[Tensor, "N C"], label: Int[Tensor, " N"], bins:
     terms.update(logits, label)
     named = {f"brier_{name}": float(term) for name, term in zip(BrierTerms.names, terms.compute(), strict=True)}
     return {
-        name: value for name, value in {**found, "skce": float(kernel.compute()), **named}.items() if value == value
+        name: value
+        for name, value in {**found, "skce": float(kernel.compute()), **named}.items()
+        if not math.isnan(value)
     }
 
 
@@ -193,7 +197,8 @@ def _table(sources: Mapping[str, Mapping[str, Column]]) -> Table:
 
 
 def _cell(told: Column) -> str:
-    return f"{dict(told.scores)['ECE']:.4f} ({100 * sum(_gaps(told)) / sum(told.counts):+.1f})"
+    error = dict(told.scores).get("ECE")
+    return "" if error is None else f"{error:.4f} ({100 * sum(_gaps(told)) / sum(told.counts):+.1f})"
 
 
 def _gaps(told: Column) -> Iterator[float]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from poise.errors import UserError
 from poise.evaluation.certificates import lower_bound
@@ -49,7 +49,7 @@ class Selective(Evaluator):
     def __init__(
         self,
         target: Annotated[float, Gt(0), Lt(1)] = 0.05,
-        alpha: Annotated[float, Gt(0), Lt(1)] = 0.05,
+        alpha: Annotated[float, Gt(0), Le(0.5)] = 0.05,
         train_examples: Annotated[int, Ge(1)] = 50_000,
     ) -> None:
         self.target = target

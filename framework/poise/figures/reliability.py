@@ -53,7 +53,7 @@ def column(name: str, summary: "Summary") -> Column:
         counts=tuple(bins.counts.tolist()),
         confidence=tuple(bins.confidence.tolist()),
         accuracy=tuple(bins.accuracy.tolist()),
-        scores=(("ECE", scores["ece"]), ("NLL", scores["nll"])),
+        scores=tuple((name.upper(), scores[name]) for name in ("ece", "nll") if name in scores),
     )
 
 

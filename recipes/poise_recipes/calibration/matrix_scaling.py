@@ -32,10 +32,7 @@ class MatrixScaling(AffineScaling):
         strength: of the penalty. 1 is that of Berta et al.; 0 is none, as Guo et al. have it.
     """
 
-    paper = (
-        "Berta et al., Structured Matrix Scaling for Multi-Class Calibration, 2025, arXiv 2511.03685; "
-        "without a penalty: Guo et al., 2017, arXiv 1706.04599"
-    )
+    paper = "Berta et al., Structured Matrix Scaling for Multi-Class Calibration, 2025, arXiv 2511.03685"
     keeps_prediction: ClassVar[bool] = False
 
     def __init__(self, strength: Annotated[float, Ge(0)] = 1.0) -> None:

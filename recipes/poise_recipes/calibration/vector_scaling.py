@@ -29,10 +29,7 @@ class VectorScaling(AffineScaling):
         strength: of the penalty. 1 is that of Berta et al.; 0 is none, as Guo et al. have it.
     """
 
-    paper = (
-        "Guo et al., On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599; "
-        "penalty: Berta et al., 2025, arXiv 2511.03685"
-    )
+    paper = "Guo et al., On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599"
     keeps_prediction: ClassVar[bool] = False
 
     def __init__(self, strength: Annotated[float, Ge(0)] = 1.0) -> None:

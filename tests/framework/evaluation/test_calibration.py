@@ -1,5 +1,6 @@
 """Calibration in full: numbers are those of the metrics, clean and attacked, of the parts and of the whole."""
 
+import copy
 from dataclasses import replace
 from functools import cache
 
@@ -114,3 +115,14 @@ def test_shifts_have_means_and_nothing_is_attacked_unless_asked() -> None:
     plain = Calibration(bins=BINS, bootstrap=0).evaluate(subject())
     assert plain.metrics.items() <= found().metrics.items()
     assert not [name for name in plain.metrics if "attacked" in name]
+
+
+def test_a_model_without_finite_probabilities_has_a_report_all_the_same() -> None:
+    data = replace(subject().splits, shifts={})
+    model = copy.deepcopy(subject().model)
+    for parameter in model.parameters():
+        torch.nn.init.constant_(parameter, torch.nan)
+    broken = Subject(model, data, Threat("linf", 8 / 255))
+    findings = Calibration(bins=BINS, bootstrap=5).evaluate(broken)
+    assert "test/ece" not in findings.metrics
+    assert all(drawing.draw() for drawing in findings.figures.values())
