@@ -25,7 +25,7 @@ from written import hold
 PATH = Path(__file__).parents[1] / "README.md"
 README = PATH.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-SAVED, ATTACKED, MEASURED, FIT, SCRIPT, PENALTY, ATTACK, *_ = BLOCKS
+SAVED, ATTACKED, MEASURED, CALIBRATED, FIT, SCRIPT, PENALTY, ATTACK, *_ = BLOCKS
 
 
 def recipe_table() -> str:
@@ -125,6 +125,11 @@ def test_fit_and_predict() -> None:
 def test_metrics_alone() -> None:
     names = run(MEASURED, logits=torch.randn(20, 3), labels=torch.arange(20) % 3)
     assert 0 <= float(names["ece"].compute()) <= 1
+
+
+def test_calibrators_alone() -> None:
+    names = run(CALIBRATED, logits=torch.randn(20, 3), labels=torch.arange(20) % 3)
+    assert names["calibrator"].temperature > 0
 
 
 def test_attacks_alone() -> None:

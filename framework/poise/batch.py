@@ -201,6 +201,11 @@ class Predictions:
     group: Int[Tensor, " N"] | None
     index: Int[Tensor, " N"]
 
+    @classmethod
+    def of(cls, logits: Float[Tensor, "N C"], label: Int[Tensor, " N"]) -> "Predictions":
+        """Those of any model, which stand by themselves."""
+        return cls(logits, None, label, None, torch.arange(len(label), device=label.device))
+
     @property
     def right(self) -> Bool[Tensor, " N"]:
         """Which examples are predicted as they are labelled; the lowest class wins a tie."""
