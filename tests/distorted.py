@@ -10,7 +10,7 @@ from poise.batch import Predictions
 
 def predictions(logits: Tensor, label: Tensor) -> Predictions:
     """A calibration split of logits [N, C] and labels [N]."""
-    return Predictions(logits=logits, features=None, label=label, group=None, index=torch.arange(len(label)))
+    return Predictions.of(logits, label)
 
 
 def honest(size: int, classes: int = 4, seed: int = 0) -> Predictions:

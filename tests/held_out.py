@@ -10,7 +10,7 @@ from poise.metrics import CalibrationError
 
 
 def predictions(logits: Tensor, label: Tensor) -> Predictions:
-    return Predictions(logits=logits, features=None, label=label, group=None, index=torch.arange(len(label)))
+    return Predictions.of(logits, label)
 
 
 def calibrated_logits(size: int, classes: int, seed: int = 0, prior: Tensor | float = 0.0) -> Predictions:

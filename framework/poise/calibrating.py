@@ -110,13 +110,7 @@ def _made(asked: Calibrate) -> dict[str, Calibrator]:
 
 
 def _predictions(rows: Rows) -> Predictions:
-    return Predictions(
-        logits=torch.from_numpy(rows.logits),
-        features=None,
-        label=torch.from_numpy(rows.labels),
-        group=None,
-        index=torch.arange(len(rows)),
-    )
+    return Predictions.of(torch.from_numpy(rows.logits), torch.from_numpy(rows.labels))
 
 
 def _on_test(test: Rows, calibration: Calibration) -> Comparison:

@@ -49,10 +49,10 @@ class Clean(Evaluator):
             metrics |= {f"{prefix}/{name}": value for name, value in summary.scores.items()}
             for breakdown in parts:
                 metrics |= breakdown.metrics(prefix, "accuracy", told.right)
-            columns.append(column(prefix.removeprefix(split).strip("/") or UNCALIBRATED, summary))
-        for name, calibrator in subject.calibrators.items():
-            if not calibrator.keeps_prediction:
-                changed = calibrator(seen.logits).argmax(1) != seen.logits.argmax(1)
-                metrics[f"{split}/{name}/changed_predictions"] = float(changed.double().mean())
+            calibrator = prefix.removeprefix(split).strip("/")
+            if calibrator and not subject.calibrators[calibrator].keeps_prediction:
+                changed = told.logits.argmax(1) != seen.logits.argmax(1)
+                metrics[f"{prefix}/changed_predictions"] = float(changed.double().mean())
+            columns.append(column(calibrator or UNCALIBRATED, summary))
         bars = {f"{split}-accuracy-by-{part.kind}": part.drawing(split, clean=seen.right) for part in parts}
         return Findings(metrics, {f"{split}-reliability": Reliability(split, tuple(columns)), **bars})

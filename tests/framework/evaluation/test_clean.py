@@ -1,10 +1,12 @@
 from dataclasses import replace
 from functools import cache
+from typing import ClassVar
 
 import pytest
 import torch
 
 from poise.attacks.threat import Threat
+from poise.calibrator import Calibrator
 from poise.data.dataset import Arrays
 from poise.distributed import Ranks
 from poise.evaluation.clean import Clean
@@ -104,3 +106,15 @@ def test_of_shifts_the_mean_of_every_score_is_told() -> None:
     assert (bars.names, bars.counts) == (("snow", "rain"), (24, 24))
     assert bars.measures[0].of_parts == (found.metrics["snow/accuracy"], found.metrics["rain/accuracy"])
     assert not any(name.startswith("shifts") for name in Clean().evaluate(subject()).metrics)
+
+
+def test_rows_whose_class_a_calibrator_changes_are_counted() -> None:
+    class Turned(Calibrator):
+        keeps_prediction: ClassVar[bool] = False
+
+        def forward(self, logits: torch.Tensor) -> torch.Tensor:
+            return torch.where(torch.arange(len(logits))[:, None] < 6, logits.roll(1, 1), logits)
+
+    metrics = Clean().evaluate(replace(subject(), calibrators={"turned": Turned(), **subject().calibrators})).metrics
+    assert metrics["test/turned/changed_predictions"] == 6 / 24
+    assert "test/scaled/changed_predictions" not in metrics
