@@ -21,6 +21,11 @@ EXISTING = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _to_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if registry.records(kind)])
 def test_a_table_has_everything_of_a_kind(kind: str) -> None:
     shown = show([KINDS[kind].plural])
@@ -39,13 +44,13 @@ def test_all_tables_with_the_presets() -> None:
     assert titles == [*listing.plurals(), "presets"]
 
 
-def test_a_row_of_recipes_shows_parameters_hooks_and_paper() -> None:
-    rows = [line.split() for line in show(["recipes"]).splitlines()]
-    assert rows[0] == ["recipes", "parameters", "hooks", "paper"]
-    trades = " ".join(next(row for row in rows if row[0] == "trades"))
-    assert trades == "trades beta=6.0, label_on=clean inner, objective, passes Zhang et al., 2019, arXiv 1901.08573"
-    pgd = " ".join(next(row for row in rows if row[0] == "pgd"))
-    assert "steps=10, step_size=none, start=uniform" in pgd
+def test_a_row_of_recipes_says_what_it_does_and_shows_hooks_paper_and_parameters() -> None:
+    rows = [re.split(" {2,}", line) for line in show(["recipes"]).splitlines()]
+    assert rows[0] == ["recipes", "what it is", "hooks", "paper", "parameters"]
+    about = registry.find("recipe", "trades").doc.partition("\n")[0]
+    cited, given = "Zhang et al., 2019, arXiv 1901.08573", "beta=6.0, label_on=clean"
+    assert ["trades", about, "inner, objective, passes", cited, given] in rows
+    assert next(row for row in rows if row[0] == "pgd")[-1].startswith("steps=10, step_size=none, start=uniform")
 
 
 def test_a_parameter_that_has_to_be_given_is_told_from_one_with_a_default() -> None:
@@ -178,7 +183,7 @@ sys.stdout.buffer.write(shown)
 """
 
 
-@pytest.mark.parametrize("word", ["", "recipes", "data", "trades", "pgd", "npz"])
+@pytest.mark.parametrize("word", ["", "recipes", "calibrators", "data", "trades", "pgd", "npz"])
 def test_a_terminal_of_80_columns_shows_it_whole(word: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", IN_A_TERMINAL, *filter(None, [word])],
