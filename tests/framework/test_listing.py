@@ -135,6 +135,8 @@ def test_ones_own_things_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "Hooks      penalty" in shown
     assert "recipe.Mine.strength=0.5\n      a number: of it." in shown
     assert shown.endswith("poise train recipe=listed_own:Mine recipe.Mine.strength=0.5")
+    assert "listed_own:net: a model" in show(["listed_own:net"])
+    assert "listed_own" not in sys.modules
 
 
 def test_without_a_docstring_nothing_stands_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,8 +149,6 @@ def test_without_a_docstring_nothing_stands_in_its_place(tmp_path: Path, monkeyp
 def test_help_names_every_kind(page: str) -> None:
     text = (Path(listing.__file__).parent / "help" / f"{page}.txt").read_text()
     assert all(plural in text for plural in [*listing.plurals(), "presets"])
-    assert "listed_own:net: a model" in show(["listed_own:net"])
-    assert "listed_own" not in sys.modules
 
 
 def test_own_words_that_lead_nowhere_are_mistakes() -> None:
