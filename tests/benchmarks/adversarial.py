@@ -12,12 +12,11 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from time import process_time
 
 import torch
 import torch.nn.functional as F
-from measure import HEADER, Meter, Ratio, interleave, share_one_heap
-from programs import SGD, THREAT, Job, Metered, poise
+from measure import HEADER, Meter, Ratio, clock_of, interleave, share_one_heap
+from programs import SGD, THREAT, Job, Metered, Residual, poise
 from torch import Tensor, nn
 
 from poise import RecipeStack, registry
@@ -25,15 +24,16 @@ from poise.recipe import Passes, Recipe
 
 ATTACKED = Job(side=16, width=32, batch_size=128, steps=2, turns=7)
 SHORT = Job(side=16, width=64, batch_size=128, steps=3, turns=7)  # where a step has few passes
+ON_A_GPU = Residual(side=32, width=0, batch_size=128, steps=3, turns=7, device="cuda")
 CLOSED = frozenset({"layer:mixing"})  # what only a model of two trained ones has
 
 
 def floor(job: Job, meter: Meter, passes: Passes, shared: bool) -> None:
     """The passes of a step, by hand; the attack's gradient is that of the full backward where they are shared."""
-    model = job.model()
+    model = job.model().to(job.device)
     optimizer = torch.optim.SGD(model.parameters(), **SGD)
     for batch in Metered(job, meter).train_dataloader():
-        x, label = batch["x"], batch["label"]
+        x, label = job.here(batch)
         x_adv = attacked(model.eval(), x, label, passes).requires_grad_(shared)
         model.train()
         losses = [F.cross_entropy(model(x_adv), label) for _ in range(passes.full_backwards)]
@@ -62,7 +62,7 @@ def over_floor(name: str, job: Job) -> Ratio:
     shared = bool(stack.owners("attack")) and not passes.input_backwards
     by_hand = partial(floor, job, passes=passes, shared=shared)
     programs = {"poise": partial(poise, job, recipe=members(name)), "floor": by_hand}
-    times = interleave(programs, job.steps, process_time)
+    times = interleave(programs, job.steps, clock_of(job.device))
     made = f"{passes.forwards}, {passes.input_backwards}, {passes.full_backwards}"
     return Ratio(f"{','.join(stack.names)} ({job})", f"passes {made}", times["poise"], times["floor"], 1.05)
 
@@ -90,17 +90,18 @@ def names() -> list[str]:
     return [record.name for record in family if not record.attributes["needs"] & CLOSED]
 
 
-def comparisons(chosen: list[str], turns: int) -> Iterator[Ratio]:
+def comparisons(chosen: list[str], turns: int, device: str) -> Iterator[Ratio]:
     """The lines of the table."""
     for name in chosen:
         job = SHORT if stack_of(name).passes().forwards <= 2 else ATTACKED
-        yield over_floor(name, replace(job, turns=turns))
+        yield over_floor(name, replace(job if device == "cpu" else ON_A_GPU, turns=turns))
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=SHORT.turns, help="of each program")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="on a GPU a ResNet-18 trains")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
     parser.add_argument("--recipes", nargs="*", default=names(), help="of the family")
     options = parser.parse_args()
@@ -108,7 +109,7 @@ def main() -> None:
     share_one_heap()
     warnings.simplefilter("ignore")  # Lightning's advice on loaders and logging
     print(f"PyTorch {torch.__version__}, {options.threads} thread(s)\n\n{HEADER}", flush=True)
-    for ratio in comparisons(options.recipes, options.turns):
+    for ratio in comparisons(options.recipes, options.turns, options.device):
         print(ratio.row(), flush=True)
 
 

@@ -2,14 +2,14 @@
 
     python tests/benchmarks/autoattack.py <checkout of fra31/auto-attack> [--pictures=100]
 
-needs POISE_DATA with mnist.npz; prints the table of README.md.
+needs POISE_DATA with mnist.npz; prints the table of README.md. Another trained network is attacked with --model,
+--data and --eps, on a GPU with --device=cuda.
 """
 
 import argparse
 import os
 import sys
 import tempfile
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,21 +19,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from measure import clock_of
 from torch import Tensor, nn
 
 from poise import Threat, fit
 from poise.attacks.autoattack import AutoAttack
 
-THREAT = Threat("linf", 0.2)
+EPS = 0.2
 
 Calls = Counter[tuple[int, int]]  # examples of a pass, gradients taken of it -> how often
 
 
-def pictures(count: int, split: str = "test") -> tuple[Tensor, Tensor]:
-    """The first pictures of MNIST's split, [N, 1, 28, 28] in 0…1, and their classes."""
-    with np.load(Path(os.environ["POISE_DATA"]) / "mnist.npz", allow_pickle=False) as file:
-        x, y = file[f"x_{split}"][:count], file[f"y_{split}"][:count]
-    return torch.from_numpy(x).float().reshape(-1, 1, 28, 28) / 255, torch.from_numpy(y).long()
+def pictures(path: Path, count: int) -> tuple[Tensor, Tensor]:
+    """The first test pictures of a file, [N, C, H, W] in 0…1, and their classes."""
+    with np.load(path, allow_pickle=False) as file:
+        x, y = torch.from_numpy(file["x_test"][:count]), torch.from_numpy(file["y_test"][:count])
+    channels_first = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
+    return channels_first.float() / 255, y.long()
 
 
 def trained(directory: Path, width: int, epochs: int = 8) -> nn.Module:
@@ -50,7 +52,7 @@ def trained(directory: Path, width: int, epochs: int = 8) -> nn.Module:
             },
             model={"name": "small_cnn", "width": width},
             optimizer={"name": "adamw", "lr": 2e-3},
-            threat={"name": "linf", "eps": THREAT.eps},
+            threat={"name": "linf", "eps": EPS},
             trainer={"max_epochs": epochs, "gradient_clip": 1.0},
             evaluation="none",
             calibration="none",
@@ -82,9 +84,8 @@ def noted(model: nn.Module) -> Iterator[Calls]:
         calls.update((rows, gradients) for rows, gradients in taken)
 
 
-def by_hand(model: nn.Module, calls: Calls, x: Tensor) -> float:
-    """Seconds of the processor that the same passes take on their own."""
-    begun = time.process_time()
+def by_hand(model: nn.Module, calls: Calls, x: Tensor) -> None:
+    """The same passes on their own."""
     for (rows, gradients), often in calls.items():
         some = x[torch.arange(rows) % len(x)].clone()
         for _ in range(often):
@@ -96,22 +97,22 @@ def by_hand(model: nn.Module, calls: Calls, x: Tensor) -> float:
             else:
                 with torch.no_grad():
                     model(some)
-    return time.process_time() - begun
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of the processor, and what came of it."""
-    begun = time.process_time()
+def timed(clock: Callable[[], float], work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and what came of it."""
+    begun = clock()
     found = work()
-    return time.process_time() - begun, found
+    return clock() - begun, found
 
 
-def reference(model: nn.Module, checkout: Path, name: str) -> Callable[[Tensor, Tensor], Tensor]:
+def reference(model: nn.Module, checkout: Path, name: str, eps: float) -> Callable[[Tensor, Tensor], Tensor]:
     """One attack of the authors' code, standard version."""
     sys.path.insert(0, str(checkout))
     from autoattack import AutoAttack as Theirs  # type: ignore[import-not-found]
 
-    theirs = Theirs(model, norm="Linf", eps=THREAT.eps, seed=0, verbose=False, device="cpu")
+    device = next(model.parameters()).device
+    theirs = Theirs(model, norm="Linf", eps=eps, seed=0, verbose=False, device=device)
     theirs.attacks_to_run = [name]
     return lambda x, y: theirs.run_standard_evaluation(x, y, bs=len(x))
 
@@ -128,21 +129,26 @@ def main() -> None:
         default=Path(tempfile.gettempdir(), "poise-benchmarks", "mnist-trades"),
         help="where it is kept",
     )
+    parser.add_argument("--data", type=Path, default=Path(os.environ["POISE_DATA"], "mnist.npz"), help="x_test, y_test")
+    parser.add_argument("--eps", type=float, default=EPS, help="of the linf ball")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="that attacks")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    model = trained(options.model, options.width).eval()
-    x, y = pictures(options.pictures)
+    clock = clock_of(options.device)
+    model = trained(options.model, options.width).eval().to(options.device)
+    x, y = (tensor.to(options.device) for tensor in pictures(options.data, options.pictures))
     print("| attack | examples | s | over the passes by hand | over the reference | right, reference's |")
     print("| --- | --- | --- | --- | --- | --- |")
     right = model(x).argmax(1) == y
     ours_whole = floor_whole = theirs_whole = 0.0
-    for attack in AutoAttack(THREAT).attacks(10):
+    for attack in AutoAttack(Threat("linf", options.eps)).attacks(10):
         some, label = x[right], y[right]
         with noted(model) as calls:
-            ours, x_adv = timed(lambda: attack(model, some, label))  # noqa: B023
-        floor = by_hand(model, calls, some)
-        theirs, their_adv = timed(lambda: reference(model, options.reference, attack.name)(some, label))  # noqa: B023
+            ours, x_adv = timed(clock, lambda: attack(model, some, label))  # noqa: B023
+        floor, _ = timed(clock, lambda: by_hand(model, calls, some))  # noqa: B023
+        their_attack = reference(model, options.reference, attack.name, options.eps)
+        theirs, their_adv = timed(clock, lambda: their_attack(some, label))  # noqa: B023
         left = model(x_adv).argmax(1) == label
         their_left = int((model(their_adv).argmax(1) == label).sum())
         print(

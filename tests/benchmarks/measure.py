@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+import torch
+
 Loader = Any  # has a length and gives batches
 Program = Callable[["Meter"], None]
 
@@ -70,21 +72,26 @@ class Meter:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Any]:
-        asked: list[float] = []
-        for number, batch in enumerate(self._asking(asked)):
+        begun = 0.0
+        for number, batch in enumerate(self._loader):
             yield batch
-            if (number + 1) % self.steps == 0:
-                asked.append(self.clock())
-                self.seconds.append((asked[-1] - asked[1]) / (self.steps - 1))
+            step = number % self.steps + 1
+            if step == 1:
+                begun = self.clock()
+            if step == self.steps:
+                self.seconds.append((self.clock() - begun) / (self.steps - 1))
                 self.turns.pass_on()
                 self.turns.wait(self.name)
-                asked.clear()
 
-    def _asking(self, asked: list[float]) -> Iterator[Any]:
-        batches = iter(self._loader)
-        for _ in range(len(self._loader)):
-            asked.append(self.clock())
-            yield next(batches)
+
+def clock_of(device: str) -> Callable[[], float]:
+    """Seconds of the processor; where a GPU works, those on the wall until it has done what it was given."""
+    return time.process_time if device == "cpu" else _when_done
+
+
+def _when_done() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 @dataclass(frozen=True)

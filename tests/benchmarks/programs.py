@@ -19,6 +19,7 @@ from poise.console import without_chatter
 from poise.data.dataset import Arrays, Splits
 from poise.data.module import DataModule
 from poise.distributed import current_ranks, strategy
+from poise.models.resnet18 import resnet18
 from poise.models.small_cnn import small_cnn
 from poise.recipe import Recipe
 
@@ -38,6 +39,7 @@ class Job:
         steps: of one turn.
         turns: of each program; one more comes first, to warm up.
         precision: of the passes.
+        device: that trains, cpu or cuda.
     """
 
     side: int
@@ -46,6 +48,7 @@ class Job:
     steps: int
     turns: int
     precision: str = "32-true"
+    device: str = "cpu"
 
     def __str__(self) -> str:
         return f"{self.side}x{self.side}, width {self.width}, batch {self.batch_size}"
@@ -68,13 +71,35 @@ class Job:
     def passes(self) -> AbstractContextManager[object]:
         """What the passes of a program by hand are in."""
         low = self.precision == "bf16-mixed"
-        return torch.autocast("cpu", dtype=torch.bfloat16) if low else nullcontext()
+        return torch.autocast(self.device, dtype=torch.bfloat16) if low else nullcontext()
+
+    def here(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Inputs and labels on the device."""
+        x, label = (batch[key].to(self.device, non_blocking=True) for key in ("x", "label"))
+        return x, label
 
     def model(self) -> nn.Module:
         """The same model at every call."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return small_cnn(CLASSES, (1, self.side, self.side), width=self.width)
+
+
+@dataclass(frozen=True)
+class Residual(Job):
+    """Pictures of three channels for a ResNet-18 whose convolutions run channels-last."""
+
+    def __str__(self) -> str:
+        return f"{self.side}x{self.side}, batch {self.batch_size}, {self.precision}"
+
+    @property
+    def channels(self) -> int:
+        return 3
+
+    def model(self) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return resnet18(CLASSES, (self.channels, self.side, self.side)).to(memory_format=torch.channels_last)
 
 
 class Metered(DataModule):
@@ -100,10 +125,12 @@ def shared(model: nn.Module) -> nn.Module:
 
 def bare(job: Job, meter: Meter) -> None:
     """A loop in plain PyTorch."""
-    model = shared(job.model())
+    model = shared(job.model().to(job.device))
     optimizer = torch.optim.SGD(model.parameters(), **SGD)
     for batch in Metered(job, meter).train_dataloader():
-        loss = F.cross_entropy(model(batch["x"]), batch["label"])
+        x, label = job.here(batch)
+        with job.passes():
+            loss = F.cross_entropy(model(x), label)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -111,11 +138,11 @@ def bare(job: Job, meter: Meter) -> None:
 
 def trades_floor(job: Job, meter: Meter, steps: int = 10, beta: float = 6.0) -> None:
     """TRADES in plain PyTorch, with as few passes as it has: 13 forwards, 10 input and 2 full backwards."""
-    model = job.model()
+    model = job.model().to(job.device)
     trained = shared(model)
     optimizer = torch.optim.SGD(model.parameters(), **SGD)
     for batch in Metered(job, meter).train_dataloader():
-        x = batch["x"]
+        x, label = job.here(batch)
         with job.passes():
             model.eval()
             with torch.no_grad():
@@ -131,7 +158,7 @@ def trades_floor(job: Job, meter: Meter, steps: int = 10, beta: float = 6.0) -> 
             logits, logits_adv = trained(x), trained(x_adv)
             clean, adv = F.log_softmax(logits, 1), F.log_softmax(logits_adv, 1)
             kl = F.kl_div(adv, clean, reduction="batchmean", log_target=True)
-            loss = F.cross_entropy(logits, batch["label"]) + beta * kl
+            loss = F.cross_entropy(logits, label) + beta * kl
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -178,9 +205,9 @@ def _fit(module: L.LightningModule, job: Job, data: Metered) -> None:
             max_epochs=1,
             limit_val_batches=0,
             precision=job.precision,  # type: ignore[arg-type]  # a literal of its own
-            accelerator="cpu",
+            accelerator=job.device,
             devices=size,
-            strategy=strategy("auto", world_size=size, accelerator="cpu"),
+            strategy=strategy("auto", world_size=size, accelerator=job.device),
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -50,7 +50,7 @@ def test_the_table_of_loading_is_printed() -> None:
 
 def test_the_table_of_resnet_steps_is_printed() -> None:
     rows = table("residual.py", "--side=8", "--batch-size=2", "--recipes=mixup")[2:]
-    assert [row[0].split(" ")[0] for row in rows] == ["TRADES-10", "TRADES-10", "mixup"]
+    assert [row[0].split(" ")[0] for row in rows] == ["TRADES-10", "TRADES-10", "plain", "mixup"]
     assert all(float(row[2]) > 0 for row in rows)
 
 
