@@ -29,15 +29,16 @@ def read_archive(
         UserError: no such file, a directory, a damaged or pickled one, arrays that are missing or have unknown names.
     """
     file = read_npz(path, f"data.path={path}")
-    named = [name for name in file if not name.startswith(prefixes)]
-    _check_names(path, named, required, optional)
+    _check_names(path, list(file), required, optional, prefixes)
     return file
 
 
-def _check_names(path: str, names: list[str], required: Sequence[str], optional: Sequence[str]) -> None:
+def _check_names(
+    path: str, names: Sequence[str], required: Sequence[str], optional: Sequence[str], prefixes: tuple[str, ...]
+) -> None:
     missing = [name for name in required if name not in names]
     known = [*required, *optional]
-    strangers = [name for name in names if name not in known]
+    strangers = [name for name in names if name not in known and not name.startswith(prefixes)]
     if missing:
         given = ", ".join(names) or "no arrays"
         raise UserError(f"{path} has no {missing[0]}; it has {given}.{nearest(missing[0], strangers)}")

@@ -1,8 +1,26 @@
 """Where data come from."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from poise.data.dataset import Splits
+from poise.data.stored import Inputs
+
+
+@dataclass(frozen=True)
+class OtherThings:
+    """Inputs of things that are none of some data's classes.
+
+    Args:
+        x: [N, *input], as of `Arrays`.
+        kind: of the inputs, as of `Splits`.
+        valid_range: what they may be, as of `Splits`.
+    """
+
+    x: Inputs
+    kind: str
+    valid_range: tuple[float, float] | None
 
 
 class DataSource:
@@ -29,6 +47,12 @@ class DataSource:
     def load(self, seed: int) -> Splits:
         """The data, split and checked."""
         raise NotImplementedError(f"{type(self).__name__} does not say how to load its data: define `load`.")
+
+    def other_things(self, seed: int) -> Mapping[str, OtherThings]:
+        """What the source has for other data to be told from: its OOD sets by name, else its test split, as ""."""
+        splits = self.load(seed)
+        sets = splits.ood or {"": splits.test}
+        return {name: OtherThings(data.x, splits.kind, splits.valid_range) for name, data in sets.items()}
 
     def stand_in(self) -> Splits | None:
         """Splits of the same sizes without contents, nothing read; None where only reading tells."""

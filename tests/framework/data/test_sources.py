@@ -227,6 +227,7 @@ def _nan() -> np.ndarray:
     ("arrays", "message"),
     [
         (_changed(y_test=None), r"has no y_test; it has x_train, y_train, x_test\.$"),
+        ({"x_ood_moss": np.zeros((2, 8, 8), "uint8")}, r"has no x_test; it has x_ood_moss\.$"),
         (_changed(y_tset=np.zeros(3), y_test=None), "Did you mean 'y_tset'"),
         (_changed(g_train=np.zeros(60)), "nothing is known of an array 'g_train'. Did you mean"),
         (

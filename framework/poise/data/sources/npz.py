@@ -1,7 +1,7 @@
 """Anybody's data, as one file of numpy arrays."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,11 +13,13 @@ from poise.data.archive import as_inputs, as_integers, as_names, read_archive
 from poise.data.checks import check_inputs, check_range_of
 from poise.data.dataset import Arrays, Splits
 from poise.data.partition import stratified
-from poise.data.source import DataSource
+from poise.data.source import DataSource, OtherThings
+from poise.data.stored import Inputs
 from poise.errors import UserError
 
 SPLITS = ("train", "val", "calibration", "test")
 SHIFT, OOD = ("x_shift_", "y_shift_"), "x_ood_"  # beginnings of names
+KNOWN = (*(f"{kind}_{split}" for split in SPLITS for kind in ("x", "y", "group")), "x_unlabelled", "class_names")
 MOST_CLASSES = 100_000  # that labels alone can speak of
 
 
@@ -53,19 +55,13 @@ class Npz(DataSource):
         Raises:
             UserError: no such file, not an .npz, arrays that are missing, unknown or do not fit each other.
         """
-        required = ["x_test", "y_test"]
-        optional = [f"{kind}_{split}" for split in ("train", "val", "calibration") for kind in "xy"]
-        groups = [f"group_{split}" for split in SPLITS]
-        known = [*optional, *groups, "x_unlabelled", "class_names"]
-        file = read_archive(self.path, required, known, prefixes=(*SHIFT, OOD))
-
+        file = read_archive(self.path, ("x_test", "y_test"), KNOWN, prefixes=(*SHIFT, OOD))
         splits = {split: _split(file, split) for split in SPLITS if f"x_{split}" in file}
         # the training rows say what the data are, where there are any
         first = splits.get("train", splits["test"])
         if len(first) == 0:
             raise UserError(f"{self.path}: {'x_train' if 'train' in splits else 'x_test'} is empty.")
-        image = first.x.ndim > 2
-        valid_range = (0.0, 1.0) if image or first.x.dtype == torch.uint8 else None
+        kind, valid_range = _kind_of(first.x)
         names = as_names(file["class_names"]) if "class_names" in file else ()
         if "train" in splits:
             num_classes = len(names) or _count_classes(self.path, first.label)
@@ -86,11 +82,24 @@ class Npz(DataSource):
             num_classes=num_classes,
             class_names=names or tuple(str(c) for c in range(num_classes)),
             valid_range=valid_range,
-            kind="image" if image else "tabular",
+            kind=kind,
             streams=_streams(file),
             shifts={name: _split(file, f"shift_{name}") for name in _named(file, *SHIFT)},
             ood={name: _unlabelled(file, f"{OOD}{name}") for name in _named(file, OOD)},
         )
+
+    def other_things(self, seed: int) -> Mapping[str, OtherThings]:
+        """The x_ood_<name> of the file, else its x_test; it needs to have nothing else.
+
+        Raises:
+            UserError: neither of them; as `load`.
+        """
+        file = read_archive(self.path, (), KNOWN, prefixes=(*SHIFT, OOD))
+        names = {name: f"{OOD}{name}" for name in _named(file, OOD)} or {"": "x_test"}
+        if not {*names.values()} <= {*file}:
+            given = ", ".join(file) or "no arrays"
+            raise UserError(f"{self.path} has neither {OOD}<name> nor x_test to take for other things; it has {given}.")
+        return {name: _other_thing(x_name, file[x_name]) for name, x_name in names.items()}
 
     def _held_out(self, splits: dict[str, Arrays], seed: int) -> dict[str, Arrays]:
         """The splits that the file does not have, taken from train, and what is left of train."""
@@ -120,6 +129,19 @@ def _streams(file: dict[str, np.ndarray]) -> dict[str, Arrays]:
 def _unlabelled(file: dict[str, np.ndarray], x_name: str) -> Arrays:
     x = as_inputs(x_name, file[x_name])
     return Arrays(x, torch.full((len(x),), -1))
+
+
+def _other_thing(x_name: str, array: np.ndarray) -> OtherThings:
+    x = as_inputs(x_name, array)
+    kind, valid_range = _kind_of(x)
+    check_inputs(x_name, x, valid_range)
+    return OtherThings(x, kind, valid_range)
+
+
+def _kind_of(x: Inputs) -> tuple[Literal["image", "tabular"], tuple[float, float] | None]:
+    """What inputs are by their shape, and the range that they lie in."""
+    kind: Literal["image", "tabular"] = "image" if x.ndim > 2 else "tabular"
+    return kind, (0.0, 1.0) if kind == "image" or x.dtype == torch.uint8 else None
 
 
 def _named(file: dict[str, np.ndarray], *prefixes: str) -> list[str]:

@@ -12,17 +12,20 @@ from torch import Tensor
 from poise import registry
 from poise.data.dataset import Arrays, Splits
 from poise.data.pictures import grey
-from poise.data.source import DataSource
+from poise.data.source import DataSource, OtherThings
+from poise.data.stored import changed
 from poise.data.wrapper import CHANNELS, Wrapper, refuse_empty
 from poise.errors import UserError
 
 
 class Ood(Wrapper):
-    """OOD sets: the test splits of other sources, brought to the size and the channels of the data.
+    """OOD sets: those that other sources have, else their test splits, brought to the size and channels of the data.
 
-    Each is called like its source. Pictures are resized as a whole, bilinearly and smoothed where they get smaller;
-    grey ones are given three channels, and coloured ones their brightness where the data are grey. What is no picture
-    has to have the shape of the data. Classes of other things mean nothing here: every label is -1.
+    An OOD set of a source keeps its name (of x_ood_<name> in an npz file it is <name>), a test split is called like its
+    source. An npz file needs to hold nothing but x_ood_<name>, or x_test. Pictures are resized as a whole, bilinearly
+    and smoothed where they get smaller; grey ones are given three channels, and coloured ones their brightness where
+    the data are grey. What is no picture has to have the shape of the data. Classes of other things mean nothing here:
+    every label is -1.
 
     Args:
         sources: names of data.
@@ -40,42 +43,43 @@ class Ood(Wrapper):
         """The splits with further OOD sets.
 
         Raises:
-            UserError: a source that is not there or cannot be loaded, that is given twice, or whose inputs are of
-                another kind.
+            UserError: a source that is not there, cannot be loaded or has nothing to take; two sets of one name; inputs
+                of another kind than the data's.
         """
         refuse_empty("ood.sources", self.sources)
         found = dict(splits.ood)
         for source in self.sources:
-            name = source.rpartition(":")[2]
-            if name in found:
-                raise UserError(f"ood.sources: there is an OOD set {name!r} already: leave one of them out.")
-            found[name] = self._matched(source, splits, seed)
+            for own, things in self._loaded(source, seed).items():
+                name = own or source.rpartition(":")[2]
+                if name in found:
+                    raise UserError(f"ood.sources: there is an OOD set {name!r} already: leave one of them out.")
+                found[name] = _matched(f"ood.sources={source}", things, splits)
         return replace(splits, ood=found)
 
-    def _matched(self, source: str, splits: Splits, seed: int) -> Arrays:
-        """The test split of another source, as the data would have it."""
-        other = self._loaded(source, seed)
-        mine, theirs = splits.input_shape, other.input_shape
-        if (other.kind, other.valid_range) != (splits.kind, splits.valid_range):
-            raise UserError(f"ood.sources={source} is {_described(other)}; the data are {_described(splits)}.")
-        x = other.test
-        if theirs != mine:
-            if splits.kind != "image" or {len(mine), len(theirs)} != {3} or not {mine[0], theirs[0]} <= {*CHANNELS}:
-                raise UserError(
-                    f"ood.sources={source} has inputs of shape {_shape(theirs)}, the data of {_shape(mine)}: only "
-                    "pictures of 1 or 3 channels can be matched."
-                )
-            x = x.changed(lambda pictures, positions: matched(pictures, mine))
-        return Arrays(x.x, torch.full_like(x.label, -1))
-
-    def _loaded(self, source: str, seed: int) -> Splits:
+    def _loaded(self, source: str, seed: int) -> Mapping[str, OtherThings]:
         takes = registry.find("data", source).parameter("path")
         given: dict[str, Any] = {"path": self.path} if takes and self.path is not None else {}
         try:
             made: DataSource = registry.build("data", source, **given)
-            return made.load(seed)
+            return made.other_things(seed)
         except UserError as error:
             raise UserError(f"ood.sources={source}: {error}") from error
+
+
+def _matched(said: str, things: OtherThings, splits: Splits) -> Arrays:
+    """Other things as the data would have them."""
+    x = things.x
+    mine, theirs = splits.input_shape, tuple(x.shape[1:])
+    if (things.kind, things.valid_range) != (splits.kind, splits.valid_range):
+        raise UserError(f"{said} is {_described(things)}; the data are {_described(splits)}.")
+    if theirs != mine:
+        if splits.kind != "image" or {len(mine), len(theirs)} != {3} or not {mine[0], theirs[0]} <= {*CHANNELS}:
+            raise UserError(
+                f"{said} has inputs of shape {_shape(theirs)}, the data of {_shape(mine)}: only pictures of 1 or 3 "
+                "channels can be matched."
+            )
+        x = changed(x, lambda pictures, positions: matched(pictures, mine))
+    return Arrays(x, torch.full((len(x),), -1))
 
 
 def matched(x: Shaped[Tensor, "B channels height width"], shape: tuple[int, ...]) -> Shaped[Tensor, "B C H W"]:
@@ -87,9 +91,9 @@ def matched(x: Shaped[Tensor, "B channels height width"], shape: tuple[int, ...]
     return (255 * seen).round().to(torch.uint8) if x.dtype == torch.uint8 else seen
 
 
-def _described(splits: Splits) -> str:
-    low, high = splits.valid_range or (None, None)
-    return f"{splits.kind} {'without a valid range' if low is None else f'in {low:g} to {high:g}'}"
+def _described(inputs: OtherThings | Splits) -> str:
+    low, high = inputs.valid_range or (None, None)
+    return f"{inputs.kind} {'without a valid range' if low is None else f'in {low:g} to {high:g}'}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -37,6 +37,55 @@ def test_other_data_are_brought_to_the_channels_and_the_size(tmp_path: Path) -> 
     torch.testing.assert_close(grey.x[:, 0], 0.299 * red + 0.587 * green)
 
 
+def archive(folder: Path, **arrays: np.ndarray) -> str:
+    path = folder / "arrays.npz"
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return str(path)
+
+
+def pictures(count: int, size: int = 8) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, size, size)).astype("uint8")
+
+
+def test_the_ood_sets_of_a_source_are_taken_under_their_names_and_its_test_split_is_not(tmp_path: Path) -> None:
+    several = {"x_ood_moss": pictures(5), "x_ood_sand": pictures(7, size=12)}
+    alone = Ood(("npz",), path=archive(tmp_path, **several)).wrap(splits(), 0)
+    assert {name: tuple(data.x.shape) for name, data in alone.ood.items()} == {
+        "moss": (5, 1, 8, 8),
+        "sand": (7, 1, 8, 8),
+    }
+    assert alone.ood["moss"].x[:, 0].equal(torch.from_numpy(several["x_ood_moss"]))
+    labelled = {"x_test": pictures(9), "y_test": np.arange(9) % 3}
+    beside = Ood(("npz",), path=archive(tmp_path, **several, **labelled)).wrap(splits(), 0)
+    assert {name: data.x[:].tolist() for name, data in beside.ood.items()} == {
+        name: data.x[:].tolist() for name, data in alone.ood.items()
+    }
+    assert list(Ood(("digits",)).wrap(splits(ood=dict(alone.ood)), 0).ood) == ["moss", "sand", "digits"]
+    with pytest.raises(UserError, match=r"there is an OOD set 'moss' already"):
+        Ood(("npz",), path=archive(tmp_path, **several)).wrap(alone, 0)
+
+
+def test_labels_of_other_things_need_not_be_there(tmp_path: Path) -> None:
+    made = Ood(("npz",), path=archive(tmp_path, x_test=pictures(9))).wrap(splits(), 0)
+    assert made.ood["npz"].label.tolist() == [-1] * 9
+
+
+def test_a_file_with_nothing_usable_is_said_in_one_line(tmp_path: Path) -> None:
+    path = archive(tmp_path, x_train=pictures(9), y_train=np.arange(9) % 3)
+    with pytest.raises(UserError) as caught:
+        Ood(("npz",), path=path).wrap(splits(), 0)
+    assert str(caught.value) == (
+        f"ood.sources=npz: {path} has neither x_ood_<name> nor x_test to take for other things; "
+        "it has x_train, y_train."
+    )
+    with pytest.raises(UserError, match=r"nothing is known of an array 'x_odd_moss'"):
+        Ood(("npz",), path=archive(tmp_path, x_odd_moss=pictures(9))).wrap(splits(), 0)
+    with pytest.raises(UserError, match=r"^ood\.sources=npz: x_ood_moss"):
+        Ood(("npz",), path=archive(tmp_path, x_ood_moss=np.full((4, 12, 12), 7.0))).wrap(splits(), 0)
+    with pytest.raises(UserError, match=r"^ood\.moss is empty"):
+        Ood(("npz",), path=archive(tmp_path, x_ood_moss=pictures(4)[:0])).wrap(splits(), 0)
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
 def test_pictures_are_resized_as_pil_does(dtype: torch.dtype) -> None:
     from PIL import Image
