@@ -1,8 +1,10 @@
 """Calibration of anybody's logits: fit → compare on rows that were not fitted to → write probabilities."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from poise.batch import Predictions
 from poise.calibration import FOLDS, Calibration, fitted, out_of_fold
 from poise.calibrator import Calibrator
 from poise.calibrator_file import CalibratorFile
-from poise.config.commands import Calibrate
+from poise.config.commands import PICTURE, Calibrate
 from poise.errors import UserError
 from poise.explaining import explained
 from poise.figures.canvas import save
@@ -59,31 +61,46 @@ def main(asked: Calibrate, scores: Scores) -> int:
     held_out = _predictions(scores.fit)
     calibration = fitted(_made(asked), held_out, progress=progress_bar(shown=True))
     compared = _on_test(scores.test, calibration) if scores.test else _crossed(asked, held_out, calibration)
-    written = list(_written(asked, scores, compared, calibration))  # before anything is printed, which may break off
+    written, refused = _written(asked, scores, compared, calibration)  # before what is printed, which may break off
     tables = {} if not asked.bootstrap else {f"{compared.title}-intervals": _intervals(asked.bootstrap, compared)}
     say(render(_metrics(compared), list(compared.columns), _told(compared, calibration), tables).rstrip())
     if asked.explain:
         say("\n".join(["", *explained(compared.rows, compared.columns, calibration)]))
     for line in written:
         say(line)
+    if refused:
+        raise UserError("\n".join(refused))
     return 0
 
 
-def _written(asked: Calibrate, scores: Scores, compared: Comparison, calibration: Calibration) -> Iterator[str]:
-    """Write what is asked for; what to say of each."""
+def _written(
+    asked: Calibrate, scores: Scores, compared: Comparison, calibration: Calibration
+) -> tuple[list[str], list[str]]:
+    """Write what is asked for: what to say of it, and of what cannot be, which costs neither these nor the table."""
+    parts: list[Callable[[], str]] = []
     if asked.figures is not None:
-        path = Path(asked.figures, "reliability.png")
-        _draw(path, compared)
-        yield f"{path} has a reliability diagram of each column."
+        parts.append(partial(_draw, asked.figures, compared))
     if asked.out is not None:
-        _write(asked.out, scores, calibration)
-        yield f"{asked.out} has the probabilities of {calibration.shipped or 'the rows as they were'}."
-    if asked.save is not None and calibration.shipped is not None:
-        entry = described(asked.calibration[calibration.shipped])
-        assert entry is not None  # the command line has no objects
-        file = CalibratorFile(calibration.calibrators[calibration.shipped], entry, tuple(scores.classes))
-        write_bytes(asked.save, f"save={asked.save}", file.bytes())
-        yield f"{asked.save} has {calibration.shipped}: poise calibrate apply calibrator={asked.save} logits=…"
+        parts.append(partial(_write, asked.out, scores, calibration))
+    if asked.save is not None:
+        parts.append(partial(_keep, asked, asked.save, scores, calibration))
+    written, refused = [], []
+    for part in parts:
+        try:
+            written.append(part())
+        except UserError as error:
+            refused.append(str(error))
+    return written, refused
+
+
+def _keep(asked: Calibrate, path: str, scores: Scores, calibration: Calibration) -> str:
+    """Write the shipped calibrator."""
+    assert calibration.shipped is not None  # a command that keeps one and fits none is refused
+    entry = described(asked.calibration[calibration.shipped])
+    assert entry is not None  # the command line has no objects
+    file = CalibratorFile(calibration.calibrators[calibration.shipped], entry, tuple(scores.classes))
+    write_bytes(path, f"save={path}", file.bytes())
+    return f"{path} has {calibration.shipped}: poise calibrate apply calibrator={path} logits=…"
 
 
 def _intervals(resamples: int, compared: Comparison) -> Table:
@@ -92,16 +109,19 @@ def _intervals(resamples: int, compared: Comparison) -> Table:
     return interval_table("with intervals", columns, rows.label, rows.index, resamples=resamples)
 
 
-def _draw(path: Path, compared: Comparison) -> None:
-    label = compared.rows.label
+def _draw(figures: str, compared: Comparison) -> str:
+    """Write the reliability diagram."""
+    path, label = Path(figures, PICTURE), compared.rows.label
     columns = {UNCALIBRATED: compared.rows.logits, **compared.columns}
     drawn = tuple(column(name, summarised(logits, label)) for name, logits in columns.items())
-    drawing = Reliability(compared.title.partition(":")[0], drawn)
+    picture = BytesIO()
+    save(Reliability(compared.title.partition(":")[0], drawn), picture)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save(drawing, path)
     except OSError as error:
-        raise UserError(f"figures={path.parent} cannot be written: {error.strerror or error}.") from error
+        raise UserError(f"figures={figures} cannot be made: {error.strerror or error}.") from error
+    write_bytes(str(path), f"figures={figures}", picture.getvalue())
+    return f"{path} has a reliability diagram of each column."
 
 
 def _made(asked: Calibrate) -> dict[str, Calibrator]:
@@ -163,7 +183,7 @@ def _changed(before: Tensor, logits: Tensor) -> str:
     return f"the predicted class of {count} of {len(before)} rows" if count else "no predicted class"
 
 
-def _write(out: str, scores: Scores, calibration: Calibration) -> None:
+def _write(out: str, scores: Scores, calibration: Calibration) -> str:
     """Write the calibrated probabilities in the form that scores are read in."""
     shipped = None if calibration.shipped is None else calibration.calibrators[calibration.shipped]
     splits = {"calibration": scores.fit} | ({} if scores.test is None else {"test": scores.test})
@@ -171,12 +191,11 @@ def _write(out: str, scores: Scores, calibration: Calibration) -> None:
     if out.lower().endswith(".csv"):
         names = ["split", "label", *(f"{PREFIXES[PROBABILITIES]}{name}" for name in scores.classes)]
         write_csv(out, names, _lines(splits, found, scores.classes))
-        return
-    arrays: dict[str, np.ndarray] = {}
-    for prefix, split in zip(("", "test_"), SPLITS, strict=True):
-        if split in splits:
-            arrays |= {f"{prefix}{PROBABILITIES}": found[split], f"{prefix}labels": splits[split].labels}
-    write_npz(out, arrays)
+    else:
+        prefixes = dict(zip(SPLITS, ("", "test_"), strict=True))
+        probabilities = {f"{prefixes[split]}{PROBABILITIES}": found[split] for split in splits}
+        write_npz(out, probabilities | {f"{prefixes[split]}labels": rows.labels for split, rows in splits.items()})
+    return f"{out} has the probabilities of {calibration.shipped or 'the rows as they were'}."
 
 
 def _probabilities(calibrator: Calibrator | None, rows: Rows) -> Float[np.ndarray, "N C"]:

@@ -530,10 +530,34 @@ def test_a_diagram_is_drawn(run: Run) -> None:
     np.savez("scores.npz", **FIT)
     code, out, _ = run("logits=scores.npz", ONE, "figures=pictures/mine")
     assert code == 0
-    assert Path("pictures/mine/reliability.png").read_bytes().startswith(b"\x89PNG")
+    picture = Path("pictures/mine/reliability.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
     assert out.endswith("pictures/mine/reliability.png has a reliability diagram of each column.\n")
+    picture.write_text("mine")
+    refusal = f"figures=pictures/mine: {picture} is there already, and nothing is overwritten."
+    assert run("logits=scores.npz", "figures=pictures/mine")[2].startswith(refusal)
+    assert picture.read_text() == "mine"
     Path("file").touch()
-    assert run("logits=scores.npz", "figures=file")[2] == "figures=file is no directory. Give another name.\n"
+    for figures in ("file", "file/below/it"):
+        said = run("logits=scores.npz", f"figures={figures}")[2]
+        assert said == f"figures={figures}: file is no directory. Give another name.\n"
+
+
+def test_what_cannot_be_written_costs_neither_the_table_nor_the_rest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez("scores.npz", **FIT)
+
+    def meanwhile(shown: bool) -> Progress:
+        Path("found.npz").write_text("of somebody else")
+        return no_progress
+
+    monkeypatch.setattr("poise.calibrating.progress_bar", meanwhile)
+    code, out, err = run("logits=scores.npz", ONE, "out=found.npz", "save=kept.safetensors", "figures=.")
+    assert code == 2
+    assert err.splitlines()[1:] == ["out=found.npz cannot be written: found.npz is there by now."]
+    assert Path("found.npz").read_text() == "of somebody else"
+    assert row(out, "nll")
+    assert Path("kept.safetensors").is_file()
+    assert Path("reliability.png").is_file()
 
 
 def test_a_calibrator_that_is_kept_gives_new_logits_what_it_would_have_given(run: Run) -> None:
@@ -596,7 +620,7 @@ def test_nothing_to_keep(refused: Callable[..., str]) -> None:
 
 def test_intervals(run: Run) -> None:
     np.savez("scores.npz", **FIT, **TEST)
-    code, out, _ = run("logits=scores.npz", ONE, "bootstrap=20")
+    code, out, _ = run("logits=scores.npz", ONE, "bootstrap=100")
     assert code == 0
     assert "with intervals" in out
     value, interval, change, _ = row(out, "nll, temperature_scaling")
@@ -604,3 +628,4 @@ def test_intervals(run: Run) -> None:
     assert "…" in interval
     assert change.startswith("-")
     assert "bootstrap=-1" in run("logits=scores.npz", "bootstrap=-1")[2]
+    assert "bootstrap=99: 1 resample in 40 lies beyond each end" in run("logits=scores.npz", "bootstrap=99")[2]

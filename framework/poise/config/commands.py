@@ -19,6 +19,7 @@ from poise.config.places import nearest_file, no_file
 from poise.config.schema import Entry, TrackingConfig
 from poise.errors import nearest
 from poise.files.pictures import EXTENSIONS
+from poise.resamples import too_few
 from poise.secrets import redact
 from poise.tracking import address
 
@@ -27,6 +28,7 @@ SCORES = (".npz", ".csv")
 INPUTS = (".npz", ".npy", ".csv", *EXTENSIONS)
 RESULTS = (".npz", ".csv")
 FITTED = (".safetensors",)
+PICTURE = "reliability.png"  # in figures=
 OF_CALIBRATE = ("logits", "out", "save", "figures", "bootstrap")
 
 
@@ -40,7 +42,7 @@ class Calibrate:
         out: file for the calibrated probabilities.
         save: file for the shipped calibrator.
         figures: directory for pictures, made where there is none.
-        bootstrap: draws of rows behind the intervals of the table; 0 for no intervals.
+        bootstrap: resamples behind the intervals of the table, 100 or more; 0 for no intervals.
         explain: whether to say in words what the numbers mean.
     """
 
@@ -115,8 +117,9 @@ def parse_calibrate(arguments: Sequence[str], explain: bool = False) -> Calibrat
     _check_out(draft, "save", asked.save, asked.logits, FITTED)
     if asked.save is not None and not asked.calibration:
         draft.mistake("save= keeps a calibrator, and calibration=none has none: leave one of them out.")
-    if asked.figures is not None and os.path.lexists(asked.figures) and not os.path.isdir(asked.figures):
-        draft.mistake(f"figures={shown(asked.figures)} is no directory. Give another name.")
+    _check_figures(draft, asked.figures)
+    if wrong := too_few(asked.bootstrap):
+        draft.mistake(f"bootstrap={asked.bootstrap}: {wrong}.")
     draft.finish()
     return replace(asked, explain=explain)
 
@@ -268,6 +271,20 @@ def _check_out(draft: Draft, name: str, out: str | None, given: str, suffixes: S
     elif not os.access(path.parent, os.W_OK | os.X_OK):
         draft.mistake(f"{said} cannot be written: no permission in {path.parent}.")
     elif wrong := _unwritable(path):
+        draft.mistake(f"{said} cannot be written: {wrong}.")
+
+
+def _check_figures(draft: Draft, figures: str | None) -> None:
+    """A directory in which the picture can be made, there or not, and takes the place of no other."""
+    if figures is None:
+        return
+    said, picture = f"figures={shown(figures)}", Path(figures, PICTURE)
+    there = next(path for path in picture.parents if os.path.lexists(path))
+    if not there.is_dir():
+        draft.mistake(f"{said}: {there} is no directory. Give another name.")
+    elif os.path.lexists(picture):
+        draft.mistake(f"{said}: {picture} is there already, and nothing is overwritten. Give another, or remove it.")
+    elif wrong := _unwritable(there / PICTURE):
         draft.mistake(f"{said} cannot be written: {wrong}.")
 
 

@@ -7,6 +7,7 @@ when it is no longer held.
 import math
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -165,8 +166,8 @@ def whiskers(shares: Sequence[float], counts: Sequence[int]) -> tuple[list[float
     return below, [high - share for share, (_, high) in zip(shares, ends, strict=True)]
 
 
-def save(drawing: "Drawing", path: Path) -> None:
-    """Draw into a PNG file, the same bytes for the same numbers."""
+def save(drawing: "Drawing", path: Path | BytesIO) -> None:
+    """Draw into a PNG file, or into memory, the same bytes for the same numbers."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")  # a name in a script that the font lacks
         drawing.draw().savefig(path, format="png", metadata={"Software": None})
