@@ -76,6 +76,7 @@ class Findings:
         notes: sentences on what was done.
         doubts: what to be warned of, without a full stop.
         times: by name, what the clock said: of two runs that are alike no two are.
+        meanings: what the names in tables mean, in a line each, by name.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -84,6 +85,7 @@ class Findings:
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     times: dict[str, float] = field(default_factory=dict)
+    meanings: dict[str, str] = field(default_factory=dict)
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -99,6 +101,7 @@ class Findings:
             whole.figures.update(part.figures)
             whole.tables.update(part.tables)
             whole.times.update(part.times)
+            whole.meanings.update(part.meanings)
             whole = replace(whole, notes=whole.notes + part.notes, doubts=whole.doubts + part.doubts)
         return whole
 

@@ -61,6 +61,8 @@ def page(report: "Report", pictures: Mapping[str, Path]) -> str:
     body += sections
     if further[None]:
         body.append(_section("Further", [_titled(table) for table in further[None].values()]))
+    if report.findings.meanings:
+        body.append(_section("What the names mean", [_meanings(report.findings.meanings)]))
     chosen = [_table(_of_epoch(sheet.scores())) for sheet in found if sheet.split == VALIDATION]
     if at[None] or chosen:
         body.append(_section("Training", [*_figures(at[None]), *chosen]))
@@ -121,6 +123,11 @@ def _figures(pictures: Mapping[str, Path]) -> Iterator[str]:
         width = round(int.from_bytes(picture[16:20]) * PIXELS / DPI)  # where PNG has it
         source = f"data:image/png;base64,{b64encode(picture).decode()}"
         yield f'<figure><img width={width} alt="{_text(name)}" src="{source}"></figure>'
+
+
+def _meanings(meanings: Mapping[str, str]) -> str:
+    lines = (f"<dt>{_text(name)}</dt><dd>{_text(told)}</dd>" for name, told in meanings.items())
+    return "\n".join(["<dl>", *lines, "</dl>"])
 
 
 def _of_epoch(table: Table) -> Table:

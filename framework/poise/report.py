@@ -62,8 +62,9 @@ class Report:
     config: str = ""
 
     def text(self) -> str:
-        """As `render` gives it."""
-        return render(self.findings.metrics, self.calibrators, self.remarks, self.findings.tables)
+        """As `render` gives it, and where the names are explained."""
+        explained = ["report.html says what the names in these tables mean."] if self.findings.meanings else []
+        return render(self.findings.metrics, self.calibrators, [*self.remarks, *explained], self.findings.tables)
 
 
 def render(

@@ -146,6 +146,7 @@ def test_the_page_holds_all_and_needs_nothing_else(tmp_path: Path) -> None:
     write(report(), tmp_path)
     text = (tmp_path / "report.html").read_text()
     read = Reader(text)
+    assert "<dl>" not in text
     for word in ("a run", "Shipped: scaled.", "81.23 %", "dog", "test: measured", "1,234", "seed: 0\n", "snow"):
         assert word in read.words
     sources = [str(value) for name, value in read.attributes if name in ("src", "href")]
@@ -219,6 +220,14 @@ def test_what_a_metric_leaves_out_is_said_where_it_is_shown() -> None:
     told = report(findings=Findings({"test/accuracy": 0.5, "test/mce": 0.1}))
     assert "mce is over bins of 10 or more examples" in told.text()
     assert "<caption>mce is over bins of 10 or more examples</caption>" in page(told, {})
+
+
+def test_names_are_explained_in_one_place_of_the_page_to_which_the_text_points() -> None:
+    told = report(findings=Findings(METRICS, meanings={"ece": "mean gap of <bins>", "accuracy": "share"}))
+    shown = page(told, {})
+    assert "<h2>What the names mean</h2>\n<dl>\n<dt>ece</dt><dd>mean gap of &lt;bins&gt;</dd>" in shown
+    assert shown.index("<h2>snow</h2>") < shown.index("<dl>") < shown.index("<h2>Training</h2>")
+    assert told.text().endswith("report.html says what the names in these tables mean.\n")
 
 
 def test_shifts_stand_together_in_the_text_and_after_test_on_the_page() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from poise.conformal.strangeness import aps, lac, places, raps
 from poise.conformal.threshold import threshold, thresholds_by_class
+from poise.meanings import meaning
 
 PENALTIES = (0.001, 0.01, 0.1, 0.2, 0.5)  # that RAPS chooses from, those of the authors' code
 PIECE = 2**22  # scores that are held at once
@@ -61,7 +62,7 @@ def rule(strangeness: Strangeness, held: Held, alpha: float) -> Rule:
 
 
 def rule_by_class(strangeness: Strangeness, held: Held, alpha: float) -> Rule:
-    """With a threshold for each class: true labels are in the sets with that probability in every class."""
+    """LAC with a threshold for each class: true labels are in the sets with the same probability in every class."""
     of_labels = _of_labels(strangeness, held)
     return Rule(strangeness, thresholds_by_class(of_labels, held.label, held.logits.shape[1], alpha))
 
@@ -80,6 +81,12 @@ def rules(tuning: Held, held: Held, alpha: float) -> dict[str, Rule]:
         "raps": rule(tuned_raps(tuning, alpha), held, alpha),
         "class_conditional": rule_by_class(_lac, held, alpha),
     }
+
+
+def meanings() -> dict[str, str]:
+    """What each of `rules` is, in a line."""
+    named = {"lac": lac, "aps": aps, "raps": raps, "class_conditional": rule_by_class}
+    return {name: meaning(rule) for name, rule in named.items()}
 
 
 def tuned_raps(tuning: Held, alpha: float) -> Strangeness:

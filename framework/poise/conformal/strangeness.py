@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def lac(logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
-    """-log p of each label, float64: the smallest sets on average, some of them empty.
+    """LAC, by -log p of each label, float64: the smallest sets on average, some of them empty.
 
     Sadinle, Lei, Wasserman: Least Ambiguous Set-Valued Classifiers with Bounded Error Levels, 2019, arXiv 1609.00451,
     whose 1 - p gives the same sets, but is 1 for all that is less probable than a number's last bit.
@@ -14,7 +14,7 @@ def lac(logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
 
 
 def aps(logits: Float[Tensor, "N C"], u: Float[Tensor, " N"]) -> Float[Tensor, "N C"]:
-    """The probability of all labels down to this one, less a share `u` of its own; in [0, 1], float64.
+    """APS, by the probability of all labels down to this one, less a share `u` of its own; in [0, 1], float64.
 
     Larger sets for examples that are harder. Romano, Sesia, Candès: Classification with Valid and Adaptive Coverage,
     2020, arXiv 2006.02544.
@@ -28,7 +28,7 @@ def aps(logits: Float[Tensor, "N C"], u: Float[Tensor, " N"]) -> Float[Tensor, "
 
 
 def raps(logits: Float[Tensor, "N C"], u: Float[Tensor, " N"], penalty: float, free: int) -> Float[Tensor, "N C"]:
-    """Those of APS, and a penalty for each label further down than the first few, which cuts a long tail off.
+    """RAPS: as APS, and a penalty for each label further down than the first few, which cuts a long tail off.
 
     Angelopoulos, Bates, Malik, Jordan: Uncertainty Sets for Image Classifiers using Conformal Prediction, 2021,
     arXiv 2009.14193.

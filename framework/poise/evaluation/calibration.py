@@ -17,6 +17,7 @@ from poise.evaluator import Evaluator, Findings, Subject
 from poise.figures.reliability import Column, Reliability, column
 from poise.figures.reliability_curves import ReliabilityCurves
 from poise.intervals import interval_table
+from poise.meanings import meaning
 from poise.metrics import (
     AreaUnderGeneralisedRiskCoverage,
     AreaUnderRiskCoverage,
@@ -41,6 +42,8 @@ from poise.robustness.left import left_by
 from poise.scores import TEST, UNCALIBRATED, Row, Table
 from poise.shifts import with_means
 
+WHOLE = {"sync_on_compute": False}  # predictions are of all ranks
+GAP = "Mean confidence less accuracy: above 0 is over-confident"
 KERNEL = 5000  # examples of the kernel calibration error, whose time grows with their square
 
 
@@ -95,7 +98,7 @@ class Calibration(Evaluator):
             found[split] = Findings.merged(parts)
         together = Findings(
             figures={"test-reliability-curves": ReliabilityCurves(sources)},
-            tables={"test-calibration": _table(sources)},
+            tables={"test-calibration": _table(sources, f"; attacked: {self._attack(subject)}" * self.attacked)},
         )
         return Findings.merged([with_means(found, subject.splits.shifts), together])
 
@@ -117,17 +120,25 @@ class Calibration(Evaluator):
             seen["attacked_"] = left.seen
         return seen
 
+    def _attack(self, subject: Subject) -> str:
+        """What is done to attacked inputs."""
+        return f"under PGD of {self.steps} steps, {subject.threat}"
+
     def _measured(
         self, subject: Subject, split: str, source: str, data: Arrays, seen: Predictions
     ) -> tuple[Findings, dict[str, Column]]:
         """All numbers of one split's predictions, and the columns of its diagram by calibrator."""
         metrics: dict[str, float] = {}
+        meanings = {f"{source}…": f"The same {self._attack(subject)}"} if source else {}
         columns: dict[str, Column] = {}
         for prefix, told in subject.columns(split, seen):
             summary = summarised(told.logits, told.label, self.bins)
             scores = {**summary.scores, **further_scores(told.logits, told.label, self.bins)}
             if "confidence" in scores:  # which a model without finite probabilities has none of
                 scores["confidence_gap"] = scores["confidence"] - scores["accuracy"]
+            if not source:
+                known = {**summary.meanings, **further_meanings(told.logits.shape[1]), "confidence_gap": GAP}
+                meanings |= {name: known[name] for name in scores}
             for breakdown in breakdowns(subject.splits, data):
                 scores |= self._of_parts(breakdown, told)
             metrics |= {f"{prefix}/{source}{name}": value for name, value in scores.items()}
@@ -135,7 +146,8 @@ class Calibration(Evaluator):
             columns[name] = column(name, summary)
         title = f"{split}, attacked" if source else split
         drawing = Reliability(title, tuple(columns.values()))
-        return Findings(metrics, {f"{split}-{source.replace('_', '-')}reliability": drawing}), columns
+        name = f"{split}-{source.replace('_', '-')}reliability"
+        return Findings(metrics, {name: drawing}, meanings=meanings), columns
 
     def _of_parts(self, breakdown: Breakdown, told: Predictions) -> dict[str, float]:
         """Of each class the error of its own probability, of each group that of the predictions."""
@@ -157,43 +169,53 @@ class Calibration(Evaluator):
 def further_scores(logits: Float[Tensor, "N C"], label: Int[Tensor, " N"], bins: int) -> dict[str, float]:
     """What `summarised` leaves out, by name."""
     classes = logits.shape[1]
-    whole = {"sync_on_compute": False}  # predictions are of all ranks
-    measures: dict[str, LogitsMetric] = {
-        "ece_rms": RootMeanSquareCalibrationError(bins, **whole),
-        "ece_debiased_squared": DebiasedSquaredCalibrationError(bins, **whole),
-        "ace": AverageCalibrationError(bins, **whole),
-        "ks": KolmogorovSmirnovError(**whole),
-        "smooth_ece": SmoothCalibrationError(**whole),
-        "kde_ece": KDECalibrationError(**whole),
-        "top_label_mmce": MaximumMeanCalibrationError(**whole),
-        "classwise_ece_total": TotalClasswiseCalibrationError(classes, bins, **whole),
-        "classwise_ece_thresholded": ThresholdedClasswiseCalibrationError(classes, bins, **whole),
-        "aurc": AreaUnderRiskCoverage(**whole),
-        "augrc": AreaUnderGeneralisedRiskCoverage(**whole),
-    }
-    found = {}
-    for name, measure in measures.items():
-        measure.update(logits, label)
-        found[name] = float(measure.compute())
     some = torch.arange(min(len(label), KERNEL)) * len(label) // min(len(label), KERNEL)
-    kernel = SquaredKernelCalibrationError(classes, **whole)
-    kernel.update(logits[some], label[some])
-    terms = BrierTerms(classes, bins, **whole)
+    found = {}
+    for name, measure in _further(classes, bins).items():
+        rows = some if name == "skce" else slice(None)
+        measure.update(logits[rows], label[rows])
+        found[name] = float(measure.compute())
+    terms = BrierTerms(classes, bins, **WHOLE)
     terms.update(logits, label)
-    named = {f"brier_{name}": float(term) for name, term in zip(BrierTerms.names, terms.compute(), strict=True)}
+    found |= {f"brier_{name}": float(term) for name, term in zip(BrierTerms.names, terms.compute(), strict=True)}
+    return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+def further_meanings(classes: int) -> dict[str, str]:
+    """What each of `further_scores` means, in a line."""
+    of_terms = {f"brier_{name}": told for name, told in BrierTerms.meanings.items()}
+    return {name: meaning(measure) for name, measure in _further(classes).items()} | of_terms
+
+
+def _further(classes: int, bins: int = 15) -> dict[str, LogitsMetric]:
+    """The metrics of one number each."""
     return {
-        name: value
-        for name, value in {**found, "skce": float(kernel.compute()), **named}.items()
-        if not math.isnan(value)
+        "ece_rms": RootMeanSquareCalibrationError(bins, **WHOLE),
+        "ece_debiased_squared": DebiasedSquaredCalibrationError(bins, **WHOLE),
+        "ace": AverageCalibrationError(bins, **WHOLE),
+        "ks": KolmogorovSmirnovError(**WHOLE),
+        "smooth_ece": SmoothCalibrationError(**WHOLE),
+        "kde_ece": KDECalibrationError(**WHOLE),
+        "top_label_mmce": MaximumMeanCalibrationError(**WHOLE),
+        "classwise_ece_total": TotalClasswiseCalibrationError(classes, bins, **WHOLE),
+        "classwise_ece_thresholded": ThresholdedClasswiseCalibrationError(classes, bins, **WHOLE),
+        "aurc": AreaUnderRiskCoverage(**WHOLE),
+        "augrc": AreaUnderGeneralisedRiskCoverage(**WHOLE),
+        "skce": SquaredKernelCalibrationError(classes, **WHOLE),
     }
 
 
-def _table(sources: Mapping[str, Mapping[str, Column]]) -> Table:
-    """A line for each calibrator, a column for each source: ECE, and confidence less accuracy."""
+def _table(sources: Mapping[str, Mapping[str, Column]], attacked: str) -> Table:
+    """A line for each calibrator, a column for each source: ECE, and confidence less accuracy.
+
+    Args:
+        sources: by name, their columns by calibrator.
+        attacked: what is said of attacked sources.
+    """
     names = next(iter(sources.values()))
     rows = (Row(name, tuple(_cell(columns[name]) for columns in sources.values())) for name in names)
-    note = "ECE (mean confidence less accuracy, in points: above 0 is over-confident)"
-    return Table("calibration", ("calibrator", *sources), tuple(rows), note)
+    note = f"ECE (mean confidence less accuracy, in points: above 0 is over-confident){attacked}"
+    return Table(f"{TEST}, calibration", ("calibrator", *sources), tuple(rows), note)
 
 
 def _cell(told: Column) -> str:

@@ -6,7 +6,7 @@ from annotated_types import Ge
 
 from poise.breakdown import breakdowns
 from poise.data.dataset import Arrays
-from poise.evaluator import Evaluator, Findings, Subject
+from poise.evaluator import Drawing, Evaluator, Findings, Subject
 from poise.figures.reliability import Column, Reliability, column
 from poise.metrics.summary import summarised
 from poise.predictions import predict
@@ -43,16 +43,20 @@ class Clean(Evaluator):
             seen = predict(subject.model, data, subject.ranks, batch_size=subject.batch_size, watch=done)
         parts = list(breakdowns(subject.splits, data))
         metrics: dict[str, float] = {}
+        meanings: dict[str, str] = {}
         columns: list[Column] = []
         for prefix, told in subject.columns(split, seen):
             summary = summarised(told.logits, told.label, self.bins)
             metrics |= {f"{prefix}/{name}": value for name, value in summary.scores.items()}
+            meanings |= {name: summary.meanings[name] for name in summary.scores}
             for breakdown in parts:
                 metrics |= breakdown.metrics(prefix, "accuracy", told.right)
             calibrator = prefix.removeprefix(split).strip("/")
             if calibrator and not subject.calibrators[calibrator].keeps_prediction:
                 changed = told.logits.argmax(1) != seen.logits.argmax(1)
                 metrics[f"{prefix}/changed_predictions"] = float(changed.double().mean())
+                meanings["changed_predictions"] = "Share of the rows whose class the calibrator changes"
             columns.append(column(calibrator or UNCALIBRATED, summary))
         bars = {f"{split}-accuracy-by-{part.kind}": part.drawing(split, clean=seen.right) for part in parts}
-        return Findings(metrics, {f"{split}-reliability": Reliability(split, tuple(columns)), **bars})
+        figures: dict[str, Drawing] = {f"{split}-reliability": Reliability(split, tuple(columns)), **bars}
+        return Findings(metrics, figures, meanings=meanings)

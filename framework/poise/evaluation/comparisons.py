@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from poise.evaluation.strangeness import Judged
 from poise.evaluator import Findings
 from poise.figures.detection import Curve, Panel
+from poise.meanings import meaning
 from poise.scores import TEST, Row, Table
 from poise.uncertainty.detection import Detection, detection
 
@@ -73,6 +74,11 @@ class Comparison:
     @property
     def _strange(self) -> int:
         return int(next(iter(self.by.values())).strange[-1])
+
+
+def column_meanings() -> dict[str, str]:
+    """What each column of `Comparison.table` is, in a line."""
+    return {heading: meaning(getattr(Detection, name)) for name, heading in HEADINGS.items()}
 
 
 def against(kind: str, name: str, test: Columns, strange: Columns) -> Comparison:

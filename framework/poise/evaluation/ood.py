@@ -6,8 +6,8 @@ from annotated_types import Ge
 
 from poise.data.dataset import Splits
 from poise.errors import UserError
-from poise.evaluation.comparisons import against, by_shift, confidence_on, failures
-from poise.evaluation.strangeness import fitted, judged
+from poise.evaluation.comparisons import against, by_shift, column_meanings, confidence_on, failures
+from poise.evaluation.strangeness import fitted, judged, score_meanings
 from poise.evaluator import Evaluator, Findings, Subject
 from poise.figures.detection import Roc
 from poise.scores import TEST
@@ -83,5 +83,6 @@ class Ood(Evaluator):
             {f"{TEST}-ood": Roc(TEST, tuple(comparison.panel() for comparison in found[:MOST_PANELS]))},
             tables,
             notes=(fitted_to, *(() if wrong else ("There are no failures on test to detect.",))),
+            meanings=score_meanings(of_features) | column_meanings(),
         )
         return Findings.merged([told, confidence_on(sets)])

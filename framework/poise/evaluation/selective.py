@@ -12,7 +12,7 @@ from poise.evaluation.certificates import lower_bound
 from poise.evaluation.features import of_training
 from poise.evaluation.ranked import Key, Ranked, ranked, thinned
 from poise.evaluation.risk_target import Selection, selection
-from poise.evaluation.selective_tables import CENTROID, by_split, on_test, path, told
+from poise.evaluation.selective_tables import CENTROID, by_split, meanings, on_test, path, told
 from poise.evaluator import Evaluator, Findings, Subject
 from poise.figures.selective import Curve, RiskCoverage
 from poise.scores import TEST
@@ -84,6 +84,7 @@ class Selective(Evaluator):
             tables,
             notes=(*notes, self._promised(subject, chosen)),
             doubts=self._broken(found[TEST], chosen),
+            meanings=meanings(found[TEST]),
         )
 
     def _centroids(self, subject: Subject) -> tuple[ClassCentroids | None, tuple[str, ...]]:

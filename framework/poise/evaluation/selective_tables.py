@@ -1,9 +1,13 @@
 """What selective prediction comes to, as tables, and how its scores are called."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from poise.evaluation.ranked import Key
+from poise.meanings import meaning
+from poise.metrics import AreaUnderGeneralisedRiskCoverage, AreaUnderRiskCoverage
 from poise.scores import TEST, Row, Table
+from poise.uncertainty.class_centroids import ClassCentroids
+from poise.uncertainty.msp import msp
 
 Values = Mapping[Key, Mapping[str, float]]  # metrics of each score
 
@@ -29,6 +33,14 @@ def told(key: Key) -> str:
     """A score as tables and remarks call it."""
     alias, score = key
     return f"{score}, {alias}" if alias else score
+
+
+def meanings(keys: Iterable[Key]) -> dict[str, str]:
+    """What scores and areas are, in a line each."""
+    scores = {"msp": msp, "centroid": ClassCentroids}
+    areas = {"AURC": AreaUnderRiskCoverage, "AUGRC": AreaUnderGeneralisedRiskCoverage}
+    named = {score: scores[score] for _, score in keys} | areas
+    return {name: meaning(what) for name, what in named.items()}
 
 
 def on_test(values: Values, target: float) -> Table:

@@ -10,6 +10,7 @@ from poise.data.dataset import Arrays
 from poise.errors import UserError
 from poise.evaluation.features import Score, of_training, scored
 from poise.evaluator import Subject
+from poise.meanings import meaning
 from poise.predictions import predict
 from poise.scores import TEST
 from poise.uncertainty.energy import energy
@@ -58,6 +59,11 @@ def judged(subject: Subject, split: str, data: Arrays, of_features: Mapping[str,
         changed = {name: score(column.logits) for name, score in OF_PROBABILITIES.items()}
         columns[prefix] = Judged(column.right, changed)
     return columns
+
+
+def score_meanings(of_features: Mapping[str, Score]) -> dict[str, str]:
+    """What each score is, in a line."""
+    return {name: meaning(score) for name, score in {**OF_PROBABILITIES, **OF_LOGITS, **of_features}.items()}
 
 
 def fitted(subject: Subject, neighbours: int, examples: int) -> tuple[dict[str, Score], str]:

@@ -7,7 +7,7 @@ from poise.metrics.equal_width import EqualWidthMetric
 
 
 class AverageCalibrationError(EqualWidthMetric):
-    """Mean gap between confidence and accuracy over the bins that hold examples; in 0…1.
+    """Average calibration error: the mean gap of confidence and accuracy over bins that hold examples; in 0…1.
 
     Neumann, Zisserman, Vedaldi: Relaxed Softmax: Efficient Confidence Auto-Calibration for Safe Pedestrian Detection,
     2018. The bins are those of CalibrationError. One with a single example weighs as much as one with thousands, so

@@ -10,7 +10,7 @@ from poise.metrics.base import LogitsMetric, check_shapes
 
 
 class Brier(LogitsMetric):
-    """Mean over examples of the squared error summed (not averaged) over classes; in 0…2.
+    """Brier score: the mean over examples of the squared error summed (not averaged) over classes; in 0…2.
 
     Brier: Verification of forecasts expressed in terms of probability, 1950. For two classes it is twice the
     mean of `(p_1 - label)²`.

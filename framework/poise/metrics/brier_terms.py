@@ -19,14 +19,14 @@ class BrierTerms(LogitsMetric):
     Coelho, Jolliffe: Two Extra Components in the Brier Score Decomposition, 2008. With w_k the share of examples in bin
     k, mean probabilities f_k and class frequencies o_k there, o those of all, vectors over classes:
 
-        reliability = sum_k w_k |f_k - o_k|²           how far probabilities are from frequencies; in 0…2
-        resolution  = sum_k w_k |o_k - o|²             how far frequencies of bins are apart; in 0…1
-        uncertainty = sum_c o_c (1 - o_c)              of the labels alone; in 0…1
-        variance    = mean of |p_i - f_k|²             of probabilities within bins; in 0…1
-        covariance  = mean of 2 (y_i - o_k)(p_i - f_k) of labels and probabilities within bins; in -2…2
+        reliability = sum_k w_k |f_k - o_k|²
+        resolution  = sum_k w_k |o_k - o|²
+        uncertainty = sum_c o_c (1 - o_c)
+        variance    = mean of |p_i - f_k|²
+        covariance  = mean of 2 (y_i - o_k)(p_i - f_k)
 
     `Brier = reliability - resolution + uncertainty + variance - covariance`, exactly. With probabilities that are
-    constant in each bin the last two are 0.
+    constant in each bin the last two are 0. `meanings` says what each is.
 
     Args:
         num_classes: number of classes C.
@@ -37,7 +37,14 @@ class BrierTerms(LogitsMetric):
         UserError: num_bins is smaller.
     """
 
-    names: ClassVar = ("reliability", "resolution", "uncertainty", "variance", "covariance")
+    meanings: ClassVar = {
+        "reliability": "How far probabilities are from frequencies, in bins of the top confidence; in 0…2",
+        "resolution": "How far the frequencies of bins are apart; in 0…1",
+        "uncertainty": "Variance of the labels alone; in 0…1",
+        "variance": "Variance of the probabilities within bins; in 0…1",
+        "covariance": "Twice the covariance of labels and probabilities within bins; in -2…2",
+    }
+    names: ClassVar = tuple(meanings)
     counts: Tensor
     probability: Tensor
     members: Tensor

@@ -7,7 +7,7 @@ from poise.metrics.equal_width import EqualWidthMetric
 
 
 class CalibrationError(EqualWidthMetric):
-    """Expected calibration error of the predicted class, with bins of equal width; in 0…1.
+    """Expected calibration error: the mean gap of confidence and accuracy, in bins of equal width; in 0…1.
 
     Naeini, Cooper, Hauskrecht: Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015.
     Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599, equation

@@ -8,7 +8,7 @@ from poise.metrics.top_label import SortedMetric
 
 
 class KolmogorovSmirnovError(SortedMetric):
-    """The largest difference between the sums of confidence and of correctness over the least confident; in 0…1.
+    """Kolmogorov-Smirnov: the largest gap between summed confidence and correctness of the least confident; in 0…1.
 
     Gupta, Rahimi, Ajanthan, Mensink, Sminchisescu, Hartley: Calibration of Neural Networks using Splines, ICLR 2021,
     arXiv 2006.12800: `max_k |1/N sum_{i <= k} (confidence_i - correct_i)|` with examples in order of confidence. As a

@@ -12,7 +12,7 @@ from poise.metrics.top_label import SortedMetric
 
 
 class MaximumMeanCalibrationError(SortedMetric):
-    """The gap between correctness and confidence as a function of confidence, in the norm of a kernel; in 0…1.
+    """Maximum mean calibration error: the gap of confidence and correctness in the norm of a kernel; in 0…1.
 
     Kumar, Sarawagi, Jain: Trainable Calibration Measures for Neural Networks from Kernel Mean Embeddings, ICML 2018:
     `sqrt(1/N² sum_ij r_i r_j exp(-|confidence_i - confidence_j| / width))` with `r = correct - confidence`. The sum

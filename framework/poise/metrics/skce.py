@@ -55,7 +55,7 @@ class KernelCalibrationMetric(LogitsMetric):
 
 
 class SquaredKernelCalibrationError(KernelCalibrationMetric):
-    """Squared kernel calibration error of all classes together, unbiased: below 0 by chance where calibrated.
+    """Squared kernel calibration error (SKCE) of all classes, unbiased: about 0, or below, where calibrated.
 
     Widmann, Lindsten, Zachariah: Calibration Tests in Multi-Class Classification: A Unifying Framework, NeurIPS 2019,
     arXiv 1910.11385, their SKCE_uq: `2 / (N (N - 1)) sum_{i < j} exp(-|p_i - p_j|) <o_i - p_i, o_j - p_j>` with the

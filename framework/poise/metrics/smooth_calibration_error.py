@@ -12,7 +12,7 @@ _FLOOR = 1e-4  # added to the smoothed number of examples, so that it is above 0
 
 
 class SmoothCalibrationError(SortedMetric):
-    """Smooth calibration error (smECE) of the predicted class; in 0…1.
+    """Smooth calibration error (smECE): the gap between confidence and accuracy, blurred in place of bins; in 0…1.
 
     Błasiok, Nakkiran: Smooth ECE: Principled Reliability Diagrams via Kernel Smoothing, ICLR 2024, arXiv 2309.12236.
     `smooth(width) = integral of |1/N sum_i K_width(t, confidence_i) (confidence_i - correct_i)| over t in 0…1` with a

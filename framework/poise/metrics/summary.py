@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from poise.meanings import meaning
 from poise.metrics.accuracy import Accuracy
 from poise.metrics.bins import Bins
 from poise.metrics.brier import Brier
@@ -19,10 +20,11 @@ from poise.metrics.nll import NegativeLogLikelihood
 
 @dataclass(frozen=True)
 class Summary:
-    """Scores by name, those that are numbers, and the bins that `ece` was computed from."""
+    """Scores by name, those that are numbers, what each means, and the bins that `ece` was computed from."""
 
     scores: dict[str, float]
     bins: Bins
+    meanings: dict[str, str]
 
 
 def summarised(logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"], bins: int = 15) -> Summary:
@@ -48,4 +50,6 @@ def summarised(logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"], bins: in
         measure.update(logits, labels)
     scores = {name: float(measure.compute()) for name, measure in measures.items()}
     scores["confidence"] = float(logits.double().softmax(1).amax(1).mean())
-    return Summary({name: score for name, score in scores.items() if not math.isnan(score)}, ece.bins)
+    meanings = {name: meaning(measure) for name, measure in measures.items()}
+    meanings["confidence"] = "Mean probability of the predicted class"
+    return Summary({name: score for name, score in scores.items() if not math.isnan(score)}, ece.bins, meanings)

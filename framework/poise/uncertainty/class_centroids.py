@@ -10,7 +10,7 @@ AGREES = 0.5  # below it no other class's mean is nearer than that of the predic
 
 
 class ClassCentroids:
-    """`a / (a + b)` in 0…1, float64: a is the distance to the predicted class's mean, b to the nearest other one.
+    """`a / (a + b)` in 0…1, float64: features are a away from the predicted class's mean, b from the nearest other.
 
     Means are of the features by true labels. Above 1/2 the rule of the nearest class mean contradicts the prediction;
     a class without examples is nowhere, so that what is predicted to be of one is at 1.

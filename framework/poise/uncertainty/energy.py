@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def energy(logits: Float[Tensor, "N C"], temperature: float = 1.0) -> Float[Tensor, " N"]:
-    """`-T · log Σ_k exp(z_k / T)`, float64: it falls by what is added to all logits.
+    """Free energy, `-T · log Σ_k exp(z_k / T)` of logits z, float64: it falls by what is added to all logits.
 
     Logits have to be the network's own: after a log-softmax this is 0 for every example.
 

@@ -10,7 +10,9 @@ RIDGE = 1e-6  # of the mean variance, added to every variance: features that nev
 
 
 class Mahalanobis:
-    """`min_c ½ (f - μ_c)ᵀ Σ⁻¹ (f - μ_c)`, float64, with each class's mean μ_c and the covariance Σ that all share.
+    """How far features lie from the nearest class mean, in units of the spread that all classes share, float64.
+
+    `min_c ½ (f - μ_c)ᵀ Σ⁻¹ (f - μ_c)`, with each class's mean μ_c and the covariance Σ of all.
 
     Both are of the features by true labels, as maximum likelihood has them; classes without examples are passed over.
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def msp(logits: Float[Tensor, "N C"]) -> Float[Tensor, " N"]:
-    """Minus the log-probability of the predicted class, >= 0, float64.
+    """MSP, the maximum softmax probability, as minus its log, >= 0, float64.
 
     It ranks as minus the probability does, and still tells those apart that round to 1. It hangs on the temperature.
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from claims.subsets import splits_of
+from claims.subsets import TEST, splits_of
 from claims.training import Arm, Setting, train
 from poise.batch import Predictions
 from poise.data.dataset import Splits
@@ -47,9 +47,10 @@ class Shipped:
 
 
 @contextmanager
-def shipped(setting: Network, arm: Arm, seed: int) -> Iterator[Shipped]:
-    """The arm, trained once."""
-    splits = _noisy(splits_of(setting.source, setting.train, seed, setting.held_out), setting.rate, seed)
+def shipped(setting: Network, arm: Arm, seed: int, tested: int = TEST) -> Iterator[Shipped]:
+    """The arm, trained once, and what it says of so many test examples."""
+    splits = splits_of(setting.source, setting.train, seed, setting.held_out, tested)
+    splits = _noisy(splits, setting.rate, seed)
     with tempfile.TemporaryDirectory(prefix="claim-") as folder:
         directory = RunDirectory(Path(folder))
         train(setting, arm.recipe or (), splits, seed, directory, epochs=setting.epochs)

@@ -25,6 +25,7 @@ from poise.metrics.base import LogitsMetric
 from poise.models.classifier import Classifier
 from poise.predictions import predict
 from poise.robustness.left import left_by
+from poise.scores import sheets
 from poise_recipes import TemperatureScaling
 from small_runs import network, splits
 
@@ -91,8 +92,18 @@ def test_the_table_has_a_line_for_each_calibrator_and_a_column_for_each_source()
     assert table.headings == ("calibrator", "test", "test, attacked", "other", "other, attacked")
     assert [row.name for row in table.rows] == ["uncalibrated", "scaled"]
     metrics = found().metrics
+    assert table.note.endswith("attacked: under PGD of 3 steps, linf, eps = 8/255")
     gap = 100 * metrics["test/scaled/attacked_confidence_gap"]
     assert table.rows[1].cells[1] == f"{metrics['test/scaled/attacked_ece']:.4f} ({gap:+.1f})"
+
+
+def test_every_name_in_the_table_of_scores_is_explained() -> None:
+    meanings = found().meanings
+    for sheet in sheets(found().metrics, ["scaled"]):
+        for row in sheet.scores().rows:
+            assert meanings[row.name.removeprefix("attacked_")]
+    assert meanings["attacked_…"] == "The same under PGD of 3 steps, linf, eps = 8/255"
+    assert "attacked_…" not in Calibration(bins=BINS, bootstrap=0).evaluate(subject()).meanings
 
 
 def test_scores_have_intervals_where_they_are_asked_for() -> None:

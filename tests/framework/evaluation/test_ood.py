@@ -114,6 +114,13 @@ def test_tables_and_the_figure_hold_the_three_questions_apart() -> None:
     assert cells["msp"] == f"{100 * (1 - passing):.1f}"
 
 
+def test_scores_and_columns_are_explained() -> None:
+    table = found().tables["test-failures"]
+    names = {row.name.partition(",")[0] for row in table.rows} | set(table.headings[1:])
+    assert set(found().meanings) == names
+    assert all(found().meanings.values())
+
+
 def test_the_report_has_them_once() -> None:
     text = render(found().metrics, ["scaled"], found().notes, found().tables)
     assert text.count("test, semantic shift, noise: 24 usual, 30 strange") == 1

@@ -133,6 +133,11 @@ def test_the_figure_and_the_table_have_a_line_for_each_score() -> None:
     assert not found().doubts
 
 
+def test_scores_and_areas_are_explained() -> None:
+    assert set(found().meanings) == {"msp", "centroid", "AURC", "AUGRC"}
+    assert all(found().meanings.values())
+
+
 def test_a_promise_that_test_breaks_is_a_warning() -> None:
     changed = replace(subject(), splits=replace(data(), test=data().shifts["wider"]))
     (doubt,) = Selective(target=TARGET).evaluate(changed).doubts
