@@ -85,7 +85,8 @@ def _noted(path: str | Path, text: str) -> dict[str, Any]:
         fits = all(isinstance(note[name], kind) for name, kind in kinds.items())
     except (ValueError, KeyError, TypeError):
         fits = False
-    if not fits or len(note["class_names"]) < 2 or not all(isinstance(name, str) for name in note["class_names"]):
+    names = note["class_names"] if fits else []
+    if len(names) < 2 or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise UserError(f"{path} holds no calibrator: poise calibrate … save=calibrator.safetensors makes one.")
     if note["format"] > FORMAT:
         raise UserError(f"{path} has format {note['format']}, this poise reads up to {FORMAT}: update poise.")

@@ -319,9 +319,12 @@ GOOD = [["a", 1.0, 0.5]] * 12
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "logits=scores.csv is empty: its first line names the columns."),
+        ("", "is empty: its first line names the columns, as in label,logit_cat,logit_dog."),
         (HEADER, "has 0 rows to fit on: give 10 or more."),
-        ("label,a,b\na,1,2\n", "has no columns logit_<class> or probability_<class>; it has label, a, b."),
+        (
+            "label,a,b\na,1,2\n",
+            "has no columns logit_<class> or probability_<class>; its first line is label, a, b, where it has to name",
+        ),
         ("lable,logit_a,logit_b\na,1,2\n", "has no column 'label'. Did you mean 'lable'?"),
         ("label;logit_a;logit_b\na;1,5;2\n", "has semicolons between its columns: separate columns by commas."),
         ("label\tlogit_a\tlogit_b\na\t1\t2\n", "has tabs between its columns: separate columns by commas."),
@@ -337,7 +340,11 @@ GOOD = [["a", 1.0, 0.5]] * 12
         (f"{HEADER}\nc,1,2\na,1,2\n", "line 2: the label 'c' is none of the columns' classes, a, b."),
         (f"{HEADER},split\na,1,2,train\n", "line 2: split is 'train': calibration or test."),
         (f"{HEADER},split\na,1,2,tets\n", "split is 'tets': calibration or test. Did you mean 'test'?"),
-        ("0.3,0.7,1\n0.2,0.8,0\n", "the first line holds numbers, where it has to name the columns."),
+        *(
+            (first, "holds numbers, where it has to name the columns: write a line above it, as in label,logit_cat,")
+            for first in ("0.3,0.7,1\n0.2,0.8,0\n", "cat,0.5,0.5\ndog,1,2\n", "1,-3,cat\n", "nan,1,cat\n", "3,3,1\n")
+        ),
+        ("cat,3,1\ndog,1,2\n", "its first line is cat, 3, 1, where it has to name them, as in label,logit_cat,"),
         (f'{HEADER}\n"a,1,2\n', "is no .csv file of text"),
         (f"{HEADER}\n\0", "scores.csv"),
     ],
@@ -568,6 +575,7 @@ def test_a_calibrator_that_is_kept_gives_new_logits_what_it_would_have_given(run
     for given, out in (("new.npz", "found.npz"), ("new.csv", "found.csv"), ("scores.npz", "labelled.npz")):
         code, said, _ = run("apply", "calibrator=kept.safetensors", f"logits={given}", f"out={out}")
         assert (code, said.startswith(f"{out} has the probabilities of temperature_scaling for ")) == (0, True)
+        assert ("kept.safetensors numbers its classes" in said) == (given == "new.csv")
     whole = np.load("whole.npz")
     assert np.array_equal(np.load("found.npz")["probabilities"], whole["test_probabilities"])
     assert np.array_equal(np.load("labelled.npz")["probabilities"], whole["probabilities"])
@@ -576,6 +584,24 @@ def test_a_calibrator_that_is_kept_gives_new_logits_what_it_would_have_given(run
     np.testing.assert_allclose(
         [list(map(float, line.split(","))) for line in lines[1:]], whole["test_probabilities"], atol=1e-15
     )
+
+
+@pytest.mark.parametrize("classes", ["abc", "012"])
+def test_classes_in_another_order_are_taken_by_their_names(run: Run, classes: str) -> None:
+    named = ",".join(f"logit_{name}" for name in classes)
+    write_csv("scores.csv", f"label,{named}", [[classes[y], *z] for z, y in zip(LOGITS, LABELS, strict=True)])
+    assert run("logits=scores.csv", "calibration=vector_scaling", "save=kept.safetensors", "out=whole.npz")[0] == 0
+    order = [2, 0, 1]
+    write_csv("new.csv", ",".join(f"logit_{classes[place]}" for place in order), LOGITS[:, order].tolist())
+    told = "new.csv has the classes in another order than kept.safetensors: they are taken by their names."
+    for out in ("found.npz", "found.csv"):
+        code, said, _ = run("apply", "calibrator=kept.safetensors", "logits=new.csv", f"out={out}")
+        assert (code, said.splitlines()[1]) == (0, told)
+    wanted = np.load("whole.npz")["probabilities"][:, order]
+    np.testing.assert_allclose(np.load("found.npz")["probabilities"], wanted, rtol=1e-12)
+    header, first = Path("found.csv").read_text().splitlines()[:2]
+    assert header == ",".join(f"probability_{classes[place]}" for place in order)
+    np.testing.assert_allclose(list(map(float, first.split(","))), wanted[0], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -587,7 +613,7 @@ def test_a_calibrator_that_is_kept_gives_new_logits_what_it_would_have_given(run
         ),
         (
             ["calibrator=kept.safetensors", "logits=named.csv", "out=o.npz"],
-            "was fitted to the classes a, b, c, and logits",
+            "has a class 'd', to which kept.safetensors was not fitted: its classes are a, b, c.",
         ),
         (["calibrator=no.safetensors", "logits=two.npz", "out=o.npz"], "calibrator=no.safetensors: there is no"),
         (
@@ -607,7 +633,7 @@ def test_what_is_not_applied(run: Run, refused: Callable[..., str], words: list[
     assert run("logits=scores.csv", ONE, "save=kept.safetensors")[0] == 0
     np.savez("two.npz", logits=LOGITS[:, :2])
     np.savez("bare.npz", x=LOGITS)
-    write_csv("named.csv", "logit_c,logit_b,logit_a", LOGITS.tolist())
+    write_csv("named.csv", "logit_a,logit_b,logit_d", LOGITS.tolist())
     save_file({"x": torch.zeros(1)}, "other.safetensors")
     Path("broken.safetensors").write_bytes(b"nothing")
     assert message in refused("apply", *words)

@@ -34,7 +34,7 @@ def list_metadata(folder: Path) -> Listing:
             labels that training does not know; groups for some rows of a split; numbers that are negative, broken or
             leave one out.
     """
-    table = read_columns(str(folder / METADATA), str(folder / METADATA))
+    table = read_columns(str(folder / METADATA), str(folder / METADATA), ",".join(NEEDED))
     _check_columns(table)
     files = table.texts("file")
     _check_files(table, folder, files)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from poise.errors import UserError
-from poise.files.shown import quoted
+from poise.files.shown import listed, quoted
 
 OTHERS = {";": "semicolons", "\t": "tabs"}  # that tables are split at elsewhere
 
@@ -57,12 +57,13 @@ class Columns:
         return f"{self.said}, line {line}: {quoted(cell)} in column {quoted(self.names[place])} is no number."
 
 
-def read_columns(path: str, said: str) -> Columns:
+def read_columns(path: str, said: str, header: str) -> Columns:
     """The table in a .csv file, split at commas, its first line the names of the columns.
 
     Args:
         path: of the file.
         said: how the user gave it, for messages.
+        header: how its first line may look, for messages.
 
     Raises:
         UserError: no such file, no text, another separator, no or repeated names, or a line with more or fewer cells.
@@ -82,25 +83,35 @@ def read_columns(path: str, said: str) -> Columns:
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{said} is no .csv file of text: {' '.join(str(error).split())}") from error
     if not rows:
-        raise UserError(f"{said} is empty: its first line names the columns.")
+        raise UserError(f"{said} is empty: its first line names the columns, as in {header}.")
     found = Columns(said, tuple(rows[0]), rows[1:], lines[1:])
-    _check(found)
+    _check(found, header)
     return found
 
 
-def _check(found: Columns) -> None:
+def _check(found: Columns, header: str) -> None:
     names = found.names
     split_at = next((word for mark, word in OTHERS.items() if len(names) == 1 and mark in names[0]), None)
     if split_at is not None:
         raise UserError(f"{found.said} has {split_at} between its columns: separate columns by commas.")
-    if all(_is_number(name) for name in names) and list(names) != [str(place) for place in range(len(names))]:
-        raise UserError(f"{found.said}: the first line holds numbers, where it has to name the columns.")
+    if _is_row(names):
+        raise UserError(
+            f"{found.said}: the first line, {listed(names)}, holds numbers, where it has to name the columns: write a "
+            f"line above it, as in {header}."
+        )
     again = next((name for place, name in enumerate(names) if name in names[:place]), None)
     if again is not None:
         raise UserError(f"{found.said}: two columns are called {quoted(again)}.")
     for line, row in zip(found.lines, found.rows, strict=True):
         if len(row) != len(names):
             raise UserError(f"{found.said}, line {line} has {len(row)} cells for {len(names)} columns.")
+
+
+def _is_row(names: Sequence[str]) -> bool:
+    """Whether a first line is no line of names: numbers are none, but for places from 0 and integers among names."""
+    numbers = [name for name in names if _is_number(name)]
+    places = [str(place) for place in range(len(names))]
+    return (len(numbers) == len(names) and list(names) != places) or not all(number.isdigit() for number in numbers)
 
 
 def _is_number(cell: str) -> bool:

@@ -11,6 +11,7 @@ from poise.files.pictures import PictureFiles, find_pictures, is_picture
 from poise.files.shown import listed
 
 NAME = "x"
+HEADER = "x0,x1,x2"
 
 
 def read_inputs(path: str, said: str) -> np.ndarray | PictureFiles:
@@ -36,7 +37,7 @@ def read_inputs(path: str, said: str) -> np.ndarray | PictureFiles:
 def _read(path: str, said: str) -> np.ndarray:
     suffix = Path(path).suffix.lower()
     if suffix == ".csv":
-        table = read_columns(path, said)
+        table = read_columns(path, said, HEADER)
         return table.numbers(table.names)
     if suffix == ".npy":
         return read_npy(path, said)

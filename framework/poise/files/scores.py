@@ -19,6 +19,7 @@ CLIPPED = "; where 0 is a rounded probability, clip it, as numpy.clip(p, 1e-6, 1
 SUM = 0.01  # how far from one the probabilities of an example may add up to, when they were rounded
 PREFIXES = {"logits": "logit_", "probabilities": "probability_"}
 SPLITS = ("calibration", "test")
+HEADER = "label,logit_cat,logit_dog"
 
 Where = Callable[[int], str]
 
@@ -103,7 +104,7 @@ def read_logits(path: str, said: str) -> Unlabelled:
         UserError: a file that cannot be read, or whose rows are no logits or probabilities.
     """
     if Path(path).suffix.lower() == ".csv":
-        table = read_columns(path, said)
+        table = read_columns(path, said, HEADER)
         kind = _kind_of_columns(table)
         names, classes = _columns_of_classes(table, kind)
         values, where = table.numbers(names), [f"line {line}" for line in table.lines].__getitem__
@@ -185,7 +186,7 @@ def _labels(said: str, name: str, array: np.ndarray, size: int, num_classes: int
 
 
 def _from_csv(path: str, said: str) -> Scores:
-    table = read_columns(path, said)
+    table = read_columns(path, said, HEADER)
     kind = _kind_of_columns(table)
     names, classes = _columns_of_classes(table, kind)
     _check_columns(table, names)
@@ -207,7 +208,10 @@ def _kind_of_columns(table: Columns) -> str:
         return there[0]
     if there:
         raise UserError(f"{table.said} has columns of logits and of probabilities: give one of them.")
-    raise UserError(f"{table.said} has no columns logit_<class> or probability_<class>; it has {listed(table.names)}.")
+    raise UserError(
+        f"{table.said} has no columns logit_<class> or probability_<class>; its first line is {listed(table.names)}, "
+        f"where it has to name them, as in {HEADER}."
+    )
 
 
 def _columns_of_classes(table: Columns, kind: str) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ from poise.files.writing import write_csv, write_npz
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     rows = [["a, b", 0.1], ['"', 1e-300], ["two\nlines", 2.0]]
     write_csv(str(tmp_path / "t.csv"), ["name", "value"], rows)
-    found = read_columns(str(tmp_path / "t.csv"), "t")
+    found = read_columns(str(tmp_path / "t.csv"), "t", "name,value")
     assert found.texts("name") == [name for name, _ in rows]
     assert found.numbers(["value"])[:, 0].tolist() == [value for _, value in rows]
     assert found.lines == [2, 3, 5]
