@@ -42,6 +42,7 @@ class Claim:
         minutes: of all of it, on one idle core.
         seeds: 0, 1 … of data, weights and draws; one more for each arm's numbers.
         run: what comes of a setting, an arm and a seed; training, where nothing else is said.
+        beside: an arm that all others are compared with, number by number, where each is better the lower it is.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Claim:
     minutes: int
     seeds: int = 3
     run: Callable[[Any, Arm, int], AbstractContextManager[Any]] = trained
+    beside: str | None = None
     rule: str = field(default=RULE, init=False)
 
     def stated(self) -> dict[str, Any]:
@@ -69,4 +71,4 @@ class Claim:
             "minutes": self.minutes,
             "seeds": self.seeds,
             "rule": self.rule,
-        }
+        } | ({} if self.beside is None else {"beside": self.beside})

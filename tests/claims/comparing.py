@@ -14,7 +14,7 @@ def legend(beside: str) -> str:
     """What the table means."""
     return (
         f"Lower is better. ▲ higher and ▼ lower than {beside}, where the 95 % t-interval of the paired difference over "
-        f"the seeds excludes zero; no mark where the two are not told apart. **Bold** is the lowest of its column where "
+        "the seeds excludes zero; no mark where the two are not told apart. **Bold** is the lowest of its column where "
         "such an interval excludes zero for every other row. The first column counts ▲, no mark and ▼, and rows are in "
         f"its order: those above {beside} are better in more scores than worse, those below worse in more. Marks are "
         "not corrected for being many: of a hundred differences that are none, five are marked."

@@ -3,17 +3,26 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
+
+from claims.comparing import comparison, legend, spread
+from claims.judging import RULE
+
+VERDICTS = ("shown", "undecided", "null", "refuted")
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[2] / "recipes" / "EVIDENCE.md"
-HEAD = """# What the recipes' papers claim, and what we saw
+HEAD = (
+    """# What the recipes' papers claim, and what we saw
 
 Written by `python tests/claims/evidence.py` from [tests/claims/results](../tests/claims/results). How a claim is
 stated, judged and run: [tests/claims/README.md](../tests/claims/README.md). These are small models on little data: a
 verdict is about this setting, and says nothing of the paper's own.
-"""
+
+All arms of a seed share data, weights and draws, so intervals are of paired differences. A verdict is, unless another
+rule stands with a claim: """
+    + f"{RULE}.\n"
+)
 
 Line = Mapping[str, Any]
 
@@ -26,22 +35,38 @@ def main() -> None:
 
 def page(folder: Path) -> str:
     """The page of all results in a folder."""
-    sections = [section(_lines(path)) for path in sorted(folder.glob("*.json"))]
-    return "\n".join([HEAD, *sections])
+    paths = sorted(folder.glob("*.json"))
+    claims = [_lines(path) for path in paths]
+    remarks = [path.with_suffix(".md") for path in paths]
+    sections = [section(lines, _remark(path)) for lines, path in zip(claims, remarks, strict=True)]
+    return "\n".join([HEAD, *_overview(claims), "", *sections])
 
 
-def section(lines: Sequence[Line]) -> str:
-    """What is known of one claim: its statement, its verdicts, its numbers."""
+def _overview(claims: Sequence[Sequence[Line]]) -> Iterator[str]:
+    yield "| claim | what a paper says | our verdicts |"
+    yield "| --- | --- | --- |"
+    for lines in claims:
+        claim, found = lines[0]["stated"], [line["verdict"] for line in lines if "verdict" in line]
+        counts = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in found)
+        yield f"| [{claim['name']}](#{claim['name']}) | {claim['says']} | {counts or 'not judged yet'} |"
+
+
+def section(lines: Sequence[Line], remark: str = "") -> str:
+    """What is known of one claim: what a paper says, the statement, verdicts, what is to be remarked, numbers."""
     claim, measured = lines[0]["stated"], [line for line in lines if "numbers" in line]
-    parts = [f"## {claim['name']}", claim["says"], "\n".join(_statement(lines[0], measured))]
+    parts = [f"## {claim['name']}", f"Claim: {claim['says']}", "\n".join(_statement(lines[0], measured))]
     if verdicts := [line for line in lines if "verdict" in line]:
         parts.append("\n".join(_verdicts(verdicts)))
     else:
         runs = len(claim["settings"]) * len(claim["arms"]) * claim["seeds"]
         parts.append(f"Not judged yet: {len(measured)} of {runs} runs are done.")
-    if measured:
-        parts.append("\n".join(_numbers(claim, measured)))
+    parts += [remark] if remark else []
+    parts += _compared(claim, measured) if "beside" in claim else _numbers(claim, measured)
     return "\n\n".join(parts) + "\n"
+
+
+def _remark(path: Path) -> str:
+    return f"Remark: {path.read_text(encoding='utf-8').strip()}" if path.is_file() else ""
 
 
 def _statement(stated: Line, measured: Sequence[Line]) -> Iterator[str]:
@@ -53,7 +78,8 @@ def _statement(stated: Line, measured: Sequence[Line]) -> Iterator[str]:
     yield f"- Measured: {claim['measure']}"
     for source in dict.fromkeys(effect["source"] for effect in claim.get("effects", ())):
         yield f"- Source: {source}."
-    yield f"- Verdicts: {claim['rule']}."
+    if claim["rule"] != RULE:
+        yield f"- Verdicts: {claim['rule']}."
     used = sum(line["processor_seconds"] for line in measured) / 60
     last = max((line["date"] for line in measured), default="-")
     yield f"- Stated {stated['date']}; run until {last}, {used:.0f} minutes of one core so far."
@@ -76,19 +102,33 @@ def _verdicts(verdicts: Sequence[Line]) -> Iterator[str]:
 
 
 def _numbers(claim: Line, measured: Sequence[Line]) -> Iterator[str]:
+    """One table of all settings and arms."""
+    if not measured:
+        return
     names = list(measured[0]["numbers"])
-    yield f"| mean over seeds | on | {' | '.join(names)} |"
-    yield f"| --- | --- |{' --- |' * len(names)}"
+    rows = [
+        f"| mean over seeds ± half of its 95 % interval | on | {' | '.join(names)} |",
+        f"| --- | --- |{' --- |' * len(names)}",
+    ]
     for setting in claim["settings"]:
         for arm in claim["arms"]:
             runs = [m["numbers"] for m in measured if (m["data"], m["arm"]) == (setting["data"], arm["name"])]
             if runs:
-                means = [_mean([run[name] for run in runs if name in run]) for name in names]
-                yield f"| {arm['name']} | {setting['data']} | {' | '.join(means)} |"
+                cells = [spread([run[name] for run in runs if name in run]) for name in names]
+                rows.append(f"| {arm['name']} | {setting['data']} | {' | '.join(cells)} |")
+    yield "\n".join(rows)
 
 
-def _mean(values: Sequence[float]) -> str:
-    return f"{mean(values):.2f}" if values else ""
+def _compared(claim: Line, measured: Sequence[Line]) -> Iterator[str]:
+    """What tables mean, and one for each setting of which two seeds or more are whole."""
+    yield legend(claim["beside"])
+    for setting in claim["settings"]:
+        done = {(m["arm"], m["seed"]): m["numbers"] for m in measured if m["data"] == setting["data"]}
+        arms = [arm["name"] for arm in claim["arms"]]
+        whole = [seed for seed in range(claim["seeds"]) if all((arm, seed) in done for arm in arms)]
+        if len(whole) >= 2:
+            runs = {arm: [done[arm, seed] for seed in whole] for arm in arms}
+            yield "\n".join(comparison(setting["data"], claim["beside"], runs))
 
 
 def _lines(path: Path) -> list[Line]:

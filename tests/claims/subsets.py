@@ -19,7 +19,7 @@ VALIDATION, CALIBRATION, TEST = 200, 50, 1000  # examples, beside those that are
 Pool = tuple[Callable[[Tensor], Tensor], Tensor]  # from rows to pictures, and the label of each row
 
 
-def splits_of(data: str, train: int, seed: int, calibration: int = CALIBRATION) -> Splits:
+def splits_of(data: str, train: int, seed: int, calibration: int = CALIBRATION, tested: int = TEST) -> Splits:
     """So many training examples of a data set by seed; the test examples are the same for all seeds.
 
     Raises:
@@ -30,7 +30,7 @@ def splits_of(data: str, train: int, seed: int, calibration: int = CALIBRATION) 
     sizes = (train, VALIDATION, calibration)
     train_part, val, held_out = (_arrays(training, rows) for rows in order[: sum(sizes)].split(sizes))
     order = torch.randperm(len(test[1]), generator=torch.Generator().manual_seed(0))
-    return Splits(train_part, val, held_out, _arrays(test, order[:TEST]), num_classes=10)
+    return Splits(train_part, val, held_out, _arrays(test, order[:tested]), num_classes=10)
 
 
 def _arrays(pool: Pool, rows: Tensor) -> Arrays:

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from claims.calibration import h_calibration_beside_others
 from claims.claim import Claim
+from claims.comparing import comparison
 from claims.evidence import page
 from claims.judging import Interval, judged
 from claims.proving import Line, prove
@@ -77,6 +79,40 @@ def test_verdicts_stand_on_the_page(tmp_path: Path) -> None:
     assert "| one | mnist | 1.50 | -4.85 … 7.85 | 1.00, 2.00 | above 0 | **undecided** |" in shown
     assert "| beta 1 | mnist | 90.00 | 40.00 |" in shown
     assert "run until 2030-01-02, 2 minutes of one core so far" in shown
+
+
+def test_arms_are_told_apart_where_their_differences_are_and_only_the_lowest_of_all_is_bold() -> None:
+    runs = {
+        "ours": [{"a": 1.0, "b": 5.0}, {"a": 2.0, "b": 5.1}, {"a": 3.0, "b": 4.9}],
+        "worse": [{"a": 2.0, "b": 6.0}, {"a": 3.1, "b": 6.2}, {"a": 3.9, "b": 5.8}],
+        "unlike": [{"a": 0.1, "b": 4.0}, {"a": 2.9, "b": 4.3}, {"a": 2.1, "b": 4.0}],
+    }
+    head, _, first, second, third = comparison("mnist", "ours", runs)
+    assert head == "| on mnist | ▲ · even · ▼ | a | b |"
+    assert first.startswith("| unlike | 0 · 1 · 1 | 1.70 ± 3.58 | **4.10 ± 0.43** ▼ |")
+    assert second.startswith("| ours |  | 2.00 ± 2.48 | 5.00 ± 0.25 |")
+    assert third.startswith("| worse | 2 · 0 · 0 | 3.00 ± 2.37 ▲ | 6.00 ± 0.50 ▲ |")
+
+
+def test_all_calibrators_of_a_seed_are_fitted_to_one_network(tmp_path: Path) -> None:
+    beside = claim("h_calibration_beside_others")
+    digits = replace(beside.settings[0], data="digits", source="digits", train=64, epochs=1, width=2, held_out=300)
+    arms = tuple(arm for arm in beside.arms if arm.name in ("uncalibrated", "temperature_scaling", "h_calibration"))
+    h_calibration_beside_others.network.cache_clear()
+    verdicts = prove(replace(beside, settings=(digits,), arms=arms, seeds=2), tmp_path, lambda line: None)
+    assert h_calibration_beside_others.network.cache_info().misses == 2, "one training for each seed"
+    assert len(verdicts) == 10
+    shown = page(tmp_path)
+    assert "| [h_calibration_beside_others](#h_calibration_beside_others) |" in shown
+    rows = [line for line in shown.splitlines() if line.startswith(tuple(f"| {arm.name} |" for arm in arms))]
+    assert len(rows) == 3
+
+
+def test_what_is_to_be_remarked_stands_beside_the_numbers(tmp_path: Path) -> None:
+    stated = {"stated": claim("trades_beta").stated(), "date": "2030-01-01"}
+    (tmp_path / "trades_beta.json").write_text(f"{json.dumps(stated)}\n")
+    (tmp_path / "trades_beta.md").write_text("Small.\n")
+    assert "\n\nRemark: Small.\n" in page(tmp_path)
 
 
 @given(st.lists(st.floats(-100, 100), min_size=3, max_size=3))
