@@ -23,6 +23,9 @@ def interval_table(
 ) -> Table:
     """A line for each score of each column: its interval, and of a calibrator that of what it changes.
 
+    A score that a calibrator leaves as it is in every resample, as accuracy is by one that keeps predictions, has no
+    line of it.
+
     Args:
         title: of the table.
         columns: logits by name, the first `uncalibrated`.
@@ -37,11 +40,20 @@ def interval_table(
         Row(f"{score}, {column}", (*_told(of_column[score]), *_changed(score, of_column, found[UNCALIBRATED])))
         for score in found[UNCALIBRATED]
         for column, of_column in found.items()
-        if score in of_column
+        if score in of_column and _differs(of_column[score], found[UNCALIBRATED][score])
     ]
     interval = f"{LEVEL:.0%} interval"
-    note = f"from {resamples} resamples; chance adds to calibration errors, which their intervals take off again"
+    note = (
+        f"from {resamples} resamples; chance adds to calibration errors, which intervals take off again: they may end "
+        "below the value. What a calibrator leaves as it is has no line"
+    )
     return Table(title, ("score", "value", interval, "change", interval), tuple(rows), note)
+
+
+def _differs(score: Resampled, uncalibrated: Resampled) -> bool:
+    """Whether it is the uncalibrated one, or another than that."""
+    change = score - uncalibrated
+    return score is uncalibrated or change.estimate != 0 or bool((change.replicates.nan_to_num() != 0).any())
 
 
 def _changed(score: str, column: Mapping[str, Resampled], uncalibrated: Mapping[str, Resampled]) -> tuple[str, str]:

@@ -49,18 +49,16 @@ def page(report: "Report", pictures: Mapping[str, Path]) -> str:
     found = sheets(report.findings.metrics, report.calibrators)
     measured = {sheet.split: sheet for sheet in found if sheet.split not in (VALIDATION, SHIFTS)}
     at = placed(pictures, [*measured, SHIFTS])
-    further = placed(report.findings.tables, measured)
+    further = placed(report.findings.tables, [*measured, SHIFTS])
     body = [f"<h1>{_text(report.title)}</h1>"]
     body += [f"<p>{_text(line)}</p>" for line in report.remarks]
-    sections = [
-        _section(split, [*_tables(sheet, further[split].values()), *_figures(at[split])])
-        for split, sheet in measured.items()
-    ]
-    if shifts := by_shift(found):  # before each of them, after test
-        sections.insert(1, _section(SHIFTS, [*map(_table, shifts), *_figures(at[SHIFTS])]))
+    sections = [_section(split, _parts(sheet, further[split], at[split])) for split, sheet in measured.items()]
+    shifts = [*map(_table, by_shift(found)), *map(_titled, further[SHIFTS].values()), *_figures(at[SHIFTS])]
+    if shifts:  # before each of them, after test
+        sections.insert(1, _section(SHIFTS, shifts))
     body += sections
     if further[None]:
-        body.append(_section("Further", [_titled(table) for table in further[None].values()]))
+        body.append(_section("Further", map(_titled, further[None].values())))
     if report.findings.meanings:
         body.append(_section("What the names mean", [_meanings(report.findings.meanings)]))
     chosen = [_table(_of_epoch(sheet.scores())) for sheet in found if sheet.split == VALIDATION]
@@ -86,21 +84,49 @@ def _section(title: str, parts: Iterable[str]) -> str:
     return "\n".join([f"<section>\n<h2>{_text(title)}</h2>", *parts, "</section>"])
 
 
-def _tables(sheet: Sheet, further: Iterable[Table]) -> Iterator[str]:
+def _parts(sheet: Sheet, further: Mapping[str, Table], pictures: Mapping[str, Path]) -> Iterator[str]:
+    """The tables of a split, each with the pictures of what it tells."""
+    kinds = {kind: table for kind in KINDS if (table := sheet.parts(kind, few=None)) is not None}
+    beside = _beside(pictures, [*further, *kinds])
     scores = sheet.scores()
-    if scores.rows:
-        yield _table(scores)
-    yield from map(_titled, further)
-    for kind, plural in KINDS.items():
-        table = sheet.parts(kind, few=None)
-        if table is not None:
-            shown = _table(table)
-            many = len(table.rows) > FEW
-            yield f"<details><summary>{len(table.rows)} {plural}</summary>{shown}</details>" if many else shown
+    if scores.rows or beside[None]:
+        yield _together([_table(scores)] if scores.rows else [], beside[None])
+    for name, table in further.items():
+        yield _together([_titled(table)], beside[name])
+    for kind, table in kinds.items():
+        yield _together([_folded(table, KINDS[kind])], beside[kind])
+
+
+def _beside(pictures: Mapping[str, Path], tables: Iterable[str]) -> dict[str | None, dict[str, Path]]:
+    """Pictures by the table that they belong to, and under None those of none.
+
+    `test-conformal-sizes` belongs to `test-conformal`, `test-ood` to the last of `test-ood-…`, and
+    `test-accuracy-by-class` to the table of classes.
+    """
+    at: dict[str | None, dict[str, Path]] = {None: {}, **{table: {} for table in tables}}
+    for name, picture in pictures.items():
+        owners = [table for table in at if table is not None and _belongs(name, table)]
+        at[owners[-1] if owners else None][name] = picture
+    return at
+
+
+def _belongs(picture: str, table: str) -> bool:
+    return f"{picture}-".startswith(f"{table}-") or table.startswith(f"{picture}-") or picture.endswith(f"-by-{table}")
+
+
+def _together(tables: Iterable[str], pictures: Mapping[str, Path]) -> str:
+    """What belongs together: side by side where there is room."""
+    return "\n".join(["<div>", *tables, *_figures(pictures), "</div>"])
 
 
 def _titled(table: Table) -> str:
-    return f"<h3>{_text(table.title)}</h3>\n{_table(table)}"
+    return f"<h3>{_text(table.title)}</h3>\n{_folded(table, 'lines')}"
+
+
+def _folded(table: Table, lines: str) -> str:
+    """A table, closed where it is long."""
+    shown, count = _table(table), len(table.rows)
+    return f"<details><summary>{count} {lines}</summary>{shown}</details>" if count > FEW else shown
 
 
 def _table(table: Table) -> str:

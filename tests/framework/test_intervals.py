@@ -15,7 +15,9 @@ def test_a_line_for_each_score_and_column() -> None:
     table = interval_table("with intervals", COLUMNS, LABEL, torch.arange(300), bins=5, resamples=50, seed=3)
     found = resampled_summaries(COLUMNS, LABEL, torch.arange(300), 5, 50, 3)
     rows = {row.name: row.cells for row in table.rows}
-    assert len(rows) == 2 * len(found["uncalibrated"])
+    assert len(rows) == 2 * len(found["uncalibrated"]) - 1  # scaled logits predict the same
+    assert "accuracy, uncalibrated" in rows
+    assert "accuracy, scaled" not in rows
     own, change = found["scaled"]["nll"], found["scaled"]["nll"] - found["uncalibrated"]["nll"]
     assert rows["nll, scaled"][0] == f"{own.estimate:.4f}"
     assert rows["nll, scaled"][1] == f"{own.interval().low:.4f} … {own.interval().high:.4f}"

@@ -268,7 +268,41 @@ def test_further_tables_stand_with_their_split_and_none_is_lost() -> None:
 def test_metrics_that_all_stand_in_tables_of_their_own_leave_no_empty_one_on_the_page() -> None:
     table = Table("test, failures", ("score", "AUROC"), (Row("msp", ("0.9",)),))
     told = report(findings=Findings({"test/failures/msp/auroc": 0.9}, tables={"test-failures": table}))
-    assert "<h2>test</h2>\n<h3>test, failures</h3>" in page(told, {})
+    assert "<h2>test</h2>\n<div>\n<h3>test, failures</h3>" in page(told, {})
+
+
+def test_a_picture_stands_beside_the_table_of_what_it_shows(tmp_path: Path) -> None:
+    names = ["test-ood-a", "test-ood-b", "test-sets", "test-failures"]
+    tables = {name: Table(name, ("score", "AUROC"), (Row("msp", ("0.9",)),)) for name in names}
+    figures = dict.fromkeys(["test-sets-sizes", "test-ood", "test-accuracy-by-class", "test-other"], Training({}))
+    write(report(findings=Findings(METRICS, dict(figures), tables)), tmp_path)
+    order = re.findall(r'<h3>([\w-]+)|alt="([\w-]+)"|<th scope=col>(class)', (tmp_path / "report.html").read_text())
+    assert [one or other or kind for one, other, kind in order] == [
+        "test-other",
+        "test-ood-a",
+        "test-ood-b",
+        "test-ood",
+        "test-sets",
+        "test-sets-sizes",
+        "test-failures",
+        "class",
+        "test-accuracy-by-class",
+    ]
+
+
+def test_long_tables_are_folded_and_all_there() -> None:
+    rows = tuple(Row(f"r{place}", ("0.5",)) for place in range(21))
+    tables = {"test-a": Table("few", ("a", "b"), rows[:20]), "test-b": Table("many", ("a", "b"), rows)}
+    shown = page(report(findings=Findings(METRICS, tables=tables)), {})
+    assert "<h3>many</h3>\n<details><summary>21 lines</summary>" in shown
+    assert shown.count("<details>") == 1
+
+
+def test_tables_of_shifts_stand_with_them() -> None:
+    tables = {"shifts-sets": Table("shifts, sets", ("a", "b"), (Row("fog", ("0.9",)),))}
+    shown = page(report(findings=Findings(METRICS, tables=tables)), {})
+    assert "<h2>shifts</h2>\n<h3>shifts, sets</h3>" in shown
+    assert shown.index("<h2>shifts</h2>") < shown.index("<h2>snow</h2>")
 
 
 def test_a_table_of_many_columns_takes_the_room_it_needs() -> None:
