@@ -77,12 +77,14 @@ class Measured:
         """What is told of sets that should hold the true label in a share of 1 - alpha.
 
         `coverage` and the ends of its interval, `mean_size`, the shares that are `empty`, of one label (`single`) and
-        of all labels (`full`), `worst_class_coverage`, `worst_group_coverage`, `class_gap`, the mean distance of a
-        class's coverage from 1 - alpha, `size_gap`, the largest distance of the coverage of sets of like sizes, and
-        those by size; sizes that fewer than ten sets have are left out, which the authors' code takes in.
+        of all labels (`full`), `worst_class_coverage` and `worst_group_coverage`. Two gaps are distances of a coverage
+        from 1 - alpha, whichever side it is on, in [0, 1]: `mean_class_coverage_gap` is the mean of them over classes,
+        and `largest_size_coverage_gap` the largest one among sets of like sizes, `coverage_of_size/0-1`,
+        `coverage_of_size/2-3` …: sizes that fewer than ten sets have are left out, which the authors' code takes in.
 
-        The gaps are CovGap (as a share) and SSCV: Ding et al., Class-Conditional Conformal Prediction with Many
-        Classes, 2023, arXiv 2306.09335; Angelopoulos et al., 2021, arXiv 2009.14193, whose ranges of sizes these are.
+        The gaps are known as CovGap (there in per cent) and as SSCV, the size-stratified coverage violation: Ding et
+        al., Class-Conditional Conformal Prediction with Many Classes, 2023, arXiv 2306.09335; Angelopoulos et al.,
+        2021, arXiv 2009.14193, whose ranges of sizes these are.
         """
         low, high = self.interval
         by_class, by_size = self.coverage_by(self.label).values(), self.coverage_by_size()
@@ -96,7 +98,7 @@ class Measured:
             **{name: float(some.double().mean()) for name, some in shares.items()},
             "worst_class_coverage": min(by_class),
             **({} if self.group is None else {"worst_group_coverage": min(self.coverage_by(self.group).values())}),
-            "class_gap": sum(gaps) / len(gaps),
-            **({"size_gap": max(of_sizes)} if of_sizes else {}),
+            "mean_class_coverage_gap": sum(gaps) / len(gaps),
+            **({"largest_size_coverage_gap": max(of_sizes)} if of_sizes else {}),
             **{f"coverage_of_size/{name}": coverage for name, coverage in by_size.items()},
         }

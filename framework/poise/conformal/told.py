@@ -1,17 +1,39 @@
 """What is told of sets of labels: numbers, a table, and a picture of their sizes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from poise.conformal.measures import Measured
 from poise.figures.set_sizes import Sizes
 from poise.scores import SHIFTS, Row, Table
 
-HEADINGS = {"worst_class_coverage": "class", "worst_group_coverage": "group", "size_gap": "gap"}  # by measure
+HEADINGS = {  # by measure
+    "worst_class_coverage": "class",
+    "worst_group_coverage": "group",
+    "largest_size_coverage_gap": "gap by size",
+}
 NOTE = (
-    "in brackets: intervals at 95 %; size: the mean; class, group: coverage of the worst; gap: how far coverage is "
-    "from the one asked for, at most, among sets of like sizes"
+    "in brackets: intervals at 95 %; size: the mean; class, group: coverage of the worst; gap by size: how far the "
+    "coverage of sets of like sizes is from the one asked for, at most"
 )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was done to inputs before they had sets.
+
+    Args:
+        name: of the attack, in names of metrics and tables; "" for inputs as they are.
+        settings: of the attack, as numbers by name.
+        said: what was done, in words.
+    """
+
+    name: str = ""
+    settings: Mapping[str, float] = field(default_factory=dict, compare=False)
+    said: str = field(default="", compare=False)
+
+
+AS_THEY_ARE = Inputs()
 
 
 @dataclass(frozen=True)
@@ -31,38 +53,43 @@ class Told:
     measured: Measured
 
 
-def metrics(sets: Iterable[Told], inputs: str, alpha: float) -> dict[str, float]:
-    """`<prefix>/conformal/<rule>/<measure>`; of attacked inputs `<prefix>/conformal/<attack>/<rule>/<measure>`.
+def metrics(sets: Iterable[Told], split: str, inputs: Inputs, alpha: float) -> dict[str, float]:
+    """`<prefix>/conformal/<rule>/<measure>`; of attacked inputs `<prefix>/conformal/<attack>/<rule>/<measure>`, and
+    `<split>/conformal/<attack>/<setting>`.
 
     Args:
         sets: all that was made of these inputs.
-        inputs: the attack's name; "" for inputs as they are.
+        split: that was measured.
+        inputs: what was done to them.
         alpha: share of the sets, at most, that are to be without the true label.
     """
-    return {
-        f"{one.prefix}/conformal/{f'{inputs}/' if inputs else ''}{one.rule}/{name}": value
+    where = "/".join(filter(None, ("conformal", inputs.name)))
+    measures = {
+        f"{one.prefix}/{where}/{one.rule}/{name}": value
         for one in sets
         for name, value in one.measured.metrics(alpha).items()
     }
+    return {f"{split}/{where}/{name}": value for name, value in inputs.settings.items()} | measures
 
 
-def tables(sets: Sequence[Told], split: str, inputs: str, alpha: float) -> dict[str, Table]:
+def tables(sets: Sequence[Told], split: str, inputs: Inputs, alpha: float) -> dict[str, Table]:
     """A table for each column of the report, by name, with a line for each rule.
 
     Args:
         sets: all that was made of these inputs.
         split: that was measured.
-        inputs: as of `metrics`.
+        inputs: what was done to them.
         alpha: as of `metrics`.
     """
-    where = f"{split} under {inputs}" if inputs else split
+    where = f"{split} under {inputs.name}" if inputs.name else split
+    note = f"{NOTE}; {inputs.name}: {inputs.said}" if inputs.name else NOTE
     found = {}
     for column in _columns(sets):
         values = {one.rule: one.measured.metrics(alpha) for one in sets if one.column == column}
         measures = [name for name in HEADINGS if any(name in of_rule for of_rule in values.values())]
         headings = ("sets", "coverage", "size", "empty/one/all", *map(HEADINGS.__getitem__, measures))
         rows = tuple(Row(rule, _cells(of_rule, measures)) for rule, of_rule in values.items())
-        found[_name(split, inputs, column)] = Table(_title(where, alpha, column), headings, rows, NOTE)
+        found[_name(split, inputs.name, column)] = Table(_title(where, alpha, column), headings, rows, note)
     return found
 
 

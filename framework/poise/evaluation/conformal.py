@@ -5,26 +5,27 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
 
-from poise.attacks.pgd import PGD
+from poise.conformal import robust
 from poise.conformal.measures import Measured
 from poise.conformal.robust import check_beta
+from poise.conformal.rules import meanings
 from poise.conformal.threshold import fewest, rank
-from poise.conformal.told import Told, metrics, shift_tables, sizes, tables
+from poise.conformal.told import AS_THEY_ARE, Inputs, Told, metrics, shift_tables, sizes, tables
 from poise.data.dataset import Arrays, Splits
 from poise.errors import UserError
 from poise.evaluation.plain_sets import Halves, PlainSets
+from poise.evaluation.set_attack import SetAttack
 from poise.evaluation.smoothed_sets import HELD_OUT, Smoothing
 from poise.evaluation.votes import evenly_spread
 from poise.evaluator import Evaluator, Findings, Subject
 from poise.figures.set_sizes import SetSizes
+from poise.meanings import meaning
 from poise.predictions import predict
-from poise.robustness.left import attacking
 from poise.scores import TEST, Table
 
 FEWEST = 2  # examples that a calibrator can be fitted to
 UNLIKELY = 1e-4  # of a coverage so low where examples are exchangeable
 MANY = 0.5  # of the sets: where so many have all labels, they say little
-CLEAN = "as they are"
 
 
 class Conformal(Evaluator):
@@ -35,10 +36,12 @@ class Conformal(Evaluator):
     tail off, and `class_conditional` is LAC with a threshold for each class, so that coverage holds in every one.
     Random numbers of APS and RAPS are keyed by (seed, position); sets may be empty.
 
-    Test examples are attacked by PGD on the cross-entropy of the model, inside the run's threat, and these sets lose
-    coverage. Under an ℓ2 threat `rscp_plus` is told as well, RSCP+ with PTT: sets from the scores of noisy copies of an
-    input, which keep coverage whatever an attacker does inside the ball. Where the network was not trained in noise of
-    the same σ they hold nearly all labels.
+    With `attacked` the same is told of test examples under PGD on the cross-entropy of the model, inside the run's
+    threat, and these sets lose coverage. Under an ℓ2 threat `rscp_plus` is told as well, RSCP+ with PTT: sets from the
+    scores of noisy copies of an input, which keep coverage whatever an attacker does inside the ball. Where the network
+    was not trained in noise of the same σ they hold nearly all labels. They are attacked by PGD on what they are made
+    of, the mean over noise, as `poise.evaluation.set_attack` says. All attacks see the uncalibrated model, and go on
+    where an example is predicted wrong.
 
     A random half of the calibration split sets thresholds and does nothing else. To the other half RAPS and PTT are
     fitted, and copies of the calibrators: those that the run ships were fitted to all, so by them nothing would hold.
@@ -47,45 +50,50 @@ class Conformal(Evaluator):
     al., 2021, arXiv 2009.14193 (RAPS); Vovk, 2012, arXiv 1209.2673 (by class); Yan et al., 2024, arXiv 2404.19651
     (RSCP+, PTT). `poise.conformal` has them on arrays, and says where they differ from the authors' code.
 
-    Cost: `steps` gradients for each attacked example; `copies` passes for each of 3 · `smoothed_examples` examples.
+    Cost: the passes of the calibration split and of the test sets. With `attacked` `steps` gradients of each attacked
+    example; of RSCP+ `copies` passes of each of 3 · `smoothed_examples` examples, and `steps · attack_copies` gradients
+    of each of `smoothed_examples`.
 
     Args:
         alpha: share of the sets, at most, without the true label.
-        steps: of PGD, gradients.
+        attacked: whether inputs are attacked as well.
+        steps: of PGD, gradients of one random start.
         attacked_examples: of test, evenly spread, that are attacked.
         smoothed_examples: of test, evenly spread, and of calibration, that RSCP+ is made of.
         sigma: of the noise, in input units; twice the threat's eps if None, as published.
         copies: noisy ones of each example.
+        attack_copies: noisy ones of each example by which RSCP+ is attacked; 256, as many as `copies`, as published.
         beta: probability, at most, that a bound on the mean over copies fails; twice that is taken off alpha.
     """
 
     def __init__(
         self,
         alpha: Annotated[float, Gt(0), Lt(1)] = 0.1,
+        attacked: bool = False,
         steps: Annotated[int, Ge(1)] = 20,
         attacked_examples: Annotated[int, Ge(1)] = 1000,
         smoothed_examples: Annotated[int, Ge(1)] = 200,
         sigma: Annotated[float, Gt(0)] | None = None,
         copies: Annotated[int, Ge(2)] = 256,
+        attack_copies: Annotated[int, Ge(1)] = 16,
         beta: Annotated[float, Gt(0), Lt(1)] = 0.001,
     ) -> None:
-        check_beta(alpha, beta)
-        needed = fewest(alpha - 2 * beta)
-        if smoothed_examples < needed:
-            raise UserError(
-                f"smoothed_examples={smoothed_examples} set no threshold at alpha={alpha:g}: it takes {needed} or more."
-            )
         self.alpha = alpha
+        self.attacked = attacked
         self.steps = steps
         self.attacked_examples = attacked_examples
         self.smoothed_examples = smoothed_examples
         self.sigma = sigma
         self.copies = copies
+        self.attack_copies = attack_copies
         self.beta = beta
+        if attacked:
+            check_beta(alpha, beta)
+            self._check_smoothed()
 
     def check(self, splits: Splits) -> None:
         """Raises UserError where the calibration split is too small to set a threshold by half of it."""
-        needed = 2 * max(FEWEST, fewest(self.alpha - 2 * self.beta))
+        needed = 2 * max(FEWEST, fewest(self._least_alpha))
         size = len(splits.calibration)
         if size < needed:
             raise UserError(
@@ -96,44 +104,57 @@ class Conformal(Evaluator):
     def evaluate(self, subject: Subject) -> Findings:
         """`<split>/conformal/<rule>/<measure>` before calibration, `<split>/<calibrator>/conformal/…` after it.
 
-        Of attacked inputs `test/conformal/pgd-<steps>/<rule>/<measure>`. Measures are those of `Measured.metrics`.
+        Of attacked inputs `test/conformal/<attack>/<rule>/<measure>`, where attacks are `pgd-<steps>` and of RSCP+
+        `smoothed-pgd-<steps>`, and beside them `test/conformal/<attack>/eps_<norm>`, `…/steps` and, of noise,
+        `…/attack_sigma` and `…/attack_copies`. Measures are those of `Measured.metrics`.
         """
         self.check(subject.splits)
         halves = Halves.of(subject)
         made = PlainSets.fitted(subject, halves, self.alpha)
-        sets = {split: {CLEAN: self._clean(subject, made, split, data)} for split, data in subject.tests()}
-        note, doubts = self._rows(subject, halves, made), self._unlike(sets[TEST][CLEAN][0].measured, halves)
-        shifts = {split: by_inputs[CLEAN] for split, by_inputs in sets.items() if split != TEST}
-        further = [Findings(tables=shift_tables(shifts, self.alpha), notes=(note,), doubts=doubts)]
-        if subject.threat.eps:
-            sets[TEST][self._name] = self._attacked(subject, made)
-            robust, told = self._robust(subject, halves)
-            for inputs, one in robust.items():
-                sets[TEST][inputs].append(one)
+        sets = {split: {AS_THEY_ARE: self._clean(subject, made, split, data)} for split, data in subject.tests()}
+        note, doubts = self._rows(subject, halves, made), self._unlike(sets[TEST][AS_THEY_ARE][0].measured, halves)
+        shifts = {split: by_inputs[AS_THEY_ARE] for split, by_inputs in sets.items() if split != TEST}
+        told = Findings(tables=shift_tables(shifts, self.alpha), notes=(note,), doubts=doubts, meanings=meanings())
+        further = [told]
+        if self.attacked and not subject.threat.eps:
+            further.append(Findings(notes=("No sets were attacked: the threat's eps is 0.",)))
+        elif self.attacked:
+            sets[TEST] |= self._attacked(subject, made)
+            smoothed, told = self._robust(subject, halves)
+            for inputs, one in smoothed.items():
+                sets[TEST].setdefault(inputs, []).append(one)
             further.append(told)
         return Findings.merged([*(self._told(split, by_inputs) for split, by_inputs in sets.items()), *further])
 
     @property
-    def _name(self) -> str:
-        """Of the attack."""
-        return f"pgd-{self.steps}"
+    def _least_alpha(self) -> float:
+        """The share that the strictest threshold leaves."""
+        return self.alpha - 2 * self.beta * self.attacked
+
+    def _check_smoothed(self) -> None:
+        needed = fewest(self._least_alpha)
+        if self.smoothed_examples < needed:
+            raise UserError(
+                f"smoothed_examples={self.smoothed_examples} set no threshold at alpha={self.alpha:g}: it takes "
+                f"{needed} or more."
+            )
 
     def _clean(self, subject: Subject, made: PlainSets, split: str, data: Arrays) -> list[Told]:
         """The sets of a split's examples as they are."""
         seen = predict(subject.model, data, subject.ranks, batch_size=subject.batch_size)
         return list(made.told(split, seen, seen.index))
 
-    def _attacked(self, subject: Subject, made: PlainSets) -> list[Told]:
+    def _attacked(self, subject: Subject, made: PlainSets) -> dict[Inputs, list[Told]]:
         """The sets of attacked test examples."""
+        attack = SetAttack(subject.threat, self.steps)
         some = evenly_spread(subject, self.attacked_examples)
-        attack = attacking(PGD(subject.threat, self.steps), subject.seed, some)
         with subject.progress(f"attack {TEST}", len(some)) as done:
-            data = subject.splits.test.rows(some)
-            seen = predict(subject.model, data, subject.ranks, attack, subject.batch_size, done)
-        return list(made.told(TEST, seen, some))
+            data, found = subject.splits.test.rows(some), attack.on(subject.seed, some, subject.batch_size)
+            seen = predict(subject.model, data, subject.ranks, found, subject.batch_size, done)
+        return {_inputs(attack): list(made.told(TEST, seen, some))}
 
-    def _robust(self, subject: Subject, halves: Halves) -> tuple[dict[str, Told], Findings]:
-        """RSCP+ on test examples as they are and as the attack leaves them, and what is said of it."""
+    def _robust(self, subject: Subject, halves: Halves) -> tuple[dict[Inputs, Told], Findings]:
+        """RSCP+ on test examples as they are and as an attack on it leaves them, and what is said of it."""
         threat = subject.threat
         if threat.norm != "l2":
             told = "RSCP+ keeps coverage in l2 balls: with threat=l2 conformal tells of it too."
@@ -145,28 +166,30 @@ class Conformal(Evaluator):
         some = evenly_spread(subject, self.smoothed_examples)
         data = subject.splits.test.rows(some)
         labels, groups = data.label.cpu(), None if data.group is None else data.group.cpu()
-        attacks = {CLEAN: None, self._name: attacking(PGD(threat, self.steps), subject.seed, some)}
+        attack = SetAttack(threat, self.steps, sigma, self.attack_copies)
+        attacks = {AS_THEY_ARE: None, _inputs(attack): attack.on(subject.seed, some, subject.batch_size)}
         sets = {
-            inputs: Told(TEST, "", "rscp_plus", Measured.of(rule.sets(data, some, attack), labels, groups))
-            for inputs, attack in attacks.items()
+            inputs: Told(TEST, "", "rscp_plus", Measured.of(rule.sets(data, some, found), labels, groups))
+            for inputs, found in attacks.items()
         }
         note = (
             f"RSCP+ with PTT: coverage within l2 radius {threat.eps:g} of the examples, sigma = {sigma:g}, "
             f"{self.copies:,} copies, beta = {self.beta:g}; {len(setting):,} calibration examples set its threshold, "
-            f"{len(tuning):,} others rank scores; {len(some):,} test examples. The attack sees the model without noise."
+            f"{len(tuning):,} others rank scores; {len(some):,} test examples, attacked through "
+            f"{self.attack_copies:,} copies."
         )
-        return sets, Findings(notes=(note,), doubts=_full(sets[CLEAN].measured, sigma))
+        doubts = _full(sets[AS_THEY_ARE].measured, sigma)
+        return sets, Findings(notes=(note,), doubts=doubts, meanings={"rscp_plus": meaning(robust)})
 
-    def _told(self, split: str, by_inputs: Mapping[str, Sequence[Told]]) -> Findings:
+    def _told(self, split: str, by_inputs: Mapping[Inputs, Sequence[Told]]) -> Findings:
         """Numbers, tables and the figure of a split."""
         values: dict[str, float] = {}
         shown: dict[str, Table] = {}
         for inputs, sets in by_inputs.items():
-            attack = "" if inputs == CLEAN else inputs
-            values |= metrics(sets, attack, self.alpha)
-            shown |= tables(sets, split, attack, self.alpha) if split == TEST else {}
-        drawing = SetSizes(split, self.alpha, tuple((inputs, sizes(sets)) for inputs, sets in by_inputs.items()))
-        return Findings(values, {f"{split}-conformal-sizes": drawing}, shown)
+            values |= metrics(sets, split, inputs, self.alpha)
+            shown |= tables(sets, split, inputs, self.alpha) if split == TEST else {}
+        drawn = tuple((inputs.name or "as they are", sizes(sets)) for inputs, sets in by_inputs.items())
+        return Findings(values, {f"{split}-conformal-sizes": SetSizes(split, self.alpha, drawn)}, shown)
 
     def _rows(self, subject: Subject, halves: Halves, made: PlainSets) -> str:
         """Which rows did what, as a remark."""
@@ -194,6 +217,10 @@ class Conformal(Evaluator):
             f"examples promise {100 * (1 - self.alpha):g} %: the two are not of the same kind, or the model was "
             "trained on the calibration split",
         )
+
+
+def _inputs(attack: SetAttack) -> Inputs:
+    return Inputs(attack.name, attack.settings, str(attack))
 
 
 def _full(measured: Measured, sigma: float) -> tuple[str, ...]:

@@ -52,8 +52,9 @@ class SetSizes:
         count = len(self.panels)
         whole = figure(0.8 + 3.6 * count, 4.8)
         panels = whole.subplots(1, count, sharey=True, squeeze=False)[0]
+        rules = list(dict.fromkeys(one.rule for _, sizes in self.panels for one in sizes))
         for axes, (name, sizes) in zip(panels, self.panels, strict=True):
-            _curves(axes, sizes)
+            _curves(axes, sizes, rules)
             panel_title(axes, name, below=_examples(sizes))
         title(whole, f"{short(self.split)}: sizes of sets of coverage {100 * (1 - self.alpha):g} %")
         name_axes(panels[0], y="sets of so many labels or fewer (%)")
@@ -67,7 +68,7 @@ def _examples(sizes: tuple[Sizes, ...]) -> str:
     return ", ".join([f"{usual:,} examples", *(f"{count:,} for {rule}" for rule, count in others if count != usual)])
 
 
-def _curves(axes: "Axes", sizes: tuple[Sizes, ...]) -> None:
+def _curves(axes: "Axes", sizes: tuple[Sizes, ...], rules: list[str]) -> None:
     """Steps up at each size; widths differ, so that rules whose sets are alike are all seen."""
     largest = len(sizes[0].counts) - 1
     for place, one in enumerate(sizes):
@@ -76,7 +77,9 @@ def _curves(axes: "Axes", sizes: tuple[Sizes, ...]) -> None:
             shares.append(shares[-1] + count / total)
         edges = [size - 0.5 for size in range(largest + 2)]
         width = 1.2 + 0.6 * (len(sizes) - 1 - place)
-        axes.stairs(shares[1:], edges, baseline=None, color=COLOURS[place], linewidth=width, label=one.told)
+        axes.stairs(
+            shares[1:], edges, baseline=None, color=COLOURS[rules.index(one.rule)], linewidth=width, label=one.told
+        )
     if largest > FEW:
         _stretch(axes)
     axes.set(xlim=(-0.5, largest + 0.5), ylim=(0, 1.02))

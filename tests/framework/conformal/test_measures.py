@@ -33,8 +33,8 @@ def test_by_hand() -> None:
             "single": 0.2,
             "full": 0.2,
             "worst_class_coverage": 0.0,
-            "class_gap": (0.4 + 0.1 + 0.9) / 3,
-            "size_gap": 0.4,
+            "mean_class_coverage_gap": (0.4 + 0.1 + 0.9) / 3,
+            "largest_size_coverage_gap": 0.4,
             "coverage_of_size/0-1": 0.5,
             "coverage_of_size/2-3": 0.5,
         }
@@ -46,7 +46,7 @@ def test_the_interval_at_its_ends(hits: int) -> None:
     found = Measured(torch.arange(4) < hits, torch.ones(4).long(), torch.zeros(4).long(), 2)
     interval = stats.binomtest(hits, 4).proportion_ci(0.95, "exact")
     assert found.interval == pytest.approx((interval.low, interval.high))
-    assert "size_gap" not in found.metrics(0.1)
+    assert "largest_size_coverage_gap" not in found.metrics(0.1)
 
 
 def test_large_sets_stand_together() -> None:

@@ -27,7 +27,14 @@ from smoothed import Linear
 
 CLASSES, FEATURES, SPREAD = 4, 6, 0.45
 CALIBRATION, TESTS = 600, 400
-SETTINGS: dict[str, Any] = {"steps": 4, "attacked_examples": 200, "smoothed_examples": 100, "copies": 256}
+SETTINGS: dict[str, Any] = {
+    "attacked": True,
+    "steps": 4,
+    "attacked_examples": 200,
+    "smoothed_examples": 100,
+    "copies": 256,
+    "attack_copies": 8,
+}
 
 
 def rows(count: int, seed: int, shift: float = 0.0) -> Arrays:
@@ -72,14 +79,16 @@ def test_every_rule_is_told_of_by_column_split_and_inputs() -> None:
         for prefix in ("test", "test/scaled", "blurred", "blurred/scaled")
         for inputs in (("", "pgd-4/") if prefix.startswith("test") else ("",))
         for rule in plain
-    } | {"test/rscp_plus", "test/pgd-4/rscp_plus"}
+    } | {"test/rscp_plus", "test/smoothed-pgd-4/rscp_plus"}
     assert set(found().tables) == {
         f"{name}{column}"
         for name in ("test-conformal", "test-conformal-pgd-4", "shifts-conformal")
         for column in ("", "-scaled")
-    }
-    assert [row.name for row in found().tables["test-conformal-pgd-4"].rows] == [*plain_rows(), "rscp_plus"]
-    assert [row.name for row in found().tables["test-conformal-pgd-4-scaled"].rows] == plain_rows()
+    } | {"test-conformal-smoothed-pgd-4"}
+    rows = {name: [row.name for row in table.rows] for name, table in found().tables.items()}
+    assert rows["test-conformal"] == [*plain_rows(), "rscp_plus"]
+    assert rows["test-conformal-pgd-4"] == rows["test-conformal-pgd-4-scaled"] == plain_rows()
+    assert rows["test-conformal-smoothed-pgd-4"] == ["rscp_plus"]
 
 
 def plain_rows() -> list[str]:
@@ -92,10 +101,46 @@ def test_plain_sets_cover_test_and_lose_it_under_attack_where_rscp_plus_keeps_it
         # of 300 examples that set thresholds and 400 that are looked at, four standard errors are 0.09
         assert metrics[f"test/conformal/{rule}/coverage"] > 0.81
         assert metrics[f"test/conformal/pgd-4/{rule}/coverage_high"] < 0.9
-    assert metrics["test/conformal/pgd-4/rscp_plus/coverage"] >= 0.9
     assert metrics["test/conformal/rscp_plus/coverage"] >= 0.9
+    assert metrics["test/conformal/smoothed-pgd-4/rscp_plus/coverage"] >= 0.9
+    attacked = metrics["test/conformal/smoothed-pgd-4/rscp_plus/mean_size"]
+    assert attacked > metrics["test/conformal/rscp_plus/mean_size"]
     assert metrics["test/conformal/rscp_plus/full"] < 0.5
     assert found().doubts == ()
+
+
+def test_what_the_attacks_were_stands_beside_what_they_left() -> None:
+    settings = {
+        name.removeprefix("test/conformal/"): value for name, value in found().metrics.items() if name.count("/") == 3
+    }
+    assert {name: value for name, value in settings.items() if "pgd" in name} == {
+        "pgd-4/eps_l2": 0.25,
+        "pgd-4/steps": 4,
+        "smoothed-pgd-4/eps_l2": 0.25,
+        "smoothed-pgd-4/steps": 4,
+        "smoothed-pgd-4/attack_sigma": 0.5,
+        "smoothed-pgd-4/attack_copies": 8,
+    }
+    for name, told in {
+        "pgd-4": "PGD of 4 steps on the cross-entropy, l2, eps = 0.25",
+        "smoothed-pgd-4": "PGD of 4 steps on the cross-entropy of mean probabilities over 8 copies in noise of "
+        "sigma = 0.5, l2, eps = 0.25",
+    }.items():
+        assert found().tables[f"test-conformal-{name}"].note.endswith(f"; {name}: {told}")
+
+
+def test_every_rule_is_explained() -> None:
+    assert set(found().meanings) == {*plain_rows(), "rscp_plus"}
+    assert all(found().meanings.values())
+
+
+def test_nothing_is_attacked_that_is_not_asked_for() -> None:
+    plain = Conformal().evaluate(subject())
+    assert not any("pgd" in name or "rscp" in name for name in [*plain.metrics, *plain.tables])
+    told = {name: value for name, value in found().metrics.items() if "pgd" not in name and "rscp" not in name}
+    assert plain.metrics == told
+    assert len(plain.notes) == 1
+    assert Conformal(alpha=0.001).beta == 0.001  # of which nothing is taken off alpha
 
 
 def test_thresholds_and_calibrators_have_no_example_in_common() -> None:
@@ -143,14 +188,14 @@ def test_what_is_told_says_which_rows_did_what() -> None:
         "other 300 copies of the calibrators are fitted, and RAPS is tuned on them."
     )
     assert robust.startswith("RSCP+ with PTT: coverage within l2 radius 0.25 of the examples, sigma = 0.5, 256 copies")
-    assert "100 calibration examples set its threshold, 300 others rank scores; 100 test examples" in robust
+    assert "100 calibration examples set its threshold, 300 others rank scores; 100 test examples, attacked" in robust
 
 
 def test_the_figure_holds_the_metrics() -> None:
     figure = found().figures["test-conformal-sizes"]
     assert isinstance(figure, SetSizes)
-    assert [name for name, _ in figure.panels] == ["as they are", "pgd-4"]
-    for (_, sizes), where in zip(figure.panels, ("", "pgd-4/"), strict=True):
+    assert [name for name, _ in figure.panels] == ["as they are", "pgd-4", "smoothed-pgd-4"]
+    for (_, sizes), where in zip(figure.panels, ("", "pgd-4/", "smoothed-pgd-4/"), strict=True):
         for one in sizes:
             assert one.coverage == found().metrics[f"test/conformal/{where}{one.rule}/coverage"]
             mean = sum(size * count for size, count in enumerate(one.counts)) / sum(one.counts)
@@ -176,7 +221,7 @@ def test_without_a_ball_there_is_no_rscp_plus_and_without_a_threat_no_attack() -
     assert evaluated.notes[1] == "RSCP+ keeps coverage in l2 balls: with threat=l2 conformal tells of it too."
     none = Conformal(**SETTINGS).evaluate(replace(subject(), threat=Threat("l2", 0.0, None, None)))
     assert not any("pgd" in name for name in [*none.tables, *none.metrics])
-    assert len(none.notes) == 1
+    assert none.notes[1:] == ("No sets were attacked: the threat's eps is 0.",)
 
 
 def test_sets_of_all_labels_are_warned_of() -> None:
@@ -211,13 +256,14 @@ def test_too_few_examples_are_refused() -> None:
         "data.calibration, raise alpha"
     )
     with pytest.raises(UserError) as caught:
-        Conformal().check(data)
+        Conformal(attacked=True).check(data)
     assert str(caught.value) == reason
-    Conformal().check(replace(data, calibration=rows(20, 0)))
+    Conformal(attacked=True).check(replace(data, calibration=rows(20, 0)))
+    Conformal().check(replace(data, calibration=rows(18, 0)))
     with pytest.raises(UserError, match=r"^smoothed_examples=9 set no threshold at alpha=0\.1: it takes 10 or more\.$"):
-        Conformal(smoothed_examples=9)
+        Conformal(attacked=True, smoothed_examples=9)
     with pytest.raises(UserError, match="set beta below 0.05"):
-        Conformal(beta=0.06)
+        Conformal(attacked=True, beta=0.06)
 
 
 class NeedsUnlabelled(TemperatureScaling):

@@ -33,3 +33,9 @@ def test_rules_with_other_examples_are_told_of() -> None:
 def test_of_many_classes_the_axis_is_logarithmic() -> None:
     scales = [drawing((0, *[1] * count)).draw().axes[0].get_xscale() for count in (20, 21)]
     assert scales == ["linear", "symlog"]
+
+
+def test_a_rule_has_one_colour_in_every_panel() -> None:
+    one, other = Sizes("lac", (1, 2, 1), 0.9), Sizes("rscp_plus", (0, 0, 4), 0.9)
+    both, alone = SetSizes("test", 0.1, (("as they are", (one, other)), ("smoothed-pgd-20", (other,)))).draw().axes
+    assert alone.patches[0].get_edgecolor() == both.patches[1].get_edgecolor() != both.patches[0].get_edgecolor()
