@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from poise.calibrator import Calibrator
 from poise_recipes.calibration.affine import centred
 from poise_recipes.calibration.dirichlet import Dirichlet
 from poise_recipes.calibration.ensemble_temperature import EnsembleTemperature
+from poise_recipes.calibration.gaps import UNIT, Ranked, heights
 from poise_recipes.calibration.intra_order_preserving import (
     CELLS,
     IntraOrderPreserving,
@@ -29,15 +31,19 @@ from poise_recipes.calibration.intra_order_preserving import (
     heights_of,
     placed,
     slopes,
-    start,
 )
 from poise_recipes.calibration.matrix_scaling import MatrixScaling
+from poise_recipes.calibration.order_invariant import OrderInvariant
+from poise_recipes.calibration.order_preserving import OrderPreserving
+from poise_recipes.calibration.small_network import Network, start
+from poise_recipes.calibration.temperature_scaling import TemperatureScaling
 from poise_recipes.calibration.vector_scaling import VectorScaling
 
 SIZES = ((500, 4), (2000, 10))
 OTHER_ROWS = 5000
 HIDDEN, THEIR_STEPS = 10, 200
 MOST_LOGITS = 2000  # with more of them their network takes minutes
+EPOCHS, BATCH, RATE, DECAY = 40, 256, 5e-3, 5e-4  # of their families that see a whole row
 
 Probabilities = Callable[[Tensor], Tensor]
 """Probabilities [N, C] of logits [N, C]."""
@@ -187,6 +193,7 @@ def intra_order_preserving(size: int, classes: int) -> Iterator[Rival]:
         name = f"intra order-preserving, strength {strength:g}"
         yield Rival(name, IntraOrderPreserving(HIDDEN, strength), fit, negative_log_likelihood)
     yield Rival("the same weights", _SameWeights(), lambda logits, label: _their_map(), None)
+    yield from gaps(size, classes)
 
 
 class _SameWeights(Calibrator):
@@ -203,7 +210,7 @@ class _SameWeights(Calibrator):
         return along(heights_of(slope, knots), slope, *placed(logits, knots)).log_softmax(1)
 
 
-def _weights() -> list[Tensor]:
+def _weights() -> Network:
     """Of a network whose slope is not the same everywhere."""
     network = start(HIDDEN)
     return [*network[:4], network[4] + torch.linspace(-0.5, 0.5, HIDDEN, dtype=torch.float64), network[5]]
@@ -223,6 +230,99 @@ def _their_map() -> Probabilities:
     return lambda logits: model(logits).detach().softmax(1)
 
 
+def gaps(size: int, classes: int) -> Iterator[Rival]:
+    """Their families that see a whole row, with two layers of ten units and Adam; and both maps of the same weights."""
+    for name, ours, invariant in (("invariant", OrderInvariant, True), ("preserving", OrderPreserving, False)):
+        fit = _their_training(classes, invariant)
+        yield Rival(f"order-{name}", ours(HIDDEN), fit, negative_log_likelihood)
+        network = _random_network(classes)
+        yield Rival(
+            f"order-{name}, the same weights",
+            _SameFactors(network, invariant),
+            partial(_their_factors, network, invariant),
+            None,
+        )
+
+
+def _their_training(classes: int, invariant: bool) -> Callable[[Tensor, Tensor], Probabilities]:
+    """Their training, without folds."""
+
+    def fit(logits: Tensor, label: Tensor) -> Probabilities:
+        torch.manual_seed(0)
+        model = _their_model(classes, invariant)
+        optimizer = torch.optim.Adam(model.parameters(), RATE, weight_decay=DECAY)
+        for _ in range(EPOCHS):
+            for rows in torch.randperm(len(label)).split(BATCH):
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(model(logits[rows]), label[rows]).backward()
+                optimizer.step()
+        return lambda other: model(other).detach().softmax(1)
+
+    return fit
+
+
+class _SameFactors(Calibrator):
+    """The map of a network that is not fitted and sees logits as they are."""
+
+    def __init__(self, network: Network, invariant: bool) -> None:
+        super().__init__()
+        self.network, self.invariant = network, invariant
+
+    def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "_SameFactors":
+        """Nothing."""
+        return self
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Log-probabilities."""
+        ranked = Ranked.of(logits, torch.ones(()))
+        seen = logits.sort(1, descending=True).values if self.invariant else logits
+        return heights(self.network, seen, ranked.falling).gather(1, ranked.rank).log_softmax(1)
+
+
+def _random_network(classes: int) -> Network:
+    """Of a network that multiplies each gap by another factor."""
+    keyed = torch.Generator().manual_seed(0)
+    network = start(HIDDEN, classes, classes - 1)
+    return [*network[:4], torch.randn(classes - 1, HIDDEN, generator=keyed, dtype=torch.float64), network[5]]
+
+
+def _their_factors(network: Network, invariant: bool, logits: Tensor, label: Tensor) -> Probabilities:
+    """Their map with the same weights: answers the other way round, after one that theirs does not use."""
+    *hidden, last, last_bias = network
+    classes = len(last) + 1
+    model = _their_model(classes, invariant)
+    unused = torch.zeros(1, HIDDEN, dtype=torch.float64)
+    values = [*hidden, torch.cat([unused, last.flip(0)]), torch.cat([unused[0, :1], last_bias.flip(0) + UNIT])]
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), values, strict=True):
+            parameter.copy_(value)
+    return lambda other: model(other).detach().softmax(1)
+
+
+def _their_model(classes: int, invariant: bool) -> torch.nn.Module:
+    from models.fc_model import FCModel  # type: ignore[import-not-found]
+    from models.order_preserving_model import OrderPreservingModel  # type: ignore[import-not-found]
+
+    model: torch.nn.Module = OrderPreservingModel(FCModel([HIDDEN, HIDDEN], num_classes=classes), invariant).double()
+    return model
+
+
+def elsewhere() -> None:
+    """Print what fits of families that see a whole row come to on other rows."""
+    print("\n| fitted to | map | NLL of other rows | theirs | temperature scaling |")
+    print("|" + " --- |" * 5)
+    for size, classes in SIZES:
+        held_out, test = rows(size, classes, 0), rows(OTHER_ROWS, classes, 1)
+        one = TemperatureScaling().fit(held_out)(test.logits).exp()
+        for rival in gaps(size, classes):
+            if rival.objective is None:
+                continue
+            ours = rival.ours.fit(held_out)(test.logits).exp()
+            theirs = rival.theirs(held_out.logits, held_out.label)(test.logits)
+            cells = [f"{negative_log_likelihood(each, test.label):.4f}" for each in (ours, theirs, one)]
+            print(f"| {' | '.join([f'{size} x {classes}', rival.name, *cells])} |", flush=True)
+
+
 def main() -> None:
     """Print a table for each checkout."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -236,6 +336,8 @@ def main() -> None:
         if checkout is not None:
             sys.path.insert(0, checkout)
             table(rivals)
+    if options["iop"] is not None:
+        elsewhere()
 
 
 if __name__ == "__main__":

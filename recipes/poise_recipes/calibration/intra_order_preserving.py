@@ -1,7 +1,7 @@
 """One increasing function, which a small network shapes, for the logits of all classes."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Annotated
 
 import torch
@@ -13,20 +13,15 @@ from torch import Tensor, inf
 from poise.batch import Predictions
 from poise.calibrator import Calibrator, check_held_out, keep_prediction
 from poise_recipes.calibration.affine import HIGHEST, LOWEST, centred
+from poise_recipes.calibration.small_network import FLATTEST, Network, answers, searched, start
 from poise_recipes.calibration.temperature_scaling import solve_temperature
 
 log = logging.getLogger("poise")
 
-Network = list[Tensor]
-"""Weights and biases of three layers, from the input on."""
-
 CELLS = 1000  # between the lowest and the highest logit of the split, each with one slope
 REACH = 40.0  # nats, times T, below its row's highest logit from which one counts as nothing
 MARGIN = 1.0  # nat, times T, to either side
-FLATTEST = 1e-8  # slope, times T; and spread of logits
-SEED = 0  # of the network's start: fitting draws nothing
-ROUNDS, ROUND = 25, 20  # of L-BFGS, and steps in each
-TRIES = 25  # of a step's line search
+NARROWEST = 1e-8  # spread of logits
 
 
 class IntraOrderPreserving(Calibrator):
@@ -45,7 +40,7 @@ class IntraOrderPreserving(Calibrator):
     is without its row's mean, so that a number added to a row changes nothing, and the network sees it in units of
     its spread. θ₀ is random there, and nothing holds θ near it, so few examples are fitted to their noise; they
     choose the size of the network, and when to stop, by five folds, and take the mean of five maps. The paper's two
-    other families, whose slopes hang on a whole row, are not built.
+    other families are `order_invariant` and `order_preserving`.
 
     Args:
         hidden: units of each hidden layer. The authors choose among 1 to 50.
@@ -77,42 +72,21 @@ class IntraOrderPreserving(Calibrator):
         seen = scaled[logits >= logits.amax(1, keepdim=True) - REACH * temperature]
         ends = float(seen.min()) - MARGIN, float(seen.max()) + MARGIN
         knots = torch.linspace(*ends, CELLS + 1, dtype=torch.float64)
-        inputs = (knots[1:] + knots[:-1])[:, None] / (2 * seen.std().clamp(min=FLATTEST))
+        inputs = (knots[1:] + knots[:-1])[:, None] / (2 * seen.std().clamp(min=NARROWEST))
         cell, past = placed(scaled, knots)
 
-        def loss(network: Network) -> Tensor:
+        def objective(network: Network) -> Iterator[Tensor]:
             slope = slopes(network, inputs)
             mapped = along(heights_of(slope, knots), slope, cell, past).masked_fill(masked, -inf)
-            return F.cross_entropy(mapped, label) + self.strength / len(label) * moved(network)
+            yield F.cross_entropy(mapped, label)
 
-        network, converged = self._searched(loss)
+        network, converged = searched(start(self.hidden), objective, self.strength / len(label), self.advance)
         self.knots, self.heights = knots * temperature, heights_of(slopes(network, inputs), knots)
         self.converged.fill_(converged)
         log.info("intra_order_preserving: %d hidden units twice, %d examples", self.hidden, len(label))
         if not converged:
-            log.warning("intra_order_preserving: the search was ended after %d steps", ROUNDS * ROUND)
+            log.warning("intra_order_preserving: the search was ended before its optimum")
         return self
-
-    @torch.enable_grad()
-    def _searched(self, loss: Callable[[Network], Tensor]) -> tuple[Network, bool]:
-        """The network with the least loss near the start, and whether L-BFGS ended by itself."""
-        network = [weight.requires_grad_() for weight in start(self.hidden)]
-        optimizer = torch.optim.LBFGS(
-            network, max_iter=ROUND, max_eval=TRIES * ROUND, tolerance_grad=1e-7, line_search_fn="strong_wolfe"
-        )
-
-        def slope() -> Tensor:
-            optimizer.zero_grad()
-            value = loss(network)
-            value.backward()
-            return value
-
-        taken = steps = 0
-        while taken == steps < ROUNDS * ROUND:
-            optimizer.step(slope)
-            taken, steps = optimizer.state[network[0]]["n_iter"], steps + ROUND
-            self.advance(1 / ROUNDS)
-        return [weight.detach() for weight in network], taken < steps
 
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`."""
@@ -124,34 +98,9 @@ class IntraOrderPreserving(Calibrator):
         return keep_prediction(calibrated, logits)
 
 
-def start(hidden: int) -> Network:
-    """Weights and biases of a network whose slope is 1 everywhere: hidden layers as PyTorch's, the last one 0."""
-    keyed = torch.Generator().manual_seed(SEED)
-
-    def uniform(*shape: int, fan_in: int) -> Tensor:
-        return (2 * torch.rand(*shape, generator=keyed, dtype=torch.float64) - 1) / fan_in**0.5
-
-    return [
-        uniform(hidden, 1, fan_in=1),
-        uniform(hidden, fan_in=1),
-        uniform(hidden, hidden, fan_in=hidden),
-        uniform(hidden, fan_in=hidden),
-        torch.zeros(1, hidden, dtype=torch.float64),
-        torch.zeros(1, dtype=torch.float64),
-    ]
-
-
-def moved(network: Network) -> Float[Tensor, ""]:
-    """How far a network is from its start: the squares of all changes."""
-    hidden = len(network[0])
-    return torch.stack([(now - then).square().sum() for now, then in zip(network, start(hidden), strict=True)]).sum()
-
-
 def slopes(network: Network, inputs: Float[Tensor, "S 1"]) -> Float[Tensor, " S"]:
     """Slopes of g, all of them above 0."""
-    first, first_bias, second, second_bias, last, last_bias = network
-    inner = F.linear(F.linear(inputs, first, first_bias).relu(), second, second_bias).relu()
-    return F.elu(F.linear(inner, last, last_bias))[:, 0] + 1 + FLATTEST
+    return F.elu(answers(network, inputs))[:, 0] + 1 + FLATTEST
 
 
 def heights_of(slope: Float[Tensor, " S"], knots: Float[Tensor, " K"]) -> Float[Tensor, " K"]:

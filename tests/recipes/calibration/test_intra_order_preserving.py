@@ -20,8 +20,8 @@ from poise_recipes.calibration.intra_order_preserving import (
     heights_of,
     placed,
     slopes,
-    start,
 )
+from poise_recipes.calibration.small_network import start
 from poise_recipes.calibration.temperature_scaling import TemperatureScaling
 
 
@@ -137,12 +137,12 @@ def test_what_has_no_optimum_gives_probabilities(logits: Tensor, label: Tensor) 
 
 
 def test_a_search_that_is_cut_short_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poise_recipes.calibration.intra_order_preserving.ROUNDS", 1)
-    monkeypatch.setattr("poise_recipes.calibration.intra_order_preserving.ROUND", 2)
+    monkeypatch.setattr("poise_recipes.calibration.small_network.ROUNDS", 1)
+    monkeypatch.setattr("poise_recipes.calibration.small_network.ROUND", 2)
     with caplog.at_level(logging.WARNING, "poise"):
         found = IntraOrderPreserving(hidden=10).fit(bent(500))
     assert not found.converged
-    assert "the search was ended after 2 steps" in caplog.text
+    assert "intra_order_preserving: the search was ended before its optimum" in caplog.text
 
 
 # -- the map -------------------------------------------------------------------------------------------------------
