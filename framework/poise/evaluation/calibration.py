@@ -153,7 +153,7 @@ class Calibration(Evaluator):
         """Of each class the error of its own probability, of each group that of the predictions."""
         if breakdown.kind == "class":
             metric = ClasswiseCalibrationError(told.logits.shape[1], self.bins, sync_on_compute=False)
-            metric.update(told.logits, told.label)
+            metric.add(told.logits, told.label)
             errors = dict(zip(breakdown.names, metric.errors().tolist(), strict=True))
             return {f"classwise_ece/class/{name}": error for name, error in errors.items() if not math.isnan(error)}
         found = {}
@@ -161,7 +161,7 @@ class Calibration(Evaluator):
             rows = breakdown.member == place
             if rows.any():
                 error = CalibrationError(self.bins, sync_on_compute=False)
-                error.update(told.logits[rows], told.label[rows])
+                error.add(told.logits[rows], told.label[rows])
                 found[f"ece/group/{name}"] = float(error.compute())
         return found
 
@@ -173,10 +173,10 @@ def further_scores(logits: Float[Tensor, "N C"], label: Int[Tensor, " N"], bins:
     found = {}
     for name, measure in _further(classes, bins).items():
         rows = some if name == "skce" else slice(None)
-        measure.update(logits[rows], label[rows])
+        measure.add(logits[rows], label[rows])
         found[name] = float(measure.compute())
     terms = BrierTerms(classes, bins, **WHOLE)
-    terms.update(logits, label)
+    terms.add(logits, label)
     found |= {f"brier_{name}": float(term) for name, term in zip(BrierTerms.names, terms.compute(), strict=True)}
     return {name: value for name, value in found.items() if not math.isnan(value)}
 

@@ -6,8 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from poise.errors import UserError
-from poise.metrics.base import LogitsMetric, check_shapes
+from poise.metrics.base import LogitsMetric
 
 
 class Accuracy(LogitsMetric):
@@ -26,13 +25,12 @@ class Accuracy(LogitsMetric):
         self.add_count("correct")
         self.add_count("count")
 
-    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
-        """Add examples: logits and labels in 0…C-1."""
-        check_shapes(logits, labels)
+    def add(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Add logits and labels."""
         self.correct += (logits.argmax(-1) == labels).sum()
         self.count += len(labels)
 
-    def compute(self) -> Float[Tensor, ""]:
+    def result(self) -> Float[Tensor, ""]:
         """The share over all examples so far."""
         return self.correct.double() / self.count
 
@@ -46,6 +44,7 @@ class ClassAccuracy(LogitsMetric):
     """
 
     higher_is_better = True
+    num_classes: int
     correct: Tensor
     count: Tensor
 
@@ -55,15 +54,12 @@ class ClassAccuracy(LogitsMetric):
         self.add_count("correct", num_classes)
         self.add_count("count", num_classes)
 
-    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
-        """Add examples: logits and labels in 0…C-1."""
-        check_shapes(logits, labels)
-        if logits.shape[1] != self.num_classes:
-            raise UserError(f"Logits of {logits.shape[1]} classes, for num_classes={self.num_classes}.")
+    def add(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Add logits and labels."""
         member = one_hot(labels, self.num_classes)
         self.count += member.sum(0)
         self.correct += member[logits.argmax(-1) == labels].sum(0)
 
-    def compute(self) -> Float[Tensor, " C"]:
+    def result(self) -> Float[Tensor, " C"]:
         """The share in each class over all examples so far."""
         return self.correct.double() / self.count

@@ -98,6 +98,7 @@ class BinnedMetric(LogitsMetric):
     def bins(self) -> Bins:
         """The bins of all examples so far: over all ranks, as in `compute`, so it is asked for on all of them."""
         with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self.sync_on_compute):
+            self.check_seen()
             return self.binned()
 
     @abstractmethod

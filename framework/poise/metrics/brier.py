@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from poise.metrics.base import LogitsMetric, check_shapes
+from poise.metrics.base import LogitsMetric
 
 
 class Brier(LogitsMetric):
@@ -28,13 +28,12 @@ class Brier(LogitsMetric):
         self.add_sum("total")
         self.add_count("count")
 
-    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
-        """Add examples: logits (never probabilities) and labels in 0…C-1."""
-        check_shapes(logits, labels)
+    def add(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Add logits and labels."""
         probabilities = logits.double().softmax(-1)
         self.total += (probabilities - one_hot(labels, logits.shape[1])).square().sum()
         self.count += len(labels)
 
-    def compute(self) -> Float[Tensor, ""]:
+    def result(self) -> Float[Tensor, ""]:
         """The mean over all examples so far."""
         return self.total / self.count

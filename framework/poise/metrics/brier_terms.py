@@ -7,8 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from poise.errors import UserError
-from poise.metrics.base import LogitsMetric, check_shapes
+from poise.metrics.base import LogitsMetric
 from poise.metrics.bins import bin_of, check_num_bins
 
 
@@ -45,6 +44,7 @@ class BrierTerms(LogitsMetric):
         "covariance": "Twice the covariance of labels and probabilities within bins; in -2…2",
     }
     names: ClassVar = tuple(meanings)
+    num_classes: int
     counts: Tensor
     probability: Tensor
     members: Tensor
@@ -62,11 +62,8 @@ class BrierTerms(LogitsMetric):
         self.add_sum("squares")
         self.add_sum("products")
 
-    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
-        """Add examples: logits (never probabilities) and labels in 0…C-1."""
-        check_shapes(logits, labels)
-        if logits.shape[1] != self.num_classes:
-            raise UserError(f"Logits of {logits.shape[1]} classes, for num_classes={self.num_classes}.")
+    def add(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Add logits and labels."""
         probability = logits.double().softmax(-1)
         member = one_hot(labels, self.num_classes)
         place = bin_of(probability.amax(-1), self.num_bins)
@@ -76,7 +73,7 @@ class BrierTerms(LogitsMetric):
         self.squares += probability.square().sum()
         self.products += probability.gather(1, labels[:, None]).sum()
 
-    def compute(self) -> Float[Tensor, "5"]:
+    def result(self) -> Float[Tensor, "5"]:
         """The terms over all examples so far."""
         size = self.counts.sum().double()
         weight = self.counts / size

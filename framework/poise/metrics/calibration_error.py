@@ -19,6 +19,6 @@ class CalibrationError(EqualWidthMetric):
         options: of torchmetrics.Metric.
     """
 
-    def compute(self) -> Float[Tensor, ""]:
+    def result(self) -> Float[Tensor, ""]:
         """The error over all examples so far."""
         return self.binned().error

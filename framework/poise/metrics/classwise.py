@@ -7,8 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from poise.errors import UserError
-from poise.metrics.base import LogitsMetric, check_shapes
+from poise.metrics.base import LogitsMetric
 from poise.metrics.bins import bin_of, check_num_bins
 
 
@@ -27,6 +26,7 @@ class ClasswiseMetric(LogitsMetric):
     """
 
     higher_is_better = False
+    num_classes: int
     examples: Tensor
     counts: Tensor
     probability: Tensor
@@ -42,11 +42,8 @@ class ClasswiseMetric(LogitsMetric):
         self.add_sum("probability", num_classes, num_bins)
         self.add_count("members", num_classes, num_bins)
 
-    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
-        """Add examples: logits (never probabilities) and labels in 0…C-1."""
-        check_shapes(logits, labels)
-        if logits.shape[1] != self.num_classes:
-            raise UserError(f"Logits of {logits.shape[1]} classes, for num_classes={self.num_classes}.")
+    def add(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Add logits and labels."""
         probability = logits.double().softmax(-1).T.contiguous()
         place = bin_of(probability, self.num_bins)
         counted = self.counted(probability)

@@ -23,6 +23,6 @@ class ClasswiseCalibrationError(ClasswiseMetric):
         UserError: num_bins is smaller.
     """
 
-    def compute(self) -> Float[Tensor, ""]:
+    def result(self) -> Float[Tensor, ""]:
         """The error over all examples so far."""
         return self.errors().mean()

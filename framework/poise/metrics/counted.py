@@ -8,9 +8,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from poise.examples import refuse
 from poise.metrics.bins import Bins, bin_of
 from poise.metrics.bootstrap import Resampled, Scores, bootstrap
 from poise.metrics.equal_mass_calibration_error import equal_mass_bins
+from poise.metrics.given import as_examples, outside
 from poise.metrics.levels import Levels
 from poise.metrics.maximum_calibration_error import MIN_COUNT
 
@@ -42,8 +44,12 @@ def resampled_summaries(
         seed: of the draws.
 
     Raises:
-        UserError: there are no examples, or no resamples.
+        UserError: there are no examples, or no resamples; logits or labels of other shapes or types, or labels outside
+            0…C-1.
     """
+    for name, logits in columns.items():
+        _, labels = as_examples(logits, labels)
+        refuse(outside(labels, logits.shape[1]), f"column {name}", f"has a label outside 0…{logits.shape[1] - 1}")
     scores = {name: counted_scores(logits, labels, bins) for name, logits in columns.items()}
     found = bootstrap(scores, index, resamples, seed, BOUNDS)
     return {

@@ -20,6 +20,6 @@ class DebiasedSquaredCalibrationError(EqualWidthMetric):
         options: of torchmetrics.Metric.
     """
 
-    def compute(self) -> Float[Tensor, ""]:
+    def result(self) -> Float[Tensor, ""]:
         """The error over all examples so far."""
         return self.binned().debiased_squared_error

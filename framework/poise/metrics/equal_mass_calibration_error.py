@@ -33,7 +33,7 @@ class EqualMassCalibrationError(TopLabelMetric, BinnedMetric):
     def __init__(self, num_bins: int = 15, **options: Any) -> None:
         super().__init__(num_bins=num_bins, **options)
 
-    def compute(self) -> Float[Tensor, ""]:
+    def result(self) -> Float[Tensor, ""]:
         """The error over all examples so far."""
         return self.binned().error
 

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from poise.metrics.base import check_shapes, top_confidence
+from poise.metrics.base import top_confidence
 from poise.metrics.bins import BinnedMetric, Bins, bin_of
 
 
@@ -31,9 +31,8 @@ class EqualWidthMetric(BinnedMetric):
         self.add_sum("confidence", num_bins)
         self.add_count("correct", num_bins)
 
-    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
-        """Add examples: logits (never probabilities) and labels in 0…C-1."""
-        check_shapes(logits, labels)
+    def add(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Add logits and labels."""
         confidence = top_confidence(logits)
         member = one_hot(bin_of(confidence, self.num_bins), self.num_bins)
         self.counts += member.sum(0)

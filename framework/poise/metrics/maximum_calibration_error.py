@@ -34,6 +34,6 @@ class MaximumCalibrationError(EqualWidthMetric):
             raise UserError(f"min_count={min_count} is not a number >= 1.")
         self.min_count = min_count
 
-    def compute(self) -> Float[Tensor, ""]:
+    def result(self) -> Float[Tensor, ""]:
         """The largest gap over all examples so far."""
         return self.binned().largest_gap(self.min_count)

@@ -5,7 +5,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from poise.metrics.base import LogitsMetric, check_shapes
+from poise.metrics.base import LogitsMetric
 
 
 class NegativeLogLikelihood(LogitsMetric):
@@ -24,12 +24,11 @@ class NegativeLogLikelihood(LogitsMetric):
         self.add_sum("total")
         self.add_count("count")
 
-    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
-        """Add examples: logits (never probabilities) and labels in 0…C-1."""
-        check_shapes(logits, labels)
+    def add(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Add logits and labels."""
         self.total -= logits.double().log_softmax(-1).gather(1, labels[:, None]).sum()
         self.count += len(labels)
 
-    def compute(self) -> Float[Tensor, ""]:
+    def result(self) -> Float[Tensor, ""]:
         """The mean over all examples so far."""
         return self.total / self.count

@@ -18,6 +18,6 @@ class RootMeanSquareCalibrationError(EqualWidthMetric):
         options: of torchmetrics.Metric.
     """
 
-    def compute(self) -> Float[Tensor, ""]:
+    def result(self) -> Float[Tensor, ""]:
         """The error over all examples so far."""
         return self.binned().squared_error.sqrt()

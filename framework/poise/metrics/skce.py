@@ -7,8 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from poise.errors import UserError
-from poise.metrics.base import LogitsMetric, check_shapes
+from poise.metrics.base import LogitsMetric
 
 _ROOM = 2**20  # kernel values that are held at a time
 
@@ -25,6 +24,7 @@ class KernelCalibrationMetric(LogitsMetric):
     """
 
     higher_is_better = False
+    num_classes: int
     probability: list[Tensor] | Tensor
     label: list[Tensor] | Tensor
 
@@ -34,11 +34,8 @@ class KernelCalibrationMetric(LogitsMetric):
         self.add_values("probability")
         self.add_values("label")
 
-    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
-        """Add examples: logits (never probabilities) and labels in 0…C-1."""
-        check_shapes(logits, labels)
-        if logits.shape[1] != self.num_classes:
-            raise UserError(f"Logits of {logits.shape[1]} classes, for num_classes={self.num_classes}.")
+    def add(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Add logits and labels."""
         self.append("probability", logits.double().softmax(-1).flatten())
         self.append("label", labels.double())
 
@@ -67,7 +64,7 @@ class SquaredKernelCalibrationError(KernelCalibrationMetric):
         options: of torchmetrics.Metric.
     """
 
-    def compute(self) -> Float[Tensor, ""]:
+    def result(self) -> Float[Tensor, ""]:
         """The error over all examples so far."""
         total, same, size = self.pairs()
         return (total - same) / torch.tensor(size * (size - 1))
@@ -85,7 +82,7 @@ class BiasedSquaredKernelCalibrationError(KernelCalibrationMetric):
         options: of torchmetrics.Metric.
     """
 
-    def compute(self) -> Float[Tensor, ""]:
+    def result(self) -> Float[Tensor, ""]:
         """The error over all examples so far."""
         total, _, size = self.pairs()
         return total / torch.tensor(size**2)

@@ -47,7 +47,7 @@ def summarised(logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"], bins: in
         "mce": MaximumCalibrationError(bins, **whole),
     }
     for measure in measures.values():
-        measure.update(logits, labels)
+        measure.add(logits, labels)
     scores = {name: float(measure.compute()) for name, measure in measures.items()}
     scores["confidence"] = float(logits.double().softmax(1).amax(1).mean())
     meanings = {name: meaning(measure) for name, measure in measures.items()}

@@ -29,7 +29,7 @@ class ThresholdedClasswiseCalibrationError(ClasswiseMetric):
         """Which examples count for each class: those that say more of it than a guess."""
         return ~(probability <= 1 / self.num_classes)  # what is no number counts, and is seen
 
-    def compute(self) -> Float[Tensor, ""]:
+    def result(self) -> Float[Tensor, ""]:
         """The error over all examples so far."""
         error = torch.where(self.counts.sum(1) > 0, self.errors(), 0.0).mean()
         return torch.where(self.examples > 0, error, float("nan"))

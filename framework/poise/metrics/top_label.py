@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from poise.metrics.base import LogitsMetric, check_shapes, top_confidence
+from poise.metrics.base import LogitsMetric, top_confidence
 from poise.metrics.levels import Levels
 
 
@@ -29,9 +29,8 @@ class TopLabelMetric(LogitsMetric):
         self.add_values("confidence")
         self.add_values("correct")
 
-    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
-        """Add examples: logits (never probabilities) and labels in 0…C-1."""
-        check_shapes(logits, labels)
+    def add(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Add logits and labels."""
         self.append("confidence", top_confidence(logits))
         self.append("correct", (logits.argmax(-1) == labels).double())
 
@@ -43,7 +42,7 @@ class SortedMetric(TopLabelMetric):
         options: of torchmetrics.Metric.
     """
 
-    def compute(self) -> Float[Tensor, ""]:
+    def result(self) -> Float[Tensor, ""]:
         """The metric over all examples so far."""
         confidence = self.values("confidence")
         if not len(confidence) or confidence.isnan().any():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics import Metric
 
+from gpus import needs_gpus
 from metric_loops import CASES, MAKERS
 from poise.errors import UserError
 from poise.metrics import (
@@ -155,20 +156,95 @@ def test_the_input_is_left_alone(make: Callable[[], Metric]) -> None:
     assert torch.equal(labels, kept[1])
 
 
+def hand(metric: Metric, logits: Any, labels: Any) -> None:
+    """An update without the checker of annotations, which would speak first."""
+    inspect.unwrap(type(metric).update)(metric, logits, labels)
+
+
+FOUR, LABELS = torch.zeros(3, 4), torch.tensor([0, 1, 3])
+REFUSED: dict[str, tuple[Any, Any, str]] = {
+    "too few labels": (FOUR, LABELS[:2], r"takes logits \[B, C\] and labels \[B\], not \(3, 4\) and \(2,\)"),
+    "one row": (FOUR[0], LABELS, r"not \(4,\) and \(3,\)"),
+    "one-hot labels": (FOUR, FOUR.long(), r"not \(3, 4\) and \(3, 4\)"),
+    "no classes": (FOUR[:, :0], LABELS, r"not \(3, 0\) and \(3,\)"),
+    "labels of floats": (FOUR, LABELS.float(), "float logits and integer labels, not torch.float32 and torch.float32"),
+    "logits of integers": (FOUR.long(), LABELS, "not torch.int64 and torch.int64"),
+    "an array": (FOUR.numpy(), LABELS, r"logits are of type ndarray, not a tensor: give torch.as_tensor\(logits\)"),
+    "a list": (FOUR, [0, 1, 3], r"labels are of type list, not a tensor: give torch.as_tensor\(labels\)"),
+    "another device": (FOUR.to("meta"), LABELS, "logits are on meta and the labels on cpu"),
+    "the metric elsewhere": (FOUR.to("meta"), LABELS.to("meta"), "metric is on cpu and its logits on meta"),
+    "a label too high": (FOUR, LABELS + 1, r"^Example 2 of the update has a label outside 0…3 \(1 of 3 do\)\.$"),
+    "a label below 0": (FOUR, LABELS - 1, "Example 0 of the update has a label outside 0…3"),
+    "NaN": (FOUR * math.nan, LABELS, r"Example 0 of the update has logits that make no probabilities.*\(3 of 3 do\)"),
+    "inf": (FOUR.index_fill(0, LABELS[1], math.inf), LABELS, "Example 1 of the update has logits"),
+    "no class left": (FOUR.index_fill(0, LABELS[1], -math.inf), LABELS, "Example 1 of the update has logits"),
+}
+
+
 @makers
-@pytest.mark.parametrize(
-    ("logits", "labels", "message"),
-    [
-        (torch.zeros(3, 4), torch.zeros(2, dtype=torch.int64), r"not \(3, 4\) and \(2,\)"),
-        (torch.zeros(3), torch.zeros(3, dtype=torch.int64), r"not \(3,\) and \(3,\)"),
-        (torch.zeros(3, 4), torch.zeros(3), "not torch.float32 and torch.float32"),
-    ],
-)
-def test_something_else_is_refused(make: Callable[[], Metric], logits: Tensor, labels: Tensor, message: str) -> None:
+def test_every_metric_looks_at_what_it_is_given(make: Callable[[], Metric]) -> None:
     metric = make()
-    update = inspect.unwrap(type(metric).update)  # without the checker of annotations, which would speak first
-    with pytest.raises(UserError, match=message):
-        update(metric, logits, labels)
+    for logits, labels, message in REFUSED.values():
+        with pytest.raises(UserError, match=message):
+            hand(metric, logits, labels)
+    assert metric.compute().isnan().all(), "what is refused leaves a trace"
+
+
+@makers
+def test_labels_are_integers_of_any_type(make: Callable[[], Metric]) -> None:
+    logits, labels = draw(8, 30)
+    metric = make()
+    metric.update(logits, labels)
+    for dtype in (torch.uint8, torch.int16, torch.int32):
+        other = make()
+        hand(other, logits, labels.to(dtype))
+        torch.testing.assert_close(other.compute(), metric.compute(), rtol=0, atol=0)
+
+
+def test_truth_values_are_labels_of_two_classes() -> None:
+    metric = Accuracy()
+    hand(metric, torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([True, False]))
+    assert metric.compute() == 0.5
+
+
+@pytest.mark.parametrize("make", [Accuracy, NegativeLogLikelihood])
+def test_an_update_in_training_waits_for_no_value(make: Callable[[], Metric]) -> None:
+    metric = make().to("meta")  # has no values to wait for
+    hand(metric, FOUR.to("meta"), LABELS.to("meta"))
+
+
+@makers
+def test_what_an_accelerator_was_given_is_told_when_it_is_computed(make: Callable[[], Metric]) -> None:
+    metric = make()
+    metric.update(*draw(0, 5))
+    metric.refused += torch.tensor([2, 1])
+    with pytest.raises(UserError, match=r"2 have a label outside 0…C-1 and 1 have logits that make no probabilities"):
+        metric.compute()
+    metric.reset()
+    metric.update(*draw(0, 5))
+    assert metric.compute().isfinite().all()
+
+
+@needs_gpus()
+@makers
+def test_labels_outside_do_a_gpu_no_harm(make: Callable[[], Metric]) -> None:
+    metric = make().cuda()
+    hand(metric, FOUR.cuda(), LABELS.cuda() + 1)
+    with pytest.raises(UserError, match="Of the examples of this metric 1 have a label outside"):
+        metric.compute()
+    metric.reset()
+    logits, labels = draw(0, 60)
+    metric.update(logits.cuda(), labels.cuda())
+    whole = make()
+    whole.update(logits, labels)
+    torch.testing.assert_close(metric.compute().cpu(), whole.compute(), rtol=0, atol=1e-12)
+
+
+@makers
+def test_a_model_that_has_diverged_is_measured_all_the_same(make: Callable[[], Metric]) -> None:
+    metric = make()
+    metric.add(FOUR.double() * math.nan, LABELS)
+    assert isinstance(metric, Accuracy | ClassAccuracy) or metric.compute().isnan().any()
 
 
 def at_confidence(p: float) -> list[float]:
