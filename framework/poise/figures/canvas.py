@@ -25,6 +25,8 @@ TITLE, LABEL, SMALL = 10.5, 9.0, 8.0  # points
 DPI = 160
 WIDTH = 5.0  # inches of a figure of one panel
 LONGEST_NAME = 28  # characters
+ACROSS = 4  # panels side by side
+LINES = ("solid", (0, (5, 2)), (0, (1, 1.2)))  # of curves that have a colour in common
 
 
 def figure(width: float, height: float) -> "Figure":
@@ -37,6 +39,17 @@ def figure(width: float, height: float) -> "Figure":
 def colour_of(column: int) -> str:
     """The colour of a column of the report everywhere: 0 is uncalibrated, then the calibrators in order."""
     return COLOURS[(column - 1) % len(COLOURS)] if column else UNCALIBRATED
+
+
+def line_of(column: int) -> Any:
+    """The style of its curves: with the colour, which many columns share, it tells 18 calibrators apart."""
+    return LINES[max(0, column - 1) // len(COLOURS) % len(LINES)]
+
+
+def rows_and_columns(panels: int) -> tuple[int, int]:
+    """How so many panels stand: no more than four side by side, in rows that are as alike as can be."""
+    rows = -(-panels // ACROSS)
+    return rows, -(-panels // rows)
 
 
 def tidy(axes: "Axes", grid: Literal["x", "y", "both"] = "both") -> None:

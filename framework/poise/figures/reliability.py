@@ -11,6 +11,7 @@ from poise.figures.canvas import (
     name_axes,
     panel_title,
     percent_axis,
+    rows_and_columns,
     short,
     tidy,
     title,
@@ -61,6 +62,8 @@ def column(name: str, summary: "Summary") -> Column:
 class Reliability:
     """A reliability diagram: accuracy over confidence, a panel for each column, and beneath how many examples.
 
+    Of many columns there are rows of four.
+
     Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599, figure 1. The
     whiskers are Wilson's intervals at 95 %, so a bin of three examples shows that it says little.
 
@@ -74,15 +77,20 @@ class Reliability:
 
     def draw(self) -> "Figure":
         """The diagram."""
-        count = len(self.columns)
-        whole = figure(max(4.0, 0.6 + 2.8 * count), 4.5)
-        panels = whole.subplots(2, count, sharex=True, sharey="row", squeeze=False, height_ratios=[3.4, 1])
+        rows, across = rows_and_columns(len(self.columns))
+        whole = figure(max(4.0, 0.6 + 2.8 * across), 0.6 + 3.9 * rows)
+        panels = whole.subplots(2 * rows, across, sharey="row", squeeze=False, height_ratios=[3.4, 1] * rows)
+        diagrams, histograms = panels[::2].flatten(), panels[1::2].flatten()
+        most = max(1, *(count for column in self.columns for count in column.counts))
         for place, column in enumerate(self.columns):
-            _diagram(panels[0][place], column, colour_of(place), named=place == 0)
-            _histogram(panels[1][place], column, colour_of(place))
+            _diagram(diagrams[place], column, colour_of(place), named=place == 0)
+            _histogram(histograms[place], column, colour_of(place), most)
+            if place % across == 0:
+                name_axes(diagrams[place], y="accuracy (%)")
+                name_axes(histograms[place], y="examples")
+        for empty in [*diagrams[len(self.columns) :], *histograms[len(self.columns) :]]:
+            empty.remove()
         title(whole, f"{short(self.split)}: reliability")
-        name_axes(panels[0][0], y="accuracy (%)")
-        name_axes(panels[1][0], y="examples")
         legend(whole, loc="outside lower left", ncols=3)
         return whole
 
@@ -105,13 +113,16 @@ def _diagram(axes: "Axes", column: Column, colour: str, named: bool) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1))
     percent_axis(axes, "y")
     tidy(axes)
+    axes.tick_params(labelbottom=False)
     panel_title(axes, short(column.name), below=_scores(column))
 
 
-def _histogram(axes: "Axes", column: Column, colour: str) -> None:
+def _histogram(axes: "Axes", column: Column, colour: str, most: int) -> None:
+    """The lower panel, of bins of `most` examples or fewer."""
     width = 1 / len(column.counts)
     centre = [(place + 0.5) * width for place in range(len(column.counts))]
     axes.bar(centre, column.counts, 0.9 * width, color=colour)
+    axes.set(xlim=(0, 1), ylim=(0, 1.05 * most))
     percent_axis(axes, "x")
     tidy(axes, "y")
     name_axes(axes, x="confidence (%)")

@@ -12,6 +12,7 @@ from poise.figures.canvas import (
     name_axes,
     panel_title,
     percent_axis,
+    rows_and_columns,
     short,
     tidy,
     title,
@@ -27,7 +28,7 @@ FEWEST = 10  # examples of a bin that is drawn
 
 @dataclass(frozen=True)
 class ReliabilityCurves:
-    """A panel for each calibrator, a curve in it for each source: above the diagonal is under-confident.
+    """A panel for each calibrator, in rows of four, a curve for each source: above the diagonal is under-confident.
 
     Args:
         sources: by name, such as `test` and `test, attacked`: their columns by calibrator, the same for all.
@@ -38,9 +39,12 @@ class ReliabilityCurves:
     def draw(self) -> "Figure":
         """The curves, of bins with ten examples or more."""
         names = list(next(iter(self.sources.values())))
-        whole = figure(max(4.0, 0.6 + 2.8 * len(names)), 3.9)
-        panels = whole.subplots(1, len(names), sharey=True, squeeze=False)[0]
-        for place, (axes, name) in enumerate(zip(panels, names, strict=True)):
+        rows, across = rows_and_columns(len(names))
+        whole = figure(max(4.0, 0.6 + 2.8 * across), 0.7 + 3.2 * rows)
+        panels = whole.subplots(rows, across, sharey=True, squeeze=False).flatten()
+        for empty in panels[len(names) :]:
+            empty.remove()
+        for place, (axes, name) in enumerate(zip(panels, names, strict=False)):
             for number, (source, columns) in enumerate(self.sources.items()):
                 _curve(axes, columns[name], COLOURS[number % len(COLOURS)], "" if place else short(source))
             axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
@@ -48,7 +52,7 @@ class ReliabilityCurves:
             for which in ("x", "y"):
                 percent_axis(axes, which)
             tidy(axes)
-            name_axes(axes, x="confidence (%)", y="" if place else "accuracy (%)")
+            name_axes(axes, x="confidence (%)", y="" if place % across else "accuracy (%)")
             panel_title(axes, short(name), below="bins of 10 examples or more")
         title(whole, "reliability of all that was looked at")
         legend(whole, loc="outside lower left", ncols=4)

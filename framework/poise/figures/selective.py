@@ -1,7 +1,7 @@
 """How few answers are wrong where the doubtful ones are withheld."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from poise.figures.canvas import (
     INK,
@@ -9,6 +9,7 @@ from poise.figures.canvas import (
     colour_of,
     figure,
     legend,
+    line_of,
     name_axes,
     note,
     percent_axis,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Point = tuple[float, float]
+
+SIDE_BY_SIDE = 2  # names in the legend
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,13 @@ class RiskCoverage:
 
     def draw(self) -> "Figure":
         """The curves; dots where the chosen thresholds lie."""
-        whole = figure(WIDTH, 3.6)
+        whole = figure(WIDTH, 3.3 + 0.18 * -(-len(self.curves) // SIDE_BY_SIDE))
         title(whole, f"{short(self.split)}: errors among the answers that are given")
         axes = whole.subplots()
         for place, curve in enumerate(self.curves):
             colour = colour_of(place)
-            axes.plot(curve.coverage, curve.risk, color=colour, linewidth=1.6, label=short(curve.name))
+            look: dict[str, Any] = {"color": colour, "linestyle": line_of(place), "linewidth": 1.6}
+            axes.plot(curve.coverage, curve.risk, label=short(curve.name), **look)
             if curve.chosen is not None:
                 coverage, risk = curve.chosen
                 axes.plot([coverage], [risk], color=colour, marker="o", markersize=6, clip_on=False)
@@ -77,7 +81,7 @@ class RiskCoverage:
         note(axes, f"{self.examples:,} examples; dots: threshold chosen on the calibration split", (0, 1), (4, 4))
         tidy(axes)
         name_axes(axes, x="coverage (%)", y="risk (%)")
-        legend(axes, loc="upper left")
+        legend(whole, loc="outside lower left", ncols=SIDE_BY_SIDE)
         return whole
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.figures.canvas import LONGEST_NAME, colour_of, save, short, whiskers, wilson
+from poise.figures.canvas import LONGEST_NAME, colour_of, line_of, rows_and_columns, save, short, whiskers, wilson
 from poise.figures.parts import Measure, Parts
 
 NAN = float("nan")
@@ -32,6 +32,14 @@ def test_an_interval_shrinks_with_the_examples() -> None:
 
 def test_columns_keep_their_colours() -> None:
     assert len({colour_of(column) for column in range(5)}) == 5
+    assert len({(colour_of(column), line_of(column)) for column in range(19)}) == 19
+
+
+@given(st.integers(1, 40))
+def test_panels_stand_in_as_few_rows_of_four_as_there_can_be(panels: int) -> None:
+    rows, across = rows_and_columns(panels)
+    assert across <= 4
+    assert (rows - 1) * 4 < panels <= rows * across
 
 
 @given(st.text())

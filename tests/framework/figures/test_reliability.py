@@ -52,6 +52,17 @@ def test_each_column_has_a_panel_in_its_colour_with_shared_axes(count: int, tmp_
     save(Reliability("test", (COLUMN, *[saturated] * (count - 1))), tmp_path / "a.png")
 
 
+def test_of_many_columns_there_are_rows_of_four_in_which_each_has_both_panels_and_its_axes_named() -> None:
+    whole = Reliability("test", (COLUMN,) * 13).draw()
+    named = [axes for axes in whole.axes if axes.get_title(loc="left")]
+    assert (len(named), len(whole.axes)) == (13, 26)
+    assert len({round(axes.get_position().x0, 3) for axes in named}) == 4
+    assert sum(axes.get_ylabel() == "accuracy (%)" for axes in named) == 4
+    assert sum(axes.get_xlabel() == "confidence (%)" for axes in whole.axes) == 13
+    width, height = whole.get_size_inches()
+    assert width < 12 < height
+
+
 def test_a_column_without_examples_is_drawn_empty(tmp_path: Path) -> None:
     save(Reliability("test", (EMPTY,)), tmp_path / "a.png")
     diagram, _ = Reliability("test", (EMPTY,)).draw().axes
