@@ -97,7 +97,7 @@ class Calibration(Evaluator):
                     parts.append(self._with_intervals(subject, seen))
             found[split] = Findings.merged(parts)
         together = Findings(
-            figures={"test-reliability-curves": ReliabilityCurves(sources)},
+            figures={"test-calibration-curves": ReliabilityCurves(sources)},
             tables={"test-calibration": _table(sources, f"; attacked: {self._attack(subject)}" * self.attacked)},
         )
         return Findings.merged([with_means(found, subject.splits.shifts), together])

@@ -114,7 +114,7 @@ def test_scores_have_intervals_where_they_are_asked_for() -> None:
 
 def test_figures_show_all_sources() -> None:
     assert {"test-reliability", "test-attacked-reliability", "other-reliability"} <= found().figures.keys()
-    curves = found().figures["test-reliability-curves"]
+    curves = found().figures["test-calibration-curves"]
     assert isinstance(curves, ReliabilityCurves)
     whole = curves.draw()
     assert len(whole.axes) == 2
