@@ -163,7 +163,8 @@ def _looked_at(config: "Config") -> bool:
 
 
 def _submit(arguments: list[str]) -> int:
-    from poise.config import CHECKS_OF_A_JOB, parse
+    from poise.config import CHECKS_OF_A_JOB
+    from poise.config.axes import parse_one
 
     options = [word for word in arguments if word.startswith("-")]
     words, dry = [word for word in arguments if word not in options], "--dry-run" in options
@@ -173,7 +174,7 @@ def _submit(arguments: list[str]) -> int:
         from poise import sweeping
 
         return (sweeping.main if SWEEP in options else sweeping.again)(words, dry)
-    config = parse(words, CHECKS_OF_A_JOB)
+    config = parse_one(words, CHECKS_OF_A_JOB)
     from poise import submitting
 
     return _say(submitting.submit(config, dry))

@@ -48,6 +48,31 @@ def parse_sweep(arguments: Sequence[str], checks: Sequence[Check] = CHECKS) -> l
     return parse_runs([(values, [*common, *words(values)]) for values in chosen], checks)
 
 
+def parse_one(arguments: Sequence[str], checks: Sequence[Check] = CHECKS) -> Config:
+    """The one run that `path=value` arguments describe, where several could be meant.
+
+    Args:
+        arguments: as on the command line.
+        checks: as of parse.
+
+    Raises:
+        ConfigErrors: all mistakes, one line each; that of a path given several times says how it would be an axis.
+    """
+    axes, common = axes_of(arguments)
+    mistakes = [
+        f"{path} is given {len(values)} times ({', '.join(map(shown, values))}): give one value, or submit a run for "
+        "each with --sweep."
+        for path, values in axes.items()
+    ]
+    try:
+        config = parse([*common, *words({path: values[0] for path, values in axes.items()})], checks)
+    except ConfigErrors as error:
+        mistakes += error.mistakes
+    if mistakes:
+        raise ConfigErrors(mistakes)
+    return config
+
+
 def parse_runs(runs: Sequence[tuple[Values, Sequence[str]]], checks: Sequence[Check] = CHECKS) -> list[Combination]:
     """Runs for one array of jobs.
 

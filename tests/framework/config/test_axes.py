@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from poise.config import CHECKS_OF_A_JOB, ConfigErrors, parse
-from poise.config.axes import axes_of, parse_sweep
+from poise.config.axes import axes_of, parse_one, parse_sweep
 
 
 def mistakes(line: str) -> list[str]:
@@ -114,3 +114,15 @@ def test_files_that_make_the_same_run_are_no_axis(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     both = [f"config={tmp_path / name}" for name in ("a", "b")]
     assert mistakes(" ".join(both)) == [f"{both[0]} and {both[1]} make the same run: leave one out."]
+
+
+def test_who_wants_one_run_is_told_how_values_make_several() -> None:
+    words = ["recipe=trades", "seed=1", "recipe.trades.beta=3"]
+    assert parse_one(words, CHECKS_OF_A_JOB) == parse(words)
+    with pytest.raises(ConfigErrors) as caught:
+        parse_one(["seed=0", "seed=1", "seed=2", "recipe=trades", "recipe.name=mixup", "data=dgits"], CHECKS_OF_A_JOB)
+    assert list(caught.value.mistakes) == [
+        "seed is given 3 times (0, 1, 2): give one value, or submit a run for each with --sweep.",
+        "recipe is given 2 times (trades, mixup): give one value, or submit a run for each with --sweep.",
+        "data=dgits: there is no data called 'dgits'. Did you mean 'digits'? (`poise list` shows all.)",
+    ]
