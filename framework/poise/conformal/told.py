@@ -13,8 +13,9 @@ HEADINGS = {  # by measure
     "largest_size_coverage_gap": "gap by size",
 }
 NOTE = (
-    "in brackets: intervals at 95 %; size: the mean; class, group: coverage of the worst; gap by size: how far the "
-    "coverage of sets of like sizes is from the one asked for, at most"
+    "coverage: share of the sets with the true label, and its interval at 95 %; size: the mean number of labels; "
+    "empty/one/all: shares of sets of so many; class, group: coverage of the worst; gap by size: how far the coverage "
+    "of sets of like sizes is from the one asked for, at most"
 )
 
 
@@ -72,8 +73,8 @@ def metrics(sets: Iterable[Told], split: str, inputs: Inputs, alpha: float) -> d
     return {f"{split}/{where}/{name}": value for name, value in inputs.settings.items()} | measures
 
 
-def tables(sets: Sequence[Told], split: str, inputs: Inputs, alpha: float) -> dict[str, Table]:
-    """A table for each column of the report, by name, with a line for each rule.
+def table(sets: Iterable[Told], split: str, inputs: Inputs, alpha: float) -> Table:
+    """A line for each rule by each column of the report.
 
     Args:
         sets: all that was made of these inputs.
@@ -83,35 +84,28 @@ def tables(sets: Sequence[Told], split: str, inputs: Inputs, alpha: float) -> di
     """
     where = f"{split} under {inputs.name}" if inputs.name else split
     note = f"{NOTE}; {inputs.name}: {inputs.said}" if inputs.name else NOTE
-    found = {}
-    for column in _columns(sets):
-        values = {one.rule: one.measured.metrics(alpha) for one in sets if one.column == column}
-        measures = [name for name in HEADINGS if any(name in of_rule for of_rule in values.values())]
-        headings = ("sets", "coverage", "size", "empty/one/all", *map(HEADINGS.__getitem__, measures))
-        rows = tuple(Row(rule, _cells(of_rule, measures)) for rule, of_rule in values.items())
-        found[_name(split, inputs.name, column)] = Table(_title(where, alpha, column), headings, rows, note)
-    return found
+    values = {_line(one.rule, one.column): one.measured.metrics(alpha) for one in _by_rule(sets)}
+    measures = [name for name in HEADINGS if any(name in of_line for of_line in values.values())]
+    headings = ("sets", "coverage", "size", "empty/one/all", *map(HEADINGS.__getitem__, measures))
+    rows = tuple(Row(line, _cells(of_line, measures)) for line, of_line in values.items())
+    return Table(_title(where, alpha), headings, rows, note)
 
 
-def shift_tables(by_shift: Mapping[str, Sequence[Told]], alpha: float) -> dict[str, Table]:
-    """A table for each column of the report, by name, with a line for each named shift; none where there is none.
+def shift_table(by_shift: Mapping[str, Sequence[Told]], alpha: float) -> Table:
+    """A line for each named shift by each column of the report, and a column for each rule.
 
     Args:
-        by_shift: what was made of each; of the same rules.
+        by_shift: what was made of each, one or more; of the same rules.
         alpha: as of `metrics`.
     """
-    every = [one for sets in by_shift.values() for one in sets]
-    note = "of each rule the coverage, and the mean number of labels"
-    found = {}
-    for column in _columns(every):
-        rules = tuple(dict.fromkeys(one.rule for one in every))
-        of_column = {shift: [one.measured for one in sets if one.column == column] for shift, sets in by_shift.items()}
-        rows = (
-            Row(shift, tuple(f"{100 * one.coverage:.1f} %, {one.mean_size:.3g}" for one in measured))
-            for shift, measured in of_column.items()
-        )
-        found[_name(SHIFTS, column)] = Table(_title(SHIFTS, alpha, column), (SHIFTS, *rules), tuple(rows), note)
-    return found
+    cells: dict[str, list[str]] = {}
+    for shift, sets in by_shift.items():
+        for one in sets:
+            told = f"{100 * one.measured.coverage:.1f} %, {one.measured.mean_size:.3g}"
+            cells.setdefault(_line(shift, one.column), []).append(told)
+    rules = dict.fromkeys(one.rule for sets in by_shift.values() for one in sets)
+    rows = tuple(Row(line, tuple(of_line)) for line, of_line in cells.items())
+    return Table(_title(SHIFTS, alpha), (SHIFTS, *rules), rows, "coverage, and the mean number of labels")
 
 
 def sizes(sets: Iterable[Told]) -> tuple[Sizes, ...]:
@@ -126,13 +120,16 @@ def _cells(values: Mapping[str, float], measures: Iterable[str]) -> tuple[str, .
     return (f"{100 * values['coverage']:.1f} % ({low}–{high})", f"{values['mean_size']:.3g}", f"{sizes} %", *shares)
 
 
-def _columns(sets: Iterable[Told]) -> list[str]:
-    return list(dict.fromkeys(one.column for one in sets))
+def _by_rule(sets: Iterable[Told]) -> list[Told]:
+    """What is of one rule together, in the order that rules come in."""
+    every = list(sets)
+    rules = list(dict.fromkeys(one.rule for one in every))
+    return sorted(every, key=lambda one: rules.index(one.rule))
 
 
-def _title(where: str, alpha: float, column: str) -> str:
-    return ", ".join(filter(None, (f"{where}, conformal sets of coverage {100 * (1 - alpha):g} %", column)))
+def _line(name: str, column: str) -> str:
+    return f"{name}, {column}" if column else name
 
 
-def _name(split: str, *further: str) -> str:
-    return "-".join(filter(None, (split, "conformal", *further)))
+def _title(where: str, alpha: float) -> str:
+    return f"{where}, conformal sets of coverage {100 * (1 - alpha):g} %"

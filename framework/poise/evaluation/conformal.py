@@ -10,7 +10,7 @@ from poise.conformal.measures import Measured
 from poise.conformal.robust import check_beta
 from poise.conformal.rules import meanings
 from poise.conformal.threshold import fewest, rank
-from poise.conformal.told import AS_THEY_ARE, Inputs, Told, metrics, shift_tables, sizes, tables
+from poise.conformal.told import AS_THEY_ARE, Inputs, Told, metrics, shift_table, sizes, table
 from poise.data.dataset import Arrays, Splits
 from poise.errors import UserError
 from poise.evaluation.plain_sets import Halves, PlainSets
@@ -21,7 +21,7 @@ from poise.evaluator import Evaluator, Findings, Subject
 from poise.figures.set_sizes import SetSizes
 from poise.meanings import meaning
 from poise.predictions import predict
-from poise.scores import TEST, Table
+from poise.scores import SHIFTS, TEST, Table
 
 FEWEST = 2  # examples that a calibrator can be fitted to
 UNLIKELY = 1e-4  # of a coverage so low where examples are exchangeable
@@ -114,7 +114,8 @@ class Conformal(Evaluator):
         sets = {split: {AS_THEY_ARE: self._clean(subject, made, split, data)} for split, data in subject.tests()}
         note, doubts = self._rows(subject, halves, made), self._unlike(sets[TEST][AS_THEY_ARE][0].measured, halves)
         shifts = {split: by_inputs[AS_THEY_ARE] for split, by_inputs in sets.items() if split != TEST}
-        told = Findings(tables=shift_tables(shifts, self.alpha), notes=(note,), doubts=doubts, meanings=meanings())
+        tables = {f"{SHIFTS}-conformal": shift_table(shifts, self.alpha)} if shifts else {}
+        told = Findings(tables=tables, notes=(note,), doubts=doubts, meanings=meanings())
         further = [told]
         if self.attacked and not subject.threat.eps:
             further.append(Findings(notes=("No sets were attacked: the threat's eps is 0.",)))
@@ -187,7 +188,9 @@ class Conformal(Evaluator):
         shown: dict[str, Table] = {}
         for inputs, sets in by_inputs.items():
             values |= metrics(sets, split, inputs, self.alpha)
-            shown |= tables(sets, split, inputs, self.alpha) if split == TEST else {}
+            if split == TEST:
+                name = "-".join(filter(None, (split, "conformal", inputs.name)))
+                shown[name] = table(sets, split, inputs, self.alpha)
         drawn = tuple((inputs.name or "as they are", sizes(sets)) for inputs, sets in by_inputs.items())
         return Findings(values, {f"{split}-conformal-sizes": SetSizes(split, self.alpha, drawn)}, shown)
 

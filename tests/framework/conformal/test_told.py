@@ -1,7 +1,7 @@
 import torch
 
 from poise.conformal.measures import Measured
-from poise.conformal.told import AS_THEY_ARE, Inputs, Told, metrics, shift_tables, sizes, tables
+from poise.conformal.told import AS_THEY_ARE, Inputs, Told, metrics, shift_table, sizes, table
 
 FOUR = torch.tensor([[True, False], [True, True], [False, True], [False, False]])
 SETS = Measured.of(FOUR.repeat(5, 1), torch.tensor([0, 1, 0, 1] * 5))
@@ -20,20 +20,16 @@ def test_what_the_attack_was_stands_beside_what_it_left() -> None:
     attacked = metrics(TOLD, "test", PGD, 0.1)
     assert attacked["test/conformal/pgd-20/eps_l2"] == 0.5
     assert attacked["test/conformal/pgd-20/steps"] == 20
-    for shown in tables(TOLD, "test", PGD, 0.1).values():
-        assert shown.note.endswith("; pgd-20: PGD of 20 steps, l2, eps = 0.5")
-    assert "pgd" not in tables(TOLD, "test", AS_THEY_ARE, 0.1)["test-conformal"].note
+    assert table(TOLD, "test", PGD, 0.1).note.endswith("; pgd-20: PGD of 20 steps, l2, eps = 0.5")
+    assert "pgd" not in table(TOLD, "test", AS_THEY_ARE, 0.1).note
 
 
-def test_a_table_for_each_column_and_a_line_for_each_rule() -> None:
-    told = tables(TOLD, "test", PGD, 0.1)
-    assert list(told) == ["test-conformal-pgd-20", "test-conformal-pgd-20-scaled"]
-    plain, scaled = told.values()
-    assert plain.title == "test under pgd-20, conformal sets of coverage 90 %"
-    assert scaled.title == "test under pgd-20, conformal sets of coverage 90 %, scaled"
-    (row,) = plain.rows
-    assert row.name == "lac"
-    assert dict(zip(plain.headings[1:], row.cells, strict=True)) == {
+def test_a_line_for_each_rule_and_column_those_of_a_rule_together() -> None:
+    aps = [Told("test", "", "aps", SETS), Told("test/scaled", "scaled", "aps", SETS)]
+    told = table([TOLD[0], aps[0], TOLD[1], aps[1]], "test", PGD, 0.1)
+    assert told.title == "test under pgd-20, conformal sets of coverage 90 %"
+    assert [row.name for row in told.rows] == ["lac", "lac, scaled", "aps", "aps, scaled"]
+    assert dict(zip(told.headings[1:], told.rows[0].cells, strict=True)) == {
         "coverage": "50.0 % (27.2–72.8)",
         "size": "1",
         "empty/one/all": "25/50/25 %",
@@ -44,20 +40,16 @@ def test_a_table_for_each_column_and_a_line_for_each_rule() -> None:
 
 def test_a_group_has_a_heading_where_there_is_one() -> None:
     grouped = Measured.of(FOUR, torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1]))
-    (told,) = tables([Told("test", "", "lac", grouped)], "test", AS_THEY_ARE, 0.1).values()
+    told = table([Told("test", "", "lac", grouped)], "test", AS_THEY_ARE, 0.1)
     assert dict(zip(told.headings, ("lac", *told.rows[0].cells), strict=True))["group"] == "0.0 %"
     assert "gap by size" not in told.headings
 
 
 def test_shifts_have_a_line_each() -> None:
-    told = shift_tables({"fog": TOLD, "snow": TOLD}, 0.1)
-    assert list(told) == ["shifts-conformal", "shifts-conformal-scaled"]
-    assert told["shifts-conformal"].headings == ("shifts", "lac")
-    assert [(row.name, row.cells) for row in told["shifts-conformal"].rows] == [
-        ("fog", ("50.0 %, 1",)),
-        ("snow", ("50.0 %, 1",)),
-    ]
-    assert shift_tables({}, 0.1) == {}
+    told = shift_table({"fog": TOLD, "snow": TOLD}, 0.1)
+    assert told.headings == ("shifts", "lac")
+    assert [row.name for row in told.rows] == ["fog", "fog, scaled", "snow", "snow, scaled"]
+    assert {row.cells for row in told.rows} == {("50.0 %, 1",)}
 
 
 def test_a_picture_is_of_the_uncalibrated_sets() -> None:
