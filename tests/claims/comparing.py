@@ -9,6 +9,9 @@ from claims.judging import Interval
 Runs = Mapping[str, Sequence[Numbers]]
 """The numbers of each arm by seed; the same seeds of all arms, two or more."""
 
+MARKS = {1: " ▲", 0: "", -1: " ▼"}
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
 
 def legend(beside: str) -> str:
     """What the table means."""
@@ -47,13 +50,10 @@ def spread(values: Sequence[float]) -> str:
     return f"{interval.mean:.2f} ± {interval.high - interval.mean:.2f}"
 
 
-MARKS = {1: " ▲", 0: "", -1: " ▼"}
-
-
 def _cell(runs: Runs, name: str, arm: str, mark: int) -> str:
     shown = spread([numbers[name] for numbers in runs[arm]])
     lowest = all(_higher(runs, name, arm, other) < 0 for other in runs if other != arm)
-    return f"{f'**{shown}**' if lowest else shown}{MARKS[mark]}"
+    return f"{f'**{shown}**' if lowest else shown}{MARKS[mark]}".replace(" ", NO_BREAK)
 
 
 def _higher(runs: Runs, name: str, arm: str, other: str) -> int:

@@ -12,17 +12,18 @@ VERDICTS = ("shown", "undecided", "null", "refuted")
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[2] / "recipes" / "EVIDENCE.md"
-HEAD = (
-    """# What the recipes' papers claim, and what we saw
+HEAD = f"""# What the recipes' papers claim, and what we saw
 
 Written by `python tests/claims/evidence.py` from [tests/claims/results](../tests/claims/results). How a claim is
 stated, judged and run: [tests/claims/README.md](../tests/claims/README.md). These are small models on little data: a
 verdict is about this setting, and says nothing of the paper's own.
 
-All arms of a seed share data, weights and draws, so intervals are of paired differences. A verdict is, unless another
-rule stands with a claim: """
-    + f"{RULE}.\n"
-)
+All arms of a seed share data, weights and draws, so intervals are of paired differences. A verdict, unless another rule
+stands with a claim, is {RULE}.
+
+Settings name the examples that are trained on (`train`), plain epochs before all arms (`warm`), the radius of the linf
+threat (`eps`), examples that calibrators are fitted to (`held_out`), and the share of labels that are wrong (`rate`).
+"""
 
 Line = Mapping[str, Any]
 
@@ -43,7 +44,7 @@ def page(folder: Path) -> str:
 
 
 def _overview(claims: Sequence[Sequence[Line]]) -> Iterator[str]:
-    yield "| claim | what a paper says | our verdicts |"
+    yield "| claim | in words | verdicts on its effects |"
     yield "| --- | --- | --- |"
     for lines in claims:
         claim, found = lines[0]["stated"], [line["verdict"] for line in lines if "verdict" in line]
@@ -90,14 +91,15 @@ def _short(value: float | str) -> str:
 
 
 def _verdicts(verdicts: Sequence[Line]) -> Iterator[str]:
-    yield "| effect | on | mean | 95 % interval | each seed | expected | verdict |"
+    column = "the paper's" if "paper" in verdicts[0] else "allowed"
+    yield f"| effect | on | mean | 95 % interval | each seed | {column} | verdict |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for line in verdicts:
         interval = " … ".join(f"{end:.2f}" for end in line.get("interval", ()))
         seeds = ", ".join(f"{value:.2f}" for value in line.get("values", ()))
         expected = line.get("paper", line.get("allowed"))
-        paper = "above 0" if expected is None else f"{expected:g}"
-        cells = (line["effect"], line["on"], f"{line['mean']:.2f}", interval, seeds, paper)
+        bound = "above 0" if expected is None else f"{expected:g}"
+        cells = (line["effect"], line["on"], f"{line['mean']:.2f}", interval, seeds, bound)
         yield f"| {' | '.join(cells)} | **{line['verdict']}** |"
 
 

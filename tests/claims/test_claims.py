@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from claims.calibration import h_calibration_beside_others
 from claims.claim import Claim
-from claims.comparing import comparison
+from claims.comparing import NO_BREAK, comparison
 from claims.evidence import page
 from claims.judging import Interval, judged
 from claims.proving import Line, prove
@@ -87,7 +87,8 @@ def test_arms_are_told_apart_where_their_differences_are_and_only_the_lowest_of_
         "worse": [{"a": 2.0, "b": 6.0}, {"a": 3.1, "b": 6.2}, {"a": 3.9, "b": 5.8}],
         "unlike": [{"a": 0.1, "b": 4.0}, {"a": 2.9, "b": 4.3}, {"a": 2.1, "b": 4.0}],
     }
-    head, _, first, second, third = comparison("mnist", "ours", runs)
+    lines = [line.replace(NO_BREAK, " ") for line in comparison("mnist", "ours", runs)]
+    head, _, first, second, third = lines
     assert head == "| on mnist | ▲ · even · ▼ | a | b |"
     assert first.startswith("| unlike | 0 · 1 · 1 | 1.70 ± 3.58 | **4.10 ± 0.43** ▼ |")
     assert second.startswith("| ours |  | 2.00 ± 2.48 | 5.00 ± 0.25 |")
