@@ -1,7 +1,7 @@
 """What is left wrong where a model may withhold the answers that it doubts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import torch
@@ -11,7 +11,7 @@ from poise.errors import UserError
 from poise.evaluation.certificates import lower_bound
 from poise.evaluation.features import of_training
 from poise.evaluation.ranked import Key, Ranked, ranked, thinned
-from poise.evaluation.risk_target import Selection, selection
+from poise.evaluation.risk_target import COVERAGES, Selection, fewest, selection
 from poise.evaluation.selective_tables import CENTROID, by_split, meanings, on_test, path, told
 from poise.evaluator import Evaluator, Findings, Subject
 from poise.figures.selective import Curve, RiskCoverage
@@ -82,7 +82,7 @@ class Selective(Evaluator):
             },
             {f"{TEST}-selective": self._drawing(found[TEST], values[TEST])},
             tables,
-            notes=(*notes, self._promised(subject, chosen)),
+            notes=(*notes, *self._promised(subject, chosen)),
             doubts=self._broken(found[TEST], chosen),
             meanings=meanings(found[TEST]),
         )
@@ -91,9 +91,16 @@ class Selective(Evaluator):
         """Fitted ones and nothing to say, or none and why."""
         try:
             features, label = of_training(subject, self.train_examples)
+            centroids = ClassCentroids().fit(features, label, subject.splits.num_classes)
         except UserError as error:
-            return None, (f"Without class centroids: {error}.",)
-        return ClassCentroids().fit(features, label, subject.splits.num_classes), ()
+            return None, (f"Without class centroids: {str(error).removesuffix('.')}.",)
+        if not centroids.nowhere:
+            return centroids, ()
+        told = (
+            f"{centroids.nowhere} of {subject.splits.num_classes} classes have none of the {len(label):,} training "
+            "examples that centroids are of: by centroid, answers of these classes are withheld first."
+        )
+        return centroids, (told,)
 
     def _chosen(self, subject: Subject, centroids: ClassCentroids | None) -> dict[Key, Selection]:
         """Thresholds for the target, by calibration examples; none without such."""
@@ -113,17 +120,37 @@ class Selective(Evaluator):
             values[CENTROID] |= {f"{name}_where_agreed": value for name, value in agreed.items()}
         return values
 
-    def _promised(self, subject: Subject, chosen: Mapping[Key, Selection]) -> str:
-        """What the chosen thresholds are, as a remark."""
+    def _promised(self, subject: Subject, chosen: Mapping[Key, Selection]) -> Iterator[str]:
+        """What the chosen thresholds are and what of none could be promised, as remarks."""
         examples = len(subject.splits.calibration)
         if not chosen:
-            return "No threshold was chosen for a risk target: the data have no calibration examples."
+            yield "No threshold was chosen for a risk target: the data have no calibration examples."
         at_most = f"a risk of {100 * self.target:g} % at most"
-        kept = [told(key) for key, by in chosen.items() if by.promises]
-        if not kept:
-            return f"{examples:,} calibration examples promise {at_most} of no score, whatever the coverage."
-        sure = f"with a probability of {100 * (1 - self.alpha):g} %, by {examples:,} calibration examples"
-        return f"For {'; '.join(kept)} the threshold promises {at_most}, each {sure}."
+        if kept := [told(key) for key, by in chosen.items() if by.promises]:
+            sure = f"with a probability of {100 * (1 - self.alpha):g} %, by {examples:,} calibration examples"
+            yield f"For {'; '.join(kept)} the threshold promises {at_most}, each {sure}."
+        of_reason: dict[str, list[str]] = {}
+        for key, by in chosen.items():
+            if not by.promises:
+                of_reason.setdefault(self._reason(examples, by), []).append(told(key))
+        for reason, keys in of_reason.items():
+            others = "; ".join(keys)
+            yield f"For {others} no threshold promises {at_most}, so no answer is given: {reason}."
+
+    def _reason(self, examples: int, by: Selection) -> str:
+        """Why nothing is promised, and how many calibration examples would do."""
+        needed = fewest(self.target, self.alpha)
+        if examples < needed:
+            return (
+                f"by Clopper and Pearson's bound at {self.alpha:g}/{COVERAGES} that takes {needed:,} calibration "
+                f"examples, none of them wrong, and there are {examples:,}"
+            )
+        if by.enough is None:
+            return f"too many of the surest of {examples:,} calibration examples are wrong, and more would not help"
+        return (
+            f"{examples:,} calibration examples are too few where errors are as frequent as among them, and about "
+            f"{by.enough:,} would do, by Clopper and Pearson's bound at {self.alpha:g}/{COVERAGES}"
+        )
 
     def _broken(self, test: Mapping[Key, Ranked], chosen: Mapping[Key, Selection]) -> tuple[str, ...]:
         """What to be warned of where the risk on test is more than was promised, and that is no chance."""

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from poise.errors import UserError
 from poise.uncertainty.features import check_features
 
 AGREES = 0.5  # below it no other class's mean is nearer than that of the predicted class
@@ -24,14 +25,22 @@ class ClassCentroids:
         """Take the classes' means of features [N, D] and their true classes [N], on the features' device.
 
         Raises:
-            UserError: features that are not finite numbers [N, D] of one or more examples, or labels that are not [N].
+            UserError: features that are not finite numbers [N, D] of one or more examples, labels that are not [N],
+                examples of a single class, which no other one is nearer than.
         """
         check_features(features, label)
         counts = label.bincount(minlength=num_classes)
+        if (counts > 0).sum() < 2:
+            raise UserError("class centroids need examples of two classes or more: these are all of one.")
         sums = torch.zeros(num_classes, features.shape[1], dtype=torch.float64, device=features.device)
         self._centres = sums.index_add(0, label, features.double()) / counts[:, None].clamp(min=1)
         self._nowhere = counts == 0
         return self
+
+    @property
+    def nowhere(self) -> int:
+        """How many classes had no example."""
+        return int(self._nowhere.sum())
 
     def __call__(self, features: Float[Tensor, "M D"], predicted: Int[Tensor, " M"]) -> Float[Tensor, " M"]:
         """How strange it is that examples are of the predicted classes, on the device of what it is fitted to."""

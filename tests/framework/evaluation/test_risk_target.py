@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from poise.evaluation.risk_target import NONE, Selection, selection, upper_bound
+from poise.evaluation.risk_target import enough, fewest, selection, upper_bound
 from smoothed import too_many
 
 ALPHA, TARGET, EXAMPLES = 0.1, 0.1, 1000
@@ -52,9 +52,29 @@ def test_all_are_accepted_where_all_are_right_and_none_where_nothing_can_be_prom
     assert selection(torch.rand(500), torch.zeros(500).bool(), 0.05, 0.05).threshold == math.inf
     for examples, wrong in ((500, 1), (50, 0), (0, 0)):  # all wrong; all right but too few; none
         found = selection(torch.rand(examples), torch.full((examples,), bool(wrong)), 0.05, 0.05)
-        assert found == Selection(NONE.threshold, found.bound)
+        assert found.threshold == -math.inf
         assert not found.promises
         assert not found.accepts(torch.tensor([-1e9])).any()
+
+
+@pytest.mark.parametrize(("target", "alpha"), [(0.05, 0.05), (0.01, 0.1), (0.3, 0.5)])
+def test_a_promise_takes_a_number_of_examples_that_is_told(target: float, alpha: float) -> None:
+    needed = fewest(target, alpha)
+    for examples, promises in ((needed, True), (needed - 1, False)):
+        found = selection(torch.rand(examples), torch.zeros(examples).bool(), target, alpha)
+        assert found.promises == promises
+    assert needed <= (found.enough or 0) <= 2 * needed
+    assert (fewest(0.05, 0.05), fewest(0.01, 0.05)) == (117, 597)
+
+
+def test_how_many_would_do_is_what_as_many_copies_of_these_examples_would_do() -> None:
+    strangeness, wrong = (each[:150] for each in drawn(3))
+    found = selection(strangeness, wrong, 0.05, 0.05)
+    assert found.enough is not None
+    for examples, promises in ((found.enough, True), (found.enough // 2, False)):
+        copies = examples // 150
+        assert selection(strangeness.repeat(copies), wrong.repeat(copies), 0.05, 0.05).promises == promises
+    assert enough(strangeness, torch.ones(150).bool(), 0.05, 0.05) is None
 
 
 def test_of_equal_scores_all_are_accepted_or_none() -> None:

@@ -170,9 +170,43 @@ def test_where_all_answers_are_given_there_is_no_threshold() -> None:
 def test_too_few_calibration_examples_promise_nothing() -> None:
     few = replace(data(), calibration=rows(20, 2))
     found = Selective(target=0.01).evaluate(replace(subject(), splits=few))
-    assert "20 calibration examples promise a risk of 1 % at most of no score, whatever the coverage." in found.notes
+    assert found.notes == (
+        "For msp; msp, scaled; centroid no threshold promises a risk of 1 % at most, so no answer is given: by Clopper "
+        "and Pearson's bound at 0.05/20 that takes 597 calibration examples, none of them wrong, and there are 20.",
+    )
     assert found.metrics["test/selective/msp/coverage"] == 0
     assert not {f"test/selective/msp/{name}" for name in ("risk", "threshold", "risk_bound")} & found.metrics.keys()
+
+
+def test_how_many_calibration_examples_would_do_is_told() -> None:
+    few = replace(data(), calibration=rows(120, 2))
+    notes = Selective(target=0.05).evaluate(replace(subject(), splits=few, calibrators={})).notes
+    assert notes == tuple(
+        f"For {score} no threshold promises a risk of 5 % at most, so no answer is given: 120 calibration examples are "
+        f"too few where errors are as frequent as among them, and about {enough} would do, by Clopper and Pearson's "
+        "bound at 0.05/20."
+        for score, enough in (("msp", 240), ("centroid", 960))
+    )
+    mixed = replace(data(), calibration=Arrays(rows(600, 2).x, torch.arange(600) % 2))
+    hopeless = Selective(target=0.05).evaluate(replace(subject(), splits=mixed, calibrators={})).notes[0]
+    assert "too many of the surest of 600 calibration examples are wrong, and more would not help" in hopeless
+
+
+def test_a_class_without_training_examples_is_withheld_first() -> None:
+    train = data().train.rows(data().train.label < 2)
+    some = replace(subject(), splits=replace(data(), train=train), calibrators={})
+    found = Selective(target=TARGET).evaluate(some)
+    assert found.notes[0] == (
+        "1 of 3 classes have none of the 60 training examples that centroids are of: by centroid, answers of these "
+        "classes are withheld first."
+    )
+    agreed = predict(subject().model, data().test, Ranks()).logits.argmax(1) != 2
+    assert found.metrics["test/selective/centroid/coverage_where_agreed"] <= float(agreed.double().mean())
+    alone = Selective(target=TARGET, train_examples=1).evaluate(some)
+    assert alone.notes[0] == (
+        "Without class centroids: class centroids need examples of two classes or more: these are all of one."
+    )
+    assert not any("centroid" in name for name in alone.metrics)
 
 
 def numbers(**changes: Any) -> dict[str, float]:

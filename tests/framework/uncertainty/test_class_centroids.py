@@ -2,6 +2,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestCentroid
 
+from poise.errors import UserError
 from poise.uncertainty.class_centroids import AGREES, ClassCentroids
 
 FEATURES = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
@@ -29,6 +30,12 @@ def test_a_class_without_examples_is_nowhere() -> None:
     centroids = ClassCentroids().fit(torch.tensor([[0.0], [2.0]]), torch.tensor([0, 2]), 4)
     found = centroids(torch.tensor([[0.5], [0.5], [1.0]]), torch.tensor([0, 1, 3]))
     assert found.tolist() == pytest.approx([0.25, 1.0, 1.0])
+    assert centroids.nowhere == 2
+
+
+def test_a_single_class_has_no_other_to_be_nearer_to() -> None:
+    with pytest.raises(UserError, match=r"^class centroids need examples of two classes or more: these are all of one"):
+        ClassCentroids().fit(torch.rand(5, 3), torch.full((5,), 1), 3)
 
 
 def test_an_example_on_two_means_is_even() -> None:
