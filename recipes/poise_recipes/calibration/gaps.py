@@ -88,7 +88,7 @@ class GapScaling(Calibrator):
             for inputs, falling, own in blocks:
                 yield F.cross_entropy(heights(network, inputs, falling), own, reduction="sum") / size
 
-        begun = start(self.hidden, classes, classes - 1)
+        begun = start(logits.device, self.hidden, classes, classes - 1)
         network, converged = searched(begun, objective, self.strength * classes / size, self.advance)
         for layer, weight in zip(LAYERS, network, strict=True):
             setattr(self, layer, weight)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,7 @@ class IntraOrderPreserving(Calibrator):
         "Rahimi et al., Intra Order-preserving Functions for Calibration of Multi-Class Neural Networks, 2020, "
         "arXiv 2003.06820"
     )
+    any_classes: ClassVar[bool] = True
     knots: Tensor
     heights: Tensor
     converged: Tensor
@@ -71,7 +72,7 @@ class IntraOrderPreserving(Calibrator):
         scaled, masked = centred(logits) / temperature, logits == -inf
         seen = scaled[logits >= logits.amax(1, keepdim=True) - REACH * temperature]
         ends = float(seen.min()) - MARGIN, float(seen.max()) + MARGIN
-        knots = torch.linspace(*ends, CELLS + 1, dtype=torch.float64)
+        knots = torch.linspace(*ends, CELLS + 1, dtype=torch.float64, device=logits.device)
         inputs = (knots[1:] + knots[:-1])[:, None] / (2 * seen.std().clamp(min=NARROWEST))
         cell, past = placed(scaled, knots)
 
@@ -80,7 +81,9 @@ class IntraOrderPreserving(Calibrator):
             mapped = along(heights_of(slope, knots), slope, cell, past).masked_fill(masked, -inf)
             yield F.cross_entropy(mapped, label)
 
-        network, converged = searched(start(self.hidden), objective, self.strength / len(label), self.advance)
+        network, converged = searched(
+            start(logits.device, self.hidden), objective, self.strength / len(label), self.advance
+        )
         self.knots, self.heights = knots * temperature, heights_of(slopes(network, inputs), knots)
         self.converged.fill_(converged)
         log.info("intra_order_preserving: %d hidden units twice, %d examples", self.hidden, len(label))

@@ -12,7 +12,7 @@ from poise_recipes.calibration.line_search import descend
 
 STEPS = 100  # of Newton's method; ten are usual, and every one takes separable classes a nat further apart
 PRODUCTS = 500  # of the Hessian in a step
-RESIDUAL = 1e-10  # of the squared gradient, that the conjugate gradients of a step leave
+LOOSEST, TIGHTEST = 1e-2, 1e-10  # of the squared gradient, that the conjugate gradients of a step leave
 GAP = 1e-12  # of the objective, that Newton's decrement promises at most of the last step
 SEPARATED = 1e-12  # an objective so low has no penalty that would keep it from falling to 0
 
@@ -68,7 +68,7 @@ class Full:
     def start(self, scale: float) -> Float[Tensor, "R C"]:
         """A multiple of the identity."""
         classes = self.inputs.shape[1]
-        return scale * torch.eye(classes + 1, classes, dtype=self.inputs.dtype)
+        return scale * torch.eye(classes + 1, classes, dtype=self.inputs.dtype, device=self.inputs.device)
 
     def logits(self, coefficients: Float[Tensor, "R C"]) -> Float[Tensor, "N C"]:
         """Inputs × factors + intercepts."""
@@ -85,18 +85,24 @@ class Full:
 
 @torch.no_grad()
 def solve(
-    design: Design, base: Float[Tensor, "N C"], label: Int[Tensor, " N"], ridge: Float[Tensor, "R C"]
+    design: Design,
+    base: Float[Tensor, "N C"],
+    label: Int[Tensor, " N"],
+    ridge: Float[Tensor, "R C"],
+    advance: Callable[[float], None],
 ) -> tuple[Float[Tensor, "R C"], bool]:
     """What to add to the coefficients that made the logits `base`, and whether that is the optimum.
 
     It minimises mean_i NLL(softmax(base + design.logits(δ))_i, label_i) + Σ ridge · δ², which is convex, by Newton's
-    method from δ = 0, its steps found by conjugate gradients. A class that is masked has the base -inf. Without a
-    ridge classes that are separable have no optimum, and the search ends where they are separated. Where several δ
-    are optimal, because they give the same probabilities, the one found is of little length.
+    method from δ = 0, its steps found by conjugate gradients, the more exactly the nearer the optimum is. A class that
+    is masked has the base -inf. Without a ridge classes that are separable have no optimum, and the search ends where
+    they are separated. Where several δ are optimal, because they give the same probabilities, the one found is of
+    little length. `advance` is told of shares of the search that are done, of 1 in all.
     """
     size = len(label)
     own = label[:, None].long()
     delta, logits = torch.zeros_like(ridge), base
+    residual, way = LOOSEST, _Way(advance)
 
     def objective(delta: Tensor, logits: Tensor) -> Tensor:
         return (ridge * delta.square()).sum() - logits.log_softmax(1).gather(1, own).mean()
@@ -105,14 +111,16 @@ def solve(
         probability = logits.softmax(1)
         slope = probability.scatter_add(1, own, torch.full_like(own, -1.0, dtype=logits.dtype)) / size
         gradient = design.pull(slope) + 2 * ridge * delta
-        step = _newton_step(design, probability, gradient, ridge)
-        fall, value = (step * gradient).sum(), objective(delta, logits)
+        step = _newton_step(design, probability, gradient, ridge, residual)
+        fall, value = float((step * gradient).sum()), float(objective(delta, logits))
         if fall <= 2 * GAP * value:
-            return delta - step, bool(value > SEPARATED)
+            return delta - step, value > SEPARATED
         further = descend(objective, (delta, logits), (step, design.logits(step)), fall)
         if further is None:
             break
         delta, logits = further
+        residual = min(max(fall / value, TIGHTEST), LOOSEST)
+        way.tell(fall / value / (2 * GAP))
     return delta, False
 
 

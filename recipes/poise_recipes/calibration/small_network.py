@@ -20,20 +20,21 @@ ROUNDS, ROUND = 25, 20  # of L-BFGS, and steps in each
 TRIES = 25  # of a step's line search
 
 
-def start(hidden: int, inputs: int = 1, outputs: int = 1) -> Network:
+def start(device: torch.device, hidden: int, inputs: int = 1, outputs: int = 1) -> Network:
     """Weights and biases of a network that answers 0: hidden layers as PyTorch's, the last one 0."""
-    keyed = torch.Generator().manual_seed(SEED)
+    keyed = torch.Generator("cpu").manual_seed(SEED)
 
     def uniform(*shape: int, fan_in: int) -> Tensor:
-        return (2 * torch.rand(*shape, generator=keyed, dtype=torch.float64) - 1) / fan_in**0.5
+        drawn = torch.rand(*shape, generator=keyed, dtype=torch.float64, device="cpu")
+        return ((2 * drawn - 1) / fan_in**0.5).to(device)
 
     return [
         uniform(hidden, inputs, fan_in=inputs),
         uniform(hidden, fan_in=inputs),
         uniform(hidden, hidden, fan_in=hidden),
         uniform(hidden, fan_in=hidden),
-        torch.zeros(outputs, hidden, dtype=torch.float64),
-        torch.zeros(outputs, dtype=torch.float64),
+        torch.zeros(outputs, hidden, dtype=torch.float64, device=device),
+        torch.zeros(outputs, dtype=torch.float64, device=device),
     ]
 
 
@@ -59,7 +60,7 @@ def searched(
 
     def value() -> Tensor:
         optimizer.zero_grad()
-        total = torch.zeros((), dtype=torch.float64)
+        total = network[0].new_zeros(())
         for part in chain(objective(network), [cost * _moved(network, begun)]):
             part.backward()
             total += part.detach()

@@ -20,6 +20,7 @@ from poise_recipes.calibration.order_preserving import OrderPreserving
 from poise_recipes.calibration.small_network import Network, start
 from poise_recipes.calibration.temperature_scaling import TemperatureScaling
 
+CPU = torch.device("cpu")
 KINDS = [OrderInvariant, OrderPreserving]
 
 every_one = pytest.mark.parametrize("kind", KINDS)
@@ -28,7 +29,7 @@ every_one = pytest.mark.parametrize("kind", KINDS)
 def anyhow(kind: type[GapScaling], seed: int, classes: int = 4) -> GapScaling:
     """One whose network is no fit's."""
     calibrator, keyed = kind(), torch.Generator().manual_seed(seed)
-    for layer, weight in zip(LAYERS, start(3, classes, classes - 1), strict=True):
+    for layer, weight in zip(LAYERS, start(CPU, 3, classes, classes - 1), strict=True):
         setattr(calibrator, layer, 3 * torch.randn(weight.shape, generator=keyed, dtype=torch.float64))
     return calibrator
 
@@ -70,7 +71,7 @@ def test_the_penalised_loss_is_flat_at_the_solution(kind: type[GapScaling]) -> N
     network = [found.get_buffer(layer).clone().requires_grad_() for layer in LAYERS]
     ranked = Ranked.of(held_out.logits, TemperatureScaling().fit(held_out).temperature)
     mapped = heights(network, depths(found.seen(ranked)), ranked.falling).gather(1, ranked.rank)
-    held = sum((now - then).square().sum() for now, then in zip(network, start(3, 4, 3), strict=True))
+    held = sum((now - then).square().sum() for now, then in zip(network, start(CPU, 3, 4, 3), strict=True))
     (F.cross_entropy(mapped, held_out.label) + 4 / 400 * held).backward()
     assert max(float(weight.grad.abs().max()) for weight in network if weight.grad is not None) < 1e-3
     assert found.converged

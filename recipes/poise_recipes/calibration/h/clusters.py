@@ -16,7 +16,7 @@ def cluster_sizes(value: Float[Tensor, " E"]) -> Int[Tensor, " K"]:
 
     It starts from quantiles, so it draws nothing; a cluster that loses all its values keeps its centre.
     """
-    values = value.numpy()  # a round on so few centres takes torch three times as long
+    values = value.cpu().numpy()  # a round on so few centres takes torch three times as long
     total = values.cumsum(dtype=np.float64)
     edges = np.append(np.zeros(CLUSTERS, dtype=np.int64), len(values))
     centre = values[((np.arange(CLUSTERS) + 0.5) / CLUSTERS * len(values)).astype(np.int64)].astype(np.float64)
@@ -29,4 +29,4 @@ def cluster_sizes(value: Float[Tensor, " E"]) -> Int[Tensor, " K"]:
         sizes = np.diff(edges)
         sums = np.diff([total[edge - 1] if edge else 0.0 for edge in edges])
         centre = np.where(sizes > 0, sums / sizes.clip(1), centre)
-    return torch.tensor([after - before for before, after in pairwise(edges.tolist())])
+    return torch.tensor([after - before for before, after in pairwise(edges.tolist())], device=value.device)

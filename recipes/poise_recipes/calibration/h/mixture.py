@@ -41,7 +41,7 @@ class Mixture(Mapping):
 
         Label noise is a share of the uniform distribution, which the descent would not reach.
         """
-        log_inverse = torch.linspace(-1, 1, self.temperatures, dtype=torch.float64)
+        log_inverse = torch.linspace(-1, 1, self.temperatures, dtype=torch.float64, device=rows.device)
         score = torch.zeros_like(log_inverse)
         noise = share_of_noise(rows, log_inverse, -HOTTER)
         if noise is not None:

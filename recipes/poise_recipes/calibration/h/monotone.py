@@ -35,15 +35,16 @@ class Monotone(Bent):
 
     def start(self, rows: Rows) -> Float[Tensor, " P"]:
         """Hidden layers uniform in ±1/√(inputs), and a last layer of zeros: a straight line."""
-        draws = torch.Generator().manual_seed(0)
+        draws = torch.Generator("cpu").manual_seed(0)
         first, second, last = self._sizes
-        inner = 2 * torch.rand(sum(first) + sum(second), generator=draws, dtype=torch.float64) - 1
+        drawn = torch.rand(sum(first) + sum(second), generator=draws, dtype=torch.float64, device="cpu")
+        inner = 2 * drawn.to(rows.device) - 1
         inner[sum(first) :] /= self.hidden**0.5
-        return torch.cat([inner, torch.zeros(sum(last), dtype=torch.float64)])
+        return torch.cat([inner, inner.new_zeros(sum(last))])
 
     def steepness(self, parameters: Float[Tensor, " P"]) -> Float[Tensor, " S"]:
         """The network's answer in the middle of each cell."""
-        middle = (torch.arange(CELLS, dtype=parameters.dtype) + 0.5) * (REACH / CELLS)
+        middle = (torch.arange(CELLS, dtype=parameters.dtype, device=parameters.device) + 0.5) * (REACH / CELLS)
         x = (middle.log1p() - MIDDLE)[:, None]
         sizes = [size for layer in self._sizes for size in layer]
         weight, bias, second_weight, second_bias, last_weight, last_bias = parameters.split(sizes)

@@ -27,7 +27,7 @@ def h_loss(
     sizes = cluster_sizes(_value(key))
     ends, weight = sizes.cumsum(0), (CLUSTERS * sizes.double()).reciprocal()
     half = window // 2
-    loss, sign = torch.zeros((), dtype=torch.float64), torch.empty(len(key), dtype=torch.int8)
+    loss, sign = weight.new_zeros(()), torch.empty_like(key, dtype=torch.int8)
 
     def gap(part: slice) -> Tensor:
         return _value(key[part]).double() - occurred.index_select(0, _event(key[part])).double()
@@ -52,7 +52,9 @@ def _sorted(probability: Float[Tensor, " E"]) -> Int64[Tensor, " E"]:
     they are sorted as integers, which takes a tenth of the time of a sort with indices, and ties keep their order.
     """
     key = probability.float().view(torch.int32).long().bitwise_left_shift_(32)
-    key += torch.arange(len(key))
+    key += torch.arange(len(key), device=key.device)
+    if key.device.type != "cpu":
+        return key.sort().values
     key.numpy().sort()  # in place; torch would find indices too
     return key
 

@@ -29,7 +29,7 @@ class Piecewise(Bent):
 
     def start(self, rows: Rows) -> Float[Tensor, " P"]:
         """A straight line."""
-        return torch.zeros(self.segments, dtype=torch.float64)
+        return torch.zeros(self.segments, dtype=torch.float64, device=rows.device)
 
     def steepness(self, parameters: Float[Tensor, " P"]) -> Float[Tensor, " S"]:
         """Exponentials."""

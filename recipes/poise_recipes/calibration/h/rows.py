@@ -40,6 +40,11 @@ class Rows:
         possible = slice(None) if unmasked.all() else unmasked.nonzero()[:, 0]
         return cls(log_p, labels, possible, occurred[possible])
 
+    @property
+    def device(self) -> torch.device:
+        """Where they lie."""
+        return self.occurred.device
+
     def blocks(self, events: Float[Tensor, " E"]) -> list[Float[Tensor, "C _"]]:
         """What all events, masked ones too, have, as the blocks have it."""
         parts = events.split([each.numel() for each in self.log_p])

@@ -31,7 +31,7 @@ def top_label(probability: Sequence[Float[Tensor, "C _"]], label: Sequence[Int[T
     right = torch.cat([predicted == of for (_, predicted), of in zip(best, label, strict=True)])[order].double()
     size = len(order)
     edges = [size * place // BINS for place in range(BINS + 1)]
-    counts = torch.tensor(edges).diff().double()
+    counts = confidence.new_tensor(edges).diff()
     mean, accuracy = (
         torch.stack([part.sum() for part in each.tensor_split(edges[1:-1])]) / counts.clamp(min=1)
         for each in (confidence, right)
@@ -46,9 +46,9 @@ def top_label(probability: Sequence[Float[Tensor, "C _"]], label: Sequence[Int[T
 def classwise(probability: Sequence[Float[Tensor, "C _"]], label: Sequence[Int[Tensor, " _"]]) -> float:
     """The calibration error of each class's probability, in 15 bins of equal width: the mean over classes, in 0…1."""
     classes = len(probability[0])
-    edges = torch.arange(1, BINS, dtype=probability[0].dtype) / BINS
-    first = torch.arange(classes)[:, None] * BINS
-    gaps = torch.zeros(classes * BINS, dtype=torch.float64)
+    edges = torch.arange(1, BINS, dtype=probability[0].dtype, device=probability[0].device) / BINS
+    first = torch.arange(classes, device=edges.device)[:, None] * BINS
+    gaps = torch.zeros(classes * BINS, dtype=torch.float64, device=edges.device)
     for each, of in zip(probability, label, strict=True):
         place = torch.bucketize(each.contiguous(), edges).add_(first)
         gap = each.double().scatter_add(0, of[None], each.new_full((1, len(of)), -1.0).double())
