@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
@@ -12,6 +14,7 @@ from poise.models.classifier import Classifier
 from poise.models.shapes import check_output, example_of, image_channels
 
 LONG = 200  # characters of somebody else's reason
+KEPT = (".safetensors", ".bin", ".pth", ".npz")  # files of weights at the hub
 _NAME = re.compile(r"\w+(\.\w+)?", re.ASCII)
 _REFUSED = re.compile(r"unexpected keyword argument.*'(in_chans|img_size)'")
 
@@ -67,6 +70,8 @@ def _created(said: str, architecture: str, pretrained: bool, arguments: dict[str
     from timm import create_model
 
     try:
+        if pretrained:
+            _ask_once(architecture)
         return create_model(architecture, pretrained=pretrained, **arguments)
     except Exception as error:  # whatever a constructor, a download or a file of weights raises
         if isinstance(error, TypeError) and (refused := _REFUSED.search(str(error))) and refused[1] in arguments:
@@ -79,6 +84,34 @@ def _created(said: str, architecture: str, pretrained: bool, arguments: dict[str
             f"{said} model.pretrained=true: its weights are not to be had ({reason}): fetch a file of them where you "
             "can, and give model.checkpoint=<file> model.new_head=true."
         ) from error
+
+
+def _ask_once(architecture: str) -> None:
+    """Raise where weights are neither on this machine nor at a hub that answers: timm would ask for over a minute."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+    from timm.models import get_pretrained_cfg
+
+    found = get_pretrained_cfg(architecture)
+    if found is None or not found.hf_hub_id:
+        return
+    hub, _, revision = found.hf_hub_id.partition("@")
+    if _is_kept(hub, revision or None):
+        return
+    with suppress(HfHubHTTPError):  # it answers, if only that there is no such file: timm tries others
+        get_hf_file_metadata(hf_hub_url(hub, "model.safetensors", revision=revision or None))
+
+
+def _is_kept(hub: str, revision: str | None) -> bool:
+    """Whether weights were fetched before."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(hub, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return False
+    return any(path.suffix in KEPT for path in folder.iterdir())
 
 
 def _layers(network: nn.Module) -> list[str] | None:

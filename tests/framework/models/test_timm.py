@@ -1,6 +1,8 @@
 """model=timm/<architecture>: named like any model, normalised as timm does, trained and shipped."""
 
+import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,14 +81,43 @@ def test_what_timm_cannot_make_is_one_line(architecture: str, shape: tuple[int, 
     assert "\n" not in str(raised.value)
 
 
-def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where weights that were fetched before would lie; the hub itself is at an address where nobody answers."""
     from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        closed = taken.getsockname()[1]
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", constants.ENDPOINT + "/{repo_id}/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_weights_that_cannot_be_fetched_are_one_line_at_once(
+    monkeypatch: pytest.MonkeyPatch, hub: Path, offline: bool
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"it waits for {seconds} s"))
     said = r"pretrained=true: its weights .* give model\.checkpoint=<file> model\.new_head=true\."
     with pytest.raises(UserError, match=said) as raised:
         timm(CLASSES, (3, 32, 32), SMALL, pretrained=True)
     assert "\n" not in str(raised.value)
+
+
+def test_weights_that_were_fetched_before_need_no_hub(hub: Path) -> None:
+    kept = library.create_model(SMALL).state_dict()
+    repository = hub / f"models--timm--{SMALL}.r160_in1k"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("a" * 40)
+    (repository / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    save_file(kept, repository / "snapshots" / ("a" * 40) / "model.safetensors")
+    found = timm(1000, (3, 32, 32), SMALL, pretrained=True).state_dict()
+    assert torch.equal(found["backbone.conv1.0.weight"], kept["conv1.0.weight"])
 
 
 def test_its_name_is_a_config_before_timm_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
