@@ -149,7 +149,7 @@ def test_a_search_that_is_cut_short_is_told(caplog: pytest.LogCaptureFixture, mo
 
 
 def test_the_heights_are_the_integral_of_the_network() -> None:
-    network, knots = start(5), torch.linspace(-4, 6, 1001, dtype=torch.float64)
+    network, knots = start(torch.device("cpu"), 5), torch.linspace(-4, 6, 1001, dtype=torch.float64)
     network[4] += torch.linspace(-1, 1, 5, dtype=torch.float64)
     heights = heights_of(slopes(network, (knots[1:, None] + knots[:-1, None]) / 2), knots)
 
