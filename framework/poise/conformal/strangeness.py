@@ -14,9 +14,9 @@ def lac(logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
 
 
 def aps(logits: Float[Tensor, "N C"], u: Float[Tensor, " N"]) -> Float[Tensor, "N C"]:
-    """APS, by the probability of all labels down to this one, less a share `u` of its own; in [0, 1], float64.
+    """APS, by the probability of all labels down to this one: larger sets for harder examples; in [0, 1], float64.
 
-    Larger sets for examples that are harder. Romano, Sesia, Candès: Classification with Valid and Adaptive Coverage,
+    Less a share `u` of the label's own. Romano, Sesia, Candès: Classification with Valid and Adaptive Coverage,
     2020, arXiv 2006.02544.
 
     Args:

@@ -70,7 +70,7 @@ class Selective(Evaluator):
         values = {split: self._values(by, chosen) for split, by in found.items()}
         for key, by in chosen.items():
             values[TEST][key] |= _choice(key, by)
-        tables = {f"{TEST}-selective": on_test(values[TEST], self.target)}
+        tables = {f"{TEST}-selective": on_test(values[TEST], len(subject.splits.test), self.target, self.alpha)}
         if subject.splits.shifts and chosen:
             tables[f"{TEST}-selective-shifts"] = by_split(values, self.target)
         return Findings(

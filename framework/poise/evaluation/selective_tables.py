@@ -43,16 +43,26 @@ def meanings(keys: Iterable[Key]) -> dict[str, str]:
     return {name: meaning(what) for name, what in named.items()}
 
 
-def on_test(values: Values, target: float) -> Table:
-    """A line for each score."""
-    rows = [Row(told(key), tuple(_shown(name, own.get(name), key) for name in HEADINGS)) for key, own in values.items()]
+def on_test(values: Values, examples: int, target: float, alpha: float) -> Table:
+    """A line for each score.
+
+    Args:
+        values: metrics of each score.
+        examples: of test.
+        target: risk that is not to be exceeded.
+        alpha: probability, at most, that it is.
+    """
+    rows = [Row(told(key), _cells(own, examples, key)) for key, own in values.items()]
     if CENTROID in values:
         agreed = {name: values[CENTROID].get(f"{name}_where_agreed") for name in ("coverage", "risk")}
-        rows.append(Row("centroid agrees", tuple(_shown(name, agreed.get(name)) for name in HEADINGS)))
+        known = {name: value for name, value in agreed.items() if value is not None}
+        rows.append(Row("centroid agrees", _cells(known, examples)))
     asked = f"{100 * target:g} %"
     note = (
-        f"best: the largest coverage with a risk of {asked} or less, in hindsight; an answer is given where the "
-        "probability, or the score of centroids, is as calibration examples say"
+        f"best: the largest coverage with a risk of {asked} or less, in hindsight; given where: by a threshold on the "
+        "probability, or on the score of centroids, that calibration examples chose; coverage: share of answers given; "
+        "risk: share of wrong ones among them, of how many; promised: the risk of examples like those of calibration "
+        f"is no more, with a probability of {100 * (1 - alpha):g} %; where nothing can be promised no answer is given"
     )
     return Table(f"{TEST}, selective prediction, risk target {asked}", ("score", *HEADINGS.values()), tuple(rows), note)
 
@@ -67,6 +77,13 @@ def by_split(values: Mapping[str, Values], target: float) -> Table:
     headings = ("split", *(f"{score}: {name}" for _, score in keys for name in ("coverage", "risk")))
     title = f"shifts, selective prediction, risk target {100 * target:g} %"
     return Table(title, headings, tuple(rows), "of shifts nothing is promised")
+
+
+def _cells(own: Mapping[str, float], examples: int, key: Key = CENTROID) -> tuple[str, ...]:
+    shown = {name: _shown(name, own.get(name), key) for name in HEADINGS}
+    if "risk" in own:
+        shown["risk"] += f" of {round(own['coverage'] * examples):,}"
+    return tuple(shown.values())
 
 
 def _shown(name: str, value: float | None, key: Key = CENTROID) -> str:

@@ -121,6 +121,11 @@ def test_the_figure_and_the_table_have_a_line_for_each_score() -> None:
     names = ["msp", "msp, scaled", "centroid"]
     assert [curve.name for curve in drawing.curves] == names
     assert [row.name for row in found().tables["test-selective"].rows] == [*names, "centroid agrees"]
+    coverage, risk = (found().metrics[f"test/selective/msp/{name}"] for name in ("coverage", "risk"))
+    table = found().tables["test-selective"]
+    shown = dict(zip(table.headings[1:], table.rows[0].cells, strict=True))
+    assert shown["risk"] == f"{100 * risk:.2f} % of {round(300 * coverage)}"
+    assert "with a probability of 95 %" in table.note
     msp = drawing.curves[0]
     assert msp.coverage[-1] == 1
     assert msp.risk[-1] == pytest.approx(float((~predict(subject().model, data().test, Ranks()).right).double().mean()))
@@ -175,6 +180,7 @@ def test_too_few_calibration_examples_promise_nothing() -> None:
         "and Pearson's bound at 0.05/20 that takes 597 calibration examples, none of them wrong, and there are 20.",
     )
     assert found.metrics["test/selective/msp/coverage"] == 0
+    assert not any("of" in cell for row in found.tables["test-selective"].rows[:-1] for cell in row.cells)
     assert not {f"test/selective/msp/{name}" for name in ("risk", "threshold", "risk_bound")} & found.metrics.keys()
 
 
