@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from poise.data.checks import check_tensor
 from poise.errors import UserError
 from poise.models.classifier import Output
 
@@ -203,7 +204,12 @@ class Predictions:
 
     @classmethod
     def of(cls, logits: Float[Tensor, "N C"], label: Int[Tensor, " N"]) -> "Predictions":
-        """Those of any model, which stand by themselves."""
+        """Those of any model, which stand by themselves.
+
+        Raises:
+            UserError: something else than tensors.
+        """
+        logits, label = check_tensor(logits, "logits"), check_tensor(label, "label")
         return cls(logits, None, label, None, torch.arange(len(label), device=label.device))
 
     @property

@@ -5,11 +5,15 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, inf, nn
 
 from poise.batch import Predictions
+from poise.data.checks import check_tensor
 from poise.errors import UserError
+from poise.examples import refuse
+
+FAR = 1e100  # from 0, or from the highest of its row: further off a finite logit of double precision could overflow
 
 
 class Calibrator(nn.Module):
@@ -19,6 +23,9 @@ class Calibrator(nn.Module):
     its constructor arguments are kept under their own names. Buffers whose size the data tell are empty until then;
     a state that is loaded gives them its own sizes. `fit` calls `check_held_out` first, sees every
     rank's predictions and draws nothing at random, so all ranks come to the same state.
+
+    Before `fit` it gives the uncalibrated log-probabilities. After it logits have the classes of the held-out ones, or
+    any number of them where `any_classes` says so.
     """
 
     paper: ClassVar[str] = ""
@@ -33,6 +40,9 @@ class Calibrator(nn.Module):
     keeps_prediction: ClassVar[bool] = True
     """Whether the predicted class of every row stays, ties included; of others reports say how many rows change."""
 
+    any_classes: ClassVar[bool] = False
+    """Whether all classes are mapped alike, so that logits may have another number of them than the held-out ones."""
+
     _watch: Callable[[float], None] | None = None
 
     def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "Calibrator":
@@ -43,8 +53,25 @@ class Calibrator(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} has no fit.")
 
+    def __call__(self, logits: Shaped[Tensor, "..."]) -> Float[Tensor, "N C"]:
+        """Calibrated logits [N, C] of logits [N, C], by `forward`: finite where those are, however large.
+
+        Raises:
+            UserError: logits that are no tensor of floats [N, C], or of another number of classes than was fitted to.
+        """
+        check_logits(logits)
+        calibrated = super().__call__(_within_reach(logits))
+        rounded = calibrated.isneginf() & logits.isfinite()
+        return calibrated.masked_fill(rounded, torch.finfo(calibrated.dtype).min)
+
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
-        """Calibrated logits, as normalised log-probabilities in the dtype of `logits`."""
+        """Calibrated logits, as normalised log-probabilities in the dtype of `logits`; -inf for masked classes.
+
+        Callers call the calibrator, which looks at the logits first.
+
+        Raises:
+            UserError: another number of classes than was fitted to, where `check_classes` says so.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no forward.")
 
     def take_sizes(self, state: Mapping[str, Any], prefix: str = "") -> None:
@@ -85,9 +112,11 @@ def check_held_out(held_out: Predictions) -> None:
     """Look at the labelled predictions a calibrator is to be fitted to. A masked class has the logit -inf.
 
     Raises:
-        UserError: fewer than two examples, labels outside 0…C-1, or logits that are no finite numbers.
+        UserError: fewer than two examples, labels outside 0…C-1, or logits that are no finite numbers or too
+            large for sums.
     """
-    logits, label = held_out.logits, held_out.label
+    logits = check_tensor(held_out.logits, "logits")
+    label = check_tensor(held_out.label, "label")
     if logits.ndim != 2 or label.shape != logits.shape[:1]:
         raise UserError(
             f"The calibration split has logits {tuple(logits.shape)} and labels {tuple(label.shape)}: "
@@ -98,9 +127,20 @@ def check_held_out(held_out: Predictions) -> None:
         raise UserError(f"The calibration split has {size} examples; a calibrator needs 2 or more (data.calibration).")
     if label.is_floating_point():
         raise UserError(f"The labels of the calibration split are {label.dtype}: they have to be integers.")
-    _refuse((label < 0) | (label >= num_classes), f"has a label outside 0…{num_classes - 1}")
-    _refuse((logits.isnan() | logits.isposinf()).any(-1), "has logits that are not finite")
-    _refuse(logits.gather(1, label[:, None].long()).isneginf()[:, 0], "has the logit -inf for its own label")
+    if not logits.is_floating_point():
+        raise UserError(f"The logits of the calibration split are {logits.dtype}: they have to be floats.")
+    split = "the calibration split"
+    refuse((label < 0) | (label >= num_classes), split, f"has a label outside 0…{num_classes - 1}")
+    refuse((logits.isnan() | logits.isposinf()).any(-1), split, "has logits that are not finite")
+    refuse(_beyond(logits).any(-1), split, f"has finite logits beyond ±{FAR:g}")
+    refuse(logits.gather(1, label[:, None].long()).isneginf()[:, 0], split, "has the logit -inf for its own label")
+
+
+def check_logits(logits: object) -> None:
+    """Raises UserError unless logits are a tensor of floats [N, C] of one class or more."""
+    given = check_tensor(logits, "logits")
+    if given.ndim != 2 or not given.shape[1] or not given.is_floating_point():
+        raise UserError(f"A calibrator takes float logits [N, C], not {given.dtype} of shape {tuple(given.shape)}.")
 
 
 def check_classes(calibrator: str, fitted: int, logits: Float[Tensor, "N C"]) -> None:
@@ -117,7 +157,14 @@ def keep_prediction(calibrated: Float[Tensor, "N C"], logits: Float[Tensor, "N C
     return torch.where(tied, calibrated.scatter(-1, predicted, above), calibrated)
 
 
-def _refuse(wrong: Tensor, what: str) -> None:
-    rows = torch.nonzero(wrong)[:, 0]
-    if len(rows):
-        raise UserError(f"Example {int(rows[0])} of the calibration split {what} ({len(rows)} of {len(wrong)} do).")
+def _within_reach(logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+    """Logits none of which overflows where it is scaled; rows as they are wherever that holds of them."""
+    if torch.finfo(logits.dtype).max <= FAR:
+        return logits
+    beyond = _beyond(logits).any(-1, keepdim=True)
+    nearer = (logits - logits.amax(-1, keepdim=True)).clamp(min=-FAR).masked_fill(logits.isneginf(), -inf)
+    return torch.where(beyond, nearer, logits)
+
+
+def _beyond(logits: Float[Tensor, "N C"]) -> Bool[Tensor, "N C"]:
+    return (logits.abs() > FAR) & logits.isfinite()

@@ -1,5 +1,6 @@
 """What every registered calibrator keeps, whoever wrote it: nobody is named here."""
 
+import inspect
 import math
 from functools import cache
 from typing import Any
@@ -52,6 +53,61 @@ def test_it_gives_log_probabilities_in_the_dtype_of_the_logits(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", [n for n, record in RECORDS.items() if record.attributes["keeps_prediction"]])
+@every_calibrator
+def test_before_it_is_fitted_it_gives_uncalibrated_log_probabilities(name: str) -> None:
+    calibrator, logits = registry.build("calibrator", name), predictions(seed=2).logits
+    for own in (logits, logits.double(), logits[:, :2], torch.zeros(3, 5).fill_diagonal_(-math.inf)):
+        torch.testing.assert_close(calibrator(own), own.log_softmax(-1))
+
+
+@every_calibrator
+def test_other_numbers_of_classes_are_mapped_where_that_is_said_and_else_refused(name: str) -> None:
+    for classes in (3, 5):
+        logits = predictions(classes=classes).logits
+        if RECORDS[name].attributes["any_classes"]:
+            calibrated = kept(name, 4)(logits)
+            torch.testing.assert_close(calibrated.exp().sum(-1), torch.ones(len(logits)))
+        else:
+            with pytest.raises(UserError, match=f"^{name} was fitted to 4 classes, and these logits have {classes}"):
+                kept(name, 4)(logits)
+
+
+WRONG: dict[str, tuple[Any, str]] = {
+    "integers": (
+        torch.zeros(3, 4, dtype=torch.int64),
+        r"takes float logits \[N, C\], not torch.int64 of shape \(3, 4\)",
+    ),
+    "one row": (torch.zeros(4), r"not torch.float32 of shape \(4,\)"),
+    "no classes": (torch.zeros(3, 0), r"not torch.float32 of shape \(3, 0\)"),
+    "an array": (torch.zeros(3, 4).numpy(), r"logits is of type ndarray: give a torch tensor, as torch.from_numpy"),
+}
+
+
+@every_calibrator
+def test_it_says_what_is_wrong_with_logits(name: str) -> None:
+    for calibrator in (registry.build("calibrator", name), kept(name, 4)):
+        look = inspect.unwrap(type(calibrator).__call__)  # without the checker of annotations, which would speak first
+        for logits, message in WRONG.values():
+            with pytest.raises(UserError, match=message):
+                look(calibrator, logits)
+
+
+@every_calibrator
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_finite_logits_have_finite_log_probabilities_however_large(name: str, dtype: torch.dtype) -> None:
+    most = torch.finfo(dtype).max
+    rows = [[most, -most, 0, 1], [-most, most, most, -most], [-most] * 4, [most] * 4, [3, 1, 2, -most], [0, 1, most, 2]]
+    logits = torch.tensor(rows, dtype=dtype)
+    masked = logits.clone().fill_diagonal_(-math.inf)
+    for calibrator in (registry.build("calibrator", name), kept(name, 4)):
+        calibrated = calibrator(logits)
+        assert calibrated.isfinite().all()
+        torch.testing.assert_close(calibrated.exp().sum(-1), torch.ones(len(logits), dtype=dtype))
+        assert torch.equal(calibrator(masked).isfinite(), masked.isfinite())
+        if RECORDS[name].attributes["keeps_prediction"]:
+            assert torch.equal(calibrated.argmax(-1), logits.argmax(-1))
+
+
 @given(seed=st.integers(0, 2**32), classes=st.integers(2, 6), scale=st.sampled_from([1e-3, 1.0, 30.0, 1e3]))
 @settings(max_examples=10, deadline=None)
 def test_the_predicted_class_stays_where_that_is_said(name: str, seed: int, classes: int, scale: float) -> None:

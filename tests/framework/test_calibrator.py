@@ -1,11 +1,13 @@
+import inspect
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
 from poise.batch import Predictions
-from poise.calibrator import Calibrator, check_classes, check_held_out
+from poise.calibrator import FAR, Calibrator, check_classes, check_held_out
 from poise.errors import UserError
 
 
@@ -44,12 +46,41 @@ def test_good_predictions_pass() -> None:
             LABELS,
             "Example 3 of the calibration split has logits that are not finite",
         ),
+        (
+            logits_with(3, 1, 1e38).double() ** 3,
+            LABELS,
+            r"Example 3 .* has finite logits beyond ±1e\+100 \(1 of 4 do\)",
+        ),
         (logits_with(1, 1, -math.inf), LABELS, "Example 1 .* has the logit -inf for its own label"),
     ],
 )
 def test_what_nothing_can_be_fitted_to_is_refused(logits: Tensor, label: Tensor, message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_held_out(predictions(logits, label))
+
+
+def test_arrays_and_integer_logits_are_refused() -> None:
+    with pytest.raises(UserError, match="label is of type ndarray: give a torch tensor, as torch.from_numpy"):
+        inspect.unwrap(Predictions.of.__func__)(Predictions, torch.zeros(4, 3), LABELS.numpy())  # type: ignore[attr-defined]
+    whole = SimpleNamespace(logits=torch.zeros(4, 3, dtype=torch.int64), label=LABELS)
+    with pytest.raises(UserError, match="logits of the calibration split are torch.int64: they have to be floats"):
+        inspect.unwrap(check_held_out)(whole)
+
+
+class Same(Calibrator):
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits.double().log_softmax(-1).to(logits.dtype)
+
+
+def test_a_calibrator_looks_at_its_logits_and_rounds_none_to_infinity() -> None:
+    with pytest.raises(UserError, match=r"takes float logits \[N, C\], not torch.int64 of shape \(4, 3\)"):
+        inspect.unwrap(Calibrator.__call__)(Same(), torch.zeros(4, 3, dtype=torch.int64))
+    most = torch.finfo(torch.float64).max
+    logits = torch.tensor([[most, -most, -math.inf], [1.0, 2.0, 3.0]], dtype=torch.float64)
+    assert Same()(logits)[0].tolist() == [0, -FAR, -math.inf]
+    assert torch.equal(Same()(logits)[1], logits[1].log_softmax(-1)), "rows that do not need it are changed"
+    assert Same()(torch.tensor([[3e38, -3e38]]))[0].tolist() == [0, torch.finfo(torch.float32).min]
+    assert Same()(torch.full((1, 2), math.nan)).isnan().all(), "what is no number stays none"
 
 
 class Half(Calibrator):

@@ -5,6 +5,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from poise.data.checks import check_tensor
 from poise.errors import UserError
 
 NO_PROBABILITIES = "logits that make no probabilities: NaN, inf, or -inf for every class"
@@ -20,9 +21,8 @@ def as_examples(logits: Any, labels: Any) -> tuple[Float[Tensor, "B C"], Int64[T
     Raises:
         UserError: one is no tensor, such as an array of NumPy, has another shape or type; or they are on two devices.
     """
-    for name, given in (("logits", logits), ("labels", labels)):
-        if not isinstance(given, Tensor):
-            raise UserError(f"{name} are of type {type(given).__name__}, not a tensor: give torch.as_tensor({name}).")
+    check_tensor(logits, "logits")
+    check_tensor(labels, "labels")
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not logits.shape[1]:
         raise UserError(
             f"A metric takes logits [B, C] and labels [B], not {tuple(logits.shape)} and {tuple(labels.shape)}."

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from functools import reduce
 from itertools import combinations
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Gt
@@ -51,6 +51,7 @@ class EnsembleTemperature(Calibrator):
         "Zhang et al., Mix-n-Match: Ensemble and Compositional Methods for Uncertainty Calibration in Deep Learning, "
         "2020, arXiv 2003.07329"
     )
+    any_classes: ClassVar[bool] = True
     temperature: Tensor
     weights: Tensor
     hit_bound: Tensor

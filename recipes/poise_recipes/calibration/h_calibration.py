@@ -78,6 +78,7 @@ class HCalibration(Calibrator):
         "Objective, 2025, arXiv 2506.17968"
     )
     default: ClassVar[bool] = True
+    any_classes: ClassVar[bool] = True
     temperature: Tensor
     values: Tensor
     chosen: Tensor
@@ -137,7 +138,7 @@ class HCalibration(Calibrator):
             UserError: a state was loaded that this calibrator cannot have.
         """
         if not len(self.values):
-            return logits.log_softmax(-1)
+            return keep_prediction(logits.double().log_softmax(-1).to(logits.dtype), logits)
         return keep_prediction(self._map()(logits).to(logits.dtype), logits)
 
     def _map(self) -> Found:

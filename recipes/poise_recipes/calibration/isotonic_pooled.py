@@ -1,6 +1,7 @@
 """One non-decreasing map for the probabilities of all classes, with no form given."""
 
 import logging
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -35,6 +36,7 @@ class IsotonicPooled(Calibrator):
         "Zhang et al., Mix-n-Match: Ensemble and Compositional Methods for Uncertainty Calibration in Deep Learning, "
         "2020, arXiv 2003.07329"
     )
+    any_classes: ClassVar[bool] = True
     knot: Tensor
     share: Tensor
     examples: Tensor

@@ -1,7 +1,7 @@
 """The confidence moved by the slope of a spline through what is right beyond it; the other classes follow."""
 
 import logging
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
@@ -40,6 +40,7 @@ class Spline(Calibrator):
     """
 
     paper = "Gupta et al., Calibration of Neural Networks using Splines, 2021, arXiv 2006.12800"
+    any_classes: ClassVar[bool] = True
     confidence: Tensor
     accuracy: Tensor
     examples: Tensor

@@ -36,6 +36,7 @@ class TemperatureScaling(Calibrator):
 
     paper = "Guo et al., On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599"
     default: ClassVar[bool] = True
+    any_classes: ClassVar[bool] = True
     temperature: Tensor
     hit_bound: Tensor
 
