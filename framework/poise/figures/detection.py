@@ -74,7 +74,7 @@ class Roc:
     def draw(self) -> "Figure":
         """The panels, in rows of three."""
         across, down = min(ACROSS, len(self.panels)), -(-len(self.panels) // ACROSS)
-        whole = figure(0.9 + 3.0 * across, 0.5 + 3.3 * down)
+        whole = figure(0.9 + 3.0 * across, 0.6 + 3.3 * down)
         title(whole, f"{short(self.split)}: what scores flag")
         axes = whole.subplots(down, across, squeeze=False).flatten()
         for place, panel in enumerate(self.panels):
@@ -91,7 +91,7 @@ def _draw(axes: "Axes", panel: Panel) -> None:
     for place, (score, curve) in enumerate(panel.curves.items()):
         label = f"{short(score)}  {curve.auroc:.3f}"
         axes.plot(curve.usual, curve.strange, color=colour_of(place), label=label, linewidth=1.5)
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
     for which in ("x", "y"):
         percent_axis(axes, which)
     tidy(axes)

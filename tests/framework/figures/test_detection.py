@@ -26,3 +26,11 @@ def test_panels_stand_in_rows_of_three_and_all_have_their_axes_named(panels: int
     assert [each.axison for each in drawn] == [True] * panels + [False] * (axes - panels)
     assert all(each.get_xlabel() for each in drawn[max(0, panels - 3) : panels])
     assert drawn[0].get_ylabel() == "strange flagged (%)"
+
+
+def test_nothing_is_cut_off_at_the_edges() -> None:
+    whole = Roc("test", tuple(map(panel, "ab"))).draw()
+    whole.draw_without_rendering()
+    low, high = whole.get_tightbbox().min, whole.get_tightbbox().max
+    assert (low >= 0).all()
+    assert (high <= whole.get_size_inches()).all()
