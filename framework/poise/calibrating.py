@@ -25,6 +25,7 @@ from poise.files.scores import PREFIXES, SPLITS, Rows, Scores
 from poise.files.writing import write_bytes, write_csv, write_npz
 from poise.intervals import interval_table
 from poise.metrics.summary import summarised
+from poise.paired import difference, losses
 from poise.parts import described, make
 from poise.progress import progress_bar, say
 from poise.report import render
@@ -172,10 +173,23 @@ def _metrics(compared: Comparison) -> dict[str, float]:
 
 
 def _told(compared: Comparison, calibration: Calibration) -> list[str]:
-    """What becomes of predictions, and which calibrator is shipped."""
+    """What becomes of predictions, which calibrator may be no help, and which is shipped."""
     before = compared.rows.logits.argmax(1)
     lines = [f"{alias} changes {_changed(before, logits)}." for alias, logits in compared.columns.items()]
-    return [*lines, calibration.reason]
+    return [*lines, *_doubted(compared), calibration.reason]
+
+
+def _doubted(compared: Comparison) -> Iterator[str]:
+    """The calibrators of which these rows cannot tell whether they help."""
+    label = compared.rows.label
+    before = losses(compared.rows.logits, label)
+    for alias, logits in compared.columns.items():
+        change = difference(losses(logits, label), before)
+        if not change.clear:
+            yield (
+                f"{alias} changes the NLL by {change.mean:+.4f} ± {change.margin:.4f} (95 %): these rows cannot tell "
+                "whether it helps."
+            )
 
 
 def _changed(before: Tensor, logits: Tensor) -> str:

@@ -2,23 +2,24 @@
 
 import copy
 import logging
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from poise.batch import Predictions
 from poise.calibrator import Calibrator, check_held_out
 from poise.errors import UserError
+from poise.paired import difference, losses
 from poise.progress import Progress, no_progress
 from poise.scores import UNCALIBRATED
 
 FOLDS = 5
 FEWEST = 3  # examples that can be split so that a calibrator still gets two
+DIGITS = 4  # of an NLL as it is shown; what is equal to these is equal
 
 log = logging.getLogger("poise")
 
@@ -35,6 +36,8 @@ class Calibration:
         examples: of the calibration split.
         crossed: logits of the calibration split by alias, each example's as `out_of_fold` gives them; empty with
             `scores`.
+        as_good: what these examples cannot tell from what is shipped, 'uncalibrated' or calibrators by alias: the 95 %
+            interval of the mean difference of their cross-validated losses, row by row, includes 0.
     """
 
     calibrators: Mapping[str, Calibrator]
@@ -42,6 +45,7 @@ class Calibration:
     scores: Mapping[str, float]
     examples: int
     crossed: Mapping[str, Float[Tensor, "N C"]] = field(default_factory=dict, repr=False)
+    as_good: Sequence[str] = ()
 
     @property
     def reason(self) -> str:
@@ -53,12 +57,16 @@ class Calibration:
         if not self.scores:
             return f"{self.shipped} is shipped, the first: {self.examples} examples are too few to choose by."
         scores = sorted(self.scores.items(), key=lambda item: item[1])
-        told = ", ".join(f"{name} {score:z.4f}" for name, score in scores)
-        best, _ = scores[0]
+        told = ", ".join(f"{name} {score:z.{DIGITS}f}" for name, score in scores)
+        lowest = round(self.scores[self.shipped], DIGITS)
+        tied = [name for name in self.calibrators if round(self.scores[name], DIGITS) == lowest]
+        simplest = f", of {len(tied)} equal ones the simplest" if len(tied) > 1 else ""
         none_helps = "; none of them beats the uncalibrated model, which calibration=none ships"
+        uncertain = f"; these examples cannot tell it from {', '.join(self.as_good)} (95 %)"
         return (
             f"{self.shipped} is shipped, the calibrator with the lowest cross-validated NLL on {self.examples} "
-            f"examples ({told}){none_helps if best == UNCALIBRATED else ''}."
+            f"examples ({told}){simplest}{none_helps if scores[0][0] == UNCALIBRATED else ''}"
+            f"{uncertain if self.as_good else ''}."
         )
 
 
@@ -70,7 +78,8 @@ def fitted(
 ) -> Calibration:
     """Fit all calibrators on the calibration split and choose, of several, by cross-validated NLL on it.
 
-    The calibrators given are the ones fitted; all ranks come to the same.
+    Of those that are equal in the four digits shown the one that learnt the fewest numbers is chosen, of those the
+    first. The calibrators given are the ones fitted; all ranks come to the same.
 
     Raises:
         UserError: unlabelled data that a calibrator needs are not there, or predictions nothing can be fitted to.
@@ -88,9 +97,19 @@ def fitted(
             with calibrator.watched(done):
                 calibrator.fit(held_out, unlabelled)
             log.info("fitted %s on %d examples", alias, len(held_out.label))
-    scores = {name: _nll(logits, held_out.label) for name, logits in {UNCALIBRATED: held_out.logits, **crossed}.items()}
-    shipped = min(calibrators, key=lambda alias: scores.get(alias, 0.0), default=None)
-    return Calibration(calibrators, shipped, scores if crossed else {}, len(held_out.label), crossed)
+    if not crossed:
+        return Calibration(calibrators, next(iter(calibrators), None), {}, len(held_out.label))
+    by_row = {UNCALIBRATED: losses(held_out.logits, held_out.label)}
+    by_row |= {alias: losses(logits, held_out.label) for alias, logits in crossed.items()}
+    scores = {name: float(each.mean()) for name, each in by_row.items()}
+    shipped = min(calibrators, key=lambda alias: (round(scores[alias], DIGITS), learnt(calibrators[alias])))
+    as_good = [name for name in by_row if name != shipped and not difference(by_row[name], by_row[shipped]).clear]
+    return Calibration(calibrators, shipped, scores, len(held_out.label), crossed, as_good)
+
+
+def learnt(calibrator: nn.Module) -> int:
+    """How many numbers a fitted calibrator keeps: the fewer, the simpler."""
+    return sum(value.numel() for value in calibrator.state_dict().values() if value.is_floating_point())
 
 
 @torch.no_grad()
@@ -136,13 +155,6 @@ def folds(label: Int[Tensor, " N"], count: int = FOLDS) -> Int[Tensor, " N"]:
     fold = torch.empty_like(by_class)
     fold[by_class] = torch.arange(len(label)) % count
     return fold
-
-
-@torch.no_grad()
-def _nll(logits: Tensor, label: Tensor) -> float:
-    """Mean negative log-likelihood; inf where it is NaN."""
-    mean = -float(logits.double().log_softmax(-1).gather(1, label[:, None].long()).mean())
-    return math.inf if math.isnan(mean) else mean
 
 
 @contextmanager

@@ -1,18 +1,18 @@
 """In words: what the numbers of a calibration mean, and which calibrator to trust."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from poise.batch import Predictions
-from poise.calibration import Calibration
+from poise.calibration import Calibration, learnt
 from poise.metrics.summary import summarised
+from poise.paired import Z, difference, losses
 from poise.scores import UNCALIBRATED
 
 DRAWS = 200  # of labels that a model would have which means what it says
-Z = 1.96  # standard errors of a 95 % interval
 
 
 def explained(rows: Predictions, columns: Mapping[str, Float[Tensor, "N C"]], calibration: Calibration) -> list[str]:
@@ -26,7 +26,7 @@ def explained(rows: Predictions, columns: Mapping[str, Float[Tensor, "N C"]], ca
     lines = ["What this says:", *_confidence(rows, UNCALIBRATED, rows.logits)]
     if calibration.shipped is not None:
         lines += _confidence(rows, calibration.shipped, columns[calibration.shipped])
-    return [*lines, *_trusted(rows, columns, calibration.shipped)]
+    return [*lines, *_trusted(rows, columns, calibration)]
 
 
 def _confidence(rows: Predictions, name: str, logits: Tensor) -> Iterator[str]:
@@ -57,37 +57,45 @@ def _by_chance(logits: Tensor) -> float:
     return sum(summarised(logits, label).scores["ece"] for label in labels) / DRAWS
 
 
-def _trusted(rows: Predictions, columns: Mapping[str, Tensor], shipped: str | None) -> Iterator[str]:
+def _trusted(rows: Predictions, columns: Mapping[str, Tensor], calibration: Calibration) -> Iterator[str]:
     """What is gained by the shipped calibrator, and who is as good."""
+    shipped = calibration.shipped
     if shipped is None:
         return
     yield "- NLL, in nats, weighs every probability and rewards no trick: trust what lowers it. Lower is better."
-    own = _losses(columns[shipped], rows.label)
-    gain, margin = _difference(_losses(rows.logits, rows.label), own)
-    if gain > margin:
-        yield f"- {shipped} lowers it by {gain:.4f} ± {margin:.4f} (95 %): trust it rather than the model as it is."
-    elif gain < -margin:
-        yield f"- {shipped} raises it by {-gain:.4f} ± {margin:.4f} (95 %): trust the model as it is."
-    else:
+    own = losses(columns[shipped], rows.label)
+    gain = difference(losses(rows.logits, rows.label), own)
+    if not gain.clear:
         yield (
-            f"- {shipped} changes it by {-gain:+.4f} ± {margin:.4f} (95 %): these rows cannot tell whether it is "
-            "better than the model as it is."
+            f"- {shipped} changes it by {-gain.mean:+.4f} ± {gain.margin:.4f} (95 %): these rows cannot tell whether "
+            "it is better than the model as it is."
         )
+    else:
+        lowers, trusted = ("lowers", "it rather than ") if gain.mean > 0 else ("raises", "")
+        told = f"{abs(gain.mean):.4f} ± {gain.margin:.4f}"
+        yield f"- {shipped} {lowers} it by {told} (95 %): trust {trusted}the model as it is."
+    as_good = [shipped]
     for name, logits in columns.items():
-        if name != shipped:
-            gain, margin = _difference(_losses(logits, rows.label), own)
-            if abs(gain) <= margin:
-                yield f"- {name} differs from it by {gain:+.4f} ± {margin:.4f}: these rows cannot tell which is better."
-            else:
-                better = "worse" if gain > 0 else "better"
-                yield f"- {name} is {better} than it by {abs(gain):.4f} ± {margin:.4f} on these rows."
+        if name == shipped:
+            continue
+        worse = difference(losses(logits, rows.label), own)
+        if worse.clear:
+            than = "worse" if worse.mean > 0 else "better"
+            yield f"- {name} is {than} than it by {abs(worse.mean):.4f} ± {worse.margin:.4f} on these rows."
+        else:
+            as_good.append(name)
+            told = f"{worse.mean:+.4f} ± {worse.margin:.4f}"
+            yield f"- {name} differs from it by {told}: these rows cannot tell which is better."
+    if len(as_good) > 1:
+        yield _choice(as_good, calibration)
 
 
-def _losses(logits: Tensor, label: Tensor) -> Tensor:
-    return -logits.double().log_softmax(1).gather(1, label[:, None])[:, 0]
-
-
-def _difference(one: Tensor, other: Tensor) -> tuple[float, float]:
-    """How much greater the one is in the mean, and half of the 95 % interval, row by row."""
-    differences = one - other
-    return float(differences.mean()), Z * float(differences.std()) / len(differences) ** 0.5
+def _choice(as_good: Sequence[str], calibration: Calibration) -> str:
+    """What to do where rows cannot tell."""
+    kept = {name: learnt(calibration.calibrators[name]) for name in as_good}
+    simplest = min(kept, key=lambda name: kept[name])
+    told = ", ".join(f"{name} {count:,}" for name, count in kept.items())
+    return (
+        f"- So the choice among {', '.join(as_good)} is uncertain. Unless more rows decide it, the simplest is the "
+        f"safest: {simplest} (numbers learnt: {told})."
+    )

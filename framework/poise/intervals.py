@@ -10,6 +10,7 @@ from poise.metrics.counted import resampled_summaries
 from poise.scores import UNCALIBRATED, Row, Table
 
 LEVEL = 0.95
+UNSURE = "?"  # beside a change whose interval includes 0
 
 
 def interval_table(
@@ -44,8 +45,9 @@ def interval_table(
     ]
     interval = f"{LEVEL:.0%} interval"
     note = (
-        f"from {resamples} resamples; chance adds to calibration errors, which intervals take off again: they may end "
-        "below the value. What a calibrator leaves as it is has no line"
+        f"from {resamples} resamples; {UNSURE} 0 lies in the interval of the change; chance adds to calibration "
+        "errors, which intervals take off again: they may end below the value. What a calibrator leaves as it is has "
+        "no line"
     )
     return Table(title, ("score", "value", interval, "change", interval), tuple(rows), note)
 
@@ -57,9 +59,14 @@ def _differs(score: Resampled, uncalibrated: Resampled) -> bool:
 
 
 def _changed(score: str, column: Mapping[str, Resampled], uncalibrated: Mapping[str, Resampled]) -> tuple[str, str]:
-    return ("", "") if column is uncalibrated else _told(column[score] - uncalibrated[score], "+")
+    if column is uncalibrated:
+        return "", ""
+    change = column[score] - uncalibrated[score]
+    ends = change.interval(LEVEL)
+    told, interval = _told(change, "+")
+    return f"{told} {UNSURE}" if ends.low <= 0 <= ends.high else told, interval
 
 
 def _told(score: Resampled, sign: str = "") -> tuple[str, str]:
     interval = score.interval(LEVEL)
-    return f"{score.estimate:{sign}.4f}", f"{interval.low:{sign}.4f} … {interval.high:{sign}.4f}"
+    return f"{score.estimate:{sign}z.4f}", f"{interval.low:{sign}z.4f} … {interval.high:{sign}z.4f}"

@@ -530,7 +530,12 @@ def test_what_it_says_in_words(run: Run) -> None:
     assert over > 10
     assert "temperature_scaling changes it by -0." in out
     assert "these rows cannot tell whether it is better than the model as it is" in out  # 40 rows
-    assert "What this says" not in run("logits=scores.npz", ONE)[1]
+    plain = run("logits=scores.npz", ONE)[1]
+    assert "What this says" not in plain
+    assert re.search(r"^temperature_scaling changes the NLL by -0.\d+ ± 0.\d+ \(95 %\): these rows cannot", plain, re.M)
+    logits, labels = draw(400, 2)
+    np.savez("many.npz", logits=logits, labels=labels)
+    assert "cannot" not in run("logits=many.npz", ONE)[1]
 
 
 def test_a_diagram_is_drawn(run: Run) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from poise.batch import Predictions
-from poise.calibration import Calibration, fitted, folds, out_of_fold
+from poise.calibration import Calibration, fitted, folds, learnt, out_of_fold
 from poise.calibrator import Calibrator
 from poise.errors import UserError
 
@@ -74,6 +74,14 @@ class Memorising(Frequencies):
     def forward(self, logits: Tensor) -> Tensor:
         sure = [self.rows.get(tuple(row), 0) for row in logits.tolist()]
         return (20 * F.one_hot(torch.tensor(sure), 3).double()).log_softmax(-1)
+
+
+class Wordy(Divided):
+    """Keeps seven numbers, which change nothing."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__(by)
+        self.register_buffer("numbers", torch.zeros(7))
 
 
 class Nothing(Divided):
@@ -168,9 +176,30 @@ def test_of_equal_ones_the_first_is_shipped() -> None:
     assert fitted({"b": Divided(3.0), "a": Divided(3.0)}, overconfident()).shipped == "b"
 
 
+def test_of_those_that_look_equal_the_simplest_is_shipped() -> None:
+    calibrators = {"wordy": Wordy(3.0001), "a": Divided(3.0), "b": Divided(3.0)}
+    found = fitted(calibrators, overconfident(400))
+    assert found.scores["wordy"] < found.scores["a"]
+    assert found.shipped == "a"
+    assert [learnt(each) for each in calibrators.values()] == [7, 0, 0]
+    assert "), of 3 equal ones the simplest; these examples cannot tell it from wordy, b (95 %)." in found.reason
+
+
+def test_what_examples_cannot_tell_apart_is_said() -> None:
+    found = fitted({"right": Divided(3.0), "near": Divided(3.2), "too_far": Divided(9.0)}, overconfident(400))
+    assert found.as_good == ["near" if found.shipped == "right" else "right"]
+    assert f"; these examples cannot tell it from {found.as_good[0]} (95 %)." in found.reason
+    clear = fitted({"right": Divided(3.0), "too_far": Divided(9.0)}, overconfident(400))
+    assert clear.as_good == []
+    assert "cannot tell" not in clear.reason
+    few = fitted({"right": Divided(3.0), "near": Divided(3.2)}, overconfident(6))
+    assert "uncalibrated" in few.as_good
+
+
 def test_what_gives_no_numbers_is_not_shipped() -> None:
     found = fitted({"nothing": Nothing(), "some": Divided(9.0)}, overconfident())
     assert found.shipped == "some"
+    assert "nothing" not in found.as_good
     assert found.scores["nothing"] == math.inf
 
 

@@ -36,6 +36,11 @@ def test_whom_to_trust() -> None:
     assert "trust it rather than the model as it is" in better
     assert "other differs from it by" in better
     assert "worse is worse than it by" in better
+    assert (
+        "the choice among mine, other is uncertain. Unless more rows decide it, the simplest is the safest: mine"
+        in better
+    )
+    assert "the choice" not in told(3 * HONEST, {"mine": HONEST, "worse": 2 * HONEST})
     assert "mine raises it by" in told(HONEST, {"mine": 3 * HONEST})
     nearly = HONEST + 0.02 * torch.randn(HONEST.shape, generator=torch.Generator().manual_seed(3))
     assert "these rows cannot tell whether it is better" in told(HONEST, {"mine": nearly})

@@ -25,3 +25,10 @@ def test_a_line_for_each_score_and_column() -> None:
     assert rows["nll, scaled"][3] == f"{change.interval().low:+.4f} … {change.interval().high:+.4f}"
     assert rows["ece, uncalibrated"][2:] == ("", "")
     assert change.interval().high < 0
+
+
+def test_changes_that_may_be_none_are_marked() -> None:
+    noise = 0.05 * torch.randn(300, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    columns = {"uncalibrated": HONEST, "noisy": HONEST + noise, "cold": 3 * HONEST}
+    rows = {row.name: row.cells for row in interval_table("", columns, LABEL, torch.arange(300), resamples=200).rows}
+    assert [rows[f"nll, {name}"][2].endswith(" ?") for name in columns] == [False, True, False]

@@ -305,7 +305,7 @@ def test_many_classes_are_counted_together(monkeypatch: pytest.MonkeyPatch, run:
         (["run=table", "input=none.npy"], ["holds an array of shape (0, 4)"]),
         (["run=table", "input=header.csv"], ["holds an array of shape (0, 4)"]),
         (["run=table", "input=words.csv"], ["input=words.csv, line 2: 'x' in column 'b' is no number."]),
-        (["run=table", "input=numbers.csv"], ["holds numbers, where it has to name the columns: write a line above it"]),
+        (["run=table", "input=numbers.csv"], ["where it has to name the columns: write a line above it"]),
         (["run=table", "input=good.npy", "out=good.npy"], ["out=good.npy is the file that is read"]),
         (["run=table", "input=good.npy", "out=found.txt"], ["the name of the file has to end in .npz or .csv"]),
         (["run=table", "input=good.npy", "trust=yes"], ["trust=yes is not true or false."]),
