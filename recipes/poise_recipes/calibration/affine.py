@@ -58,7 +58,7 @@ class AffineScaling(Calibrator):
         start = design.start(1 / temperature)
         base = design.logits(start).masked_fill(masked, -inf)
         ridge = self.ridge(start, temperature, float((~masked).any(0).sum())) / len(label)
-        delta, converged = solve(design, base, label, ridge)
+        delta, converged = solve(design, base, label, ridge, self.advance)
         self.coefficients = start + delta
         self.converged.fill_(converged)
         name = registry.name_of(self)

@@ -18,7 +18,7 @@ class Dirichlet(AffineScaling):
     well-calibrated multiclass probabilities with Dirichlet calibration, 2019, arXiv 1910.12656. Logits [B, C] go in,
     log-probabilities [B, C] come out. The predicted class may change. W [C, C] and c [C] minimise the mean negative
     log-likelihood plus λ |off-diagonal of W|² + μ |c|² (ODIR) + ν |diag(TW) - 1|², with T of temperature scaling: a
-    convex problem, solved to its optimum in float64. A pass over the data costs N · C², and a fit some hundred of them.
+    convex problem, solved to its optimum in float64. A pass over the data costs N · C², and a fit some dozens of them.
 
     Departures from the authors' code: λ and μ are no numbers from a grid, chosen by five-fold cross-validation, but
     off_diagonal · C(C - 1)/N and intercept · C/N for N examples and C classes, as structured matrix scaling (Berta

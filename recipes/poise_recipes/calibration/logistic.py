@@ -1,12 +1,13 @@
 """Multinomial logistic regression to its optimum: coefficients with the least penalised negative log-likelihood."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, inf
 
 from poise_recipes.calibration.line_search import descend
 
@@ -107,25 +108,51 @@ def solve(
     def objective(delta: Tensor, logits: Tensor) -> Tensor:
         return (ridge * delta.square()).sum() - logits.log_softmax(1).gather(1, own).mean()
 
-    for _ in range(STEPS):
+    for taken in range(STEPS):
+        if not ridge.any() and _separated(logits, own):
+            break
         probability = logits.softmax(1)
         slope = probability.scatter_add(1, own, torch.full_like(own, -1.0, dtype=logits.dtype)) / size
         gradient = design.pull(slope) + 2 * ridge * delta
         step = _newton_step(design, probability, gradient, ridge, residual)
-        fall, value = float((step * gradient).sum()), float(objective(delta, logits))
+        fall, value = (step * gradient).sum(), objective(delta, logits)
         if fall <= 2 * GAP * value:
-            return delta - step, value > SEPARATED
+            return delta - step, bool(value > SEPARATED)
         further = descend(objective, (delta, logits), (step, design.logits(step)), fall)
         if further is None:
             break
         delta, logits = further
-        residual = min(max(fall / value, TIGHTEST), LOOSEST)
-        way.tell(fall / value / (2 * GAP))
+        promise = float(fall / value)
+        residual = min(max(promise, TIGHTEST), LOOSEST)
+        way.tell(promise / (2 * GAP), (taken + 1) / STEPS)
     return delta, False
 
 
-def _newton_step(design: Design, probability: Tensor, gradient: Tensor, ridge: Tensor) -> Tensor:
-    """The inverse Hessian times the gradient."""
+def _separated(logits: Float[Tensor, "N C"], own: Int[Tensor, "N 1"]) -> bool:
+    """Whether every example's own class is above all others."""
+    others = logits.scatter(1, own, -inf).amax(1, keepdim=True)
+    return bool((logits.gather(1, own) > others).all())
+
+
+@dataclass
+class _Way:
+    """How far a search is, by the logarithm of how far above the last one's each step's promise is."""
+
+    advance: Callable[[float], None]
+    first: float = 0.0
+    told: float = 0.0
+
+    def tell(self, above: float, at_least: float) -> None:
+        """What a step promised, over what the last one may promise at most; and a share that is done in any case."""
+        self.first = self.first or above
+        done = max(1 - math.log(above) / math.log(self.first), at_least)
+        if done > self.told:
+            self.advance(done - self.told)
+            self.told = done
+
+
+def _newton_step(design: Design, probability: Tensor, gradient: Tensor, ridge: Tensor, residual: float) -> Tensor:
+    """The inverse Hessian times the gradient, but for a share of it."""
     size = len(probability)
 
     def product(direction: Tensor) -> Tensor:
@@ -134,11 +161,16 @@ def _newton_step(design: Design, probability: Tensor, gradient: Tensor, ridge: T
         return design.pull(bent) / size + 2 * ridge * direction
 
     diagonal = design.squared().pull(probability * (1 - probability)) / size + 2 * ridge
-    return _conjugate_gradients(product, gradient, diagonal)
+    return _conjugate_gradients(product, gradient, diagonal, residual)
 
 
-def _conjugate_gradients(product: Callable[[Tensor], Tensor], wanted: Tensor, diagonal: Tensor) -> Tensor:
-    """What `product` makes `wanted` of, preconditioned by the diagonal; nothing moves where that is 0."""
+def _conjugate_gradients(
+    product: Callable[[Tensor], Tensor], wanted: Tensor, diagonal: Tensor, residual: float
+) -> Tensor:
+    """What `product` makes `wanted` of, preconditioned by the diagonal; nothing moves where that is 0.
+
+    It ends when the square of what is left of `wanted`, in the measure of the diagonal, is this share of all.
+    """
     scale = torch.where(diagonal > 0, 1 / diagonal, 0.0)
     found, left = torch.zeros_like(wanted), wanted
     direction = scaled = scale * left
@@ -146,7 +178,7 @@ def _conjugate_gradients(product: Callable[[Tensor], Tensor], wanted: Tensor, di
     for _ in range(PRODUCTS):
         bent = product(direction)
         curvature = (direction * bent).sum()
-        if rest <= RESIDUAL * start or curvature <= 0:
+        if rest <= residual * start or curvature <= 0:
             break
         length = rest / curvature
         found, left = found + length * direction, left - length * bent

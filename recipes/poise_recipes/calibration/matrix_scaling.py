@@ -21,7 +21,7 @@ class MatrixScaling(AffineScaling):
     TW|² + |c|²), with T of temperature scaling, N examples and C classes: a convex problem, solved to its optimum in
     float64. So the penalty grows with the coefficients that there are, falls with the examples, and leaves
     temperature scaling where there are few; nothing has to be chosen by cross-validation, which would take dozens
-    of fits. A pass over the data costs N · C², and a fit some hundred of them.
+    of fits. A pass over the data costs N · C², and a fit some dozens of them.
 
     Departures from the authors' code: z is without its row's mean, so that a number added to a row changes
     nothing; a class that is masked adds nothing. Berta et al. mix 1/(N + 1) of the uniform distribution into the
