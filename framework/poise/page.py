@@ -87,8 +87,9 @@ def _section(title: str, parts: Iterable[str]) -> str:
 def _parts(sheet: Sheet, further: Mapping[str, Table], pictures: Mapping[str, Path]) -> Iterator[str]:
     """The tables of a split, each with the pictures of what it tells."""
     kinds = {kind: table for kind in KINDS if (table := sheet.parts(kind, few=None)) is not None}
+    scores, attacked = sheet.scores(), sheet.attacked()
+    further = {**({f"{sheet.split}-attacked": attacked} if attacked.rows else {}), **further}
     beside = _beside(pictures, [*further, *kinds])
-    scores = sheet.scores()
     if scores.rows or beside[None]:
         yield _together([_table(scores)] if scores.rows else [], beside[None])
     for name, table in further.items():

@@ -106,7 +106,7 @@ def _tables(found: Sequence[Sheet], further: Mapping[str, Table]) -> Iterator[Ta
     at = placed(further, [sheet.split for sheet in found if sheet.split not in left_out])
     for sheet in found:
         if sheet.split not in left_out:
-            tables = (sheet.scores(), *at[sheet.split].values(), *map(sheet.parts, KINDS))
+            tables = (sheet.scores(), sheet.attacked(), *at[sheet.split].values(), *map(sheet.parts, KINDS))
             yield from (table for table in tables if table is not None and table.rows)
     yield from (*shifts, *at[None].values())
 

@@ -11,6 +11,7 @@ KINDS = {"class": "classes", "group": "groups", "radius": "radii"}  # of which t
 HEADINGS = {"radius": "radius / eps"}
 FEW = 20  # classes or groups that are all shown where there is little room
 WORST = 5  # of more, so many
+ATTACKED = "attacked_"  # before scores of what a model says under attack, which have a table of their own
 NOTES = {"mce": "mce is over bins of 10 or more examples"}  # or it seems wrong where it is below ece
 
 _PART = re.compile(rf"(?P<measure>.+?)/(?P<kind>{'|'.join(KINDS)})/(?P<part>.+)", re.DOTALL)
@@ -53,10 +54,11 @@ class Sheet:
 
     def scores(self) -> Table:
         """A line for each metric; the worst class and group are named."""
-        names = [name for name in self._metrics() if not (_PART.fullmatch(name) or _ELSEWHERE.fullmatch(name))]
-        note = "; ".join(text for name, text in NOTES.items() if name in names)
-        headings = ("metric", *(name for name, _ in self.columns))
-        return Table(self.split, headings, tuple(map(self._row, names)), note)
+        return self._table(self.split, [name for name in self._metrics() if not name.startswith(ATTACKED)])
+
+    def attacked(self) -> Table:
+        """A line for each metric of what the model says under attack."""
+        return self._table(f"{self.split}, attacked", [name for name in self._metrics() if name.startswith(ATTACKED)])
 
     def parts(self, kind: str, few: int | None = FEW) -> Table | None:
         """A line for each class, group or radius; None where there are none.
@@ -77,8 +79,16 @@ class Sheet:
         rows = (Row(part, tuple(_shown("accuracy", v.get(part)) for v in columns.values())) for part in parts)
         return Table(f"{self.split}, by {kind}", (HEADINGS.get(kind, kind), *columns), tuple(rows), note)
 
+    def _table(self, title: str, names: Sequence[str]) -> Table:
+        note = "; ".join(text for name, text in NOTES.items() if name in names)
+        headings = ("metric", *(name for name, _ in self.columns))
+        return Table(title, headings, tuple(map(self._row, names)), note)
+
     def _metrics(self) -> Iterator[str]:
-        yield from dict.fromkeys(name for _, values in self.columns for name in values)
+        """Those that are in no tables of their own."""
+        for name in dict.fromkeys(name for _, values in self.columns for name in values):
+            if not (_PART.fullmatch(name) or _ELSEWHERE.fullmatch(name)):
+                yield name
 
     def _row(self, name: str) -> Row:
         values = [values.get(name) for _, values in self.columns]

@@ -274,11 +274,15 @@ def test_metrics_that_all_stand_in_tables_of_their_own_leave_no_empty_one_on_the
 def test_a_picture_stands_beside_the_table_of_what_it_shows(tmp_path: Path) -> None:
     names = ["test-ood-a", "test-ood-b", "test-sets", "test-failures"]
     tables = {name: Table(name, ("score", "AUROC"), (Row("msp", ("0.9",)),)) for name in names}
-    figures = dict.fromkeys(["test-sets-sizes", "test-ood", "test-accuracy-by-class", "test-other"], Training({}))
-    write(report(findings=Findings(METRICS, dict(figures), tables)), tmp_path)
+    figures = dict.fromkeys(
+        ["test-attacked-x", "test-sets-sizes", "test-ood", "test-accuracy-by-class", "test-other"], Training({})
+    )
+    write(report(findings=Findings({**METRICS, "test/attacked_ece": 0.3}, dict(figures), tables)), tmp_path)
     order = re.findall(r'<h3>([\w-]+)|alt="([\w-]+)"|<th scope=col>(class)', (tmp_path / "report.html").read_text())
     assert [one or other or kind for one, other, kind in order] == [
         "test-other",
+        "test",
+        "test-attacked-x",
         "test-ood-a",
         "test-ood-b",
         "test-ood",

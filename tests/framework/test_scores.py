@@ -109,6 +109,14 @@ def test_shifts_stand_together_with_test_and_their_mean() -> None:
     assert not by_shift(sheets({"shifts/brier": 0.5, "shifts/scaled/accuracy": 1.0}, ["scaled"]))
 
 
+def test_what_is_attacked_has_a_table_of_its_own() -> None:
+    (sheet,) = sheets({"test/ece": 0.1, "test/attacked_ece": 0.3, "test/attacked_classwise_ece/class/a": 0.2}, [])
+    assert [row.name for row in sheet.scores().rows] == ["ece"]
+    assert sheet.attacked().title == "test, attacked"
+    assert [row.name for row in sheet.attacked().rows] == ["attacked_ece"]
+    assert not TEST.attacked().rows
+
+
 def test_what_has_tables_of_its_own_is_no_row() -> None:
     apart = {
         "test/honesty/pgd-20/transfer": 0.1,

@@ -100,7 +100,7 @@ def test_the_table_has_a_line_for_each_calibrator_and_a_column_for_each_source()
 def test_every_name_in_the_table_of_scores_is_explained() -> None:
     meanings = found().meanings
     for sheet in sheets(found().metrics, ["scaled"]):
-        for row in sheet.scores().rows:
+        for row in [*sheet.scores().rows, *sheet.attacked().rows]:
             assert meanings[row.name.removeprefix("attacked_")]
     assert meanings["attacked_…"] == "The same under PGD of 3 steps, linf, eps = 8/255"
     assert "attacked_…" not in Calibration(bins=BINS, bootstrap=0).evaluate(subject()).meanings
