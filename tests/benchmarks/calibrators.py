@@ -212,7 +212,7 @@ class _SameWeights(Calibrator):
 
 def _weights() -> Network:
     """Of a network whose slope is not the same everywhere."""
-    network = start(HIDDEN)
+    network = start(torch.device("cpu"), HIDDEN)
     return [*network[:4], network[4] + torch.linspace(-0.5, 0.5, HIDDEN, dtype=torch.float64), network[5]]
 
 
@@ -282,7 +282,7 @@ class _SameFactors(Calibrator):
 def _random_network(classes: int) -> Network:
     """Of a network that multiplies each gap by another factor."""
     keyed = torch.Generator().manual_seed(0)
-    network = start(HIDDEN, classes, classes - 1)
+    network = start(torch.device("cpu"), HIDDEN, classes, classes - 1)
     return [*network[:4], torch.randn(classes - 1, HIDDEN, generator=keyed, dtype=torch.float64), network[5]]
 
 
