@@ -8,11 +8,13 @@ from torch import Tensor
 
 from poise.batch import Predictions
 from poise.calibration import Calibration, learnt
+from poise.metrics.bins import bin_of
 from poise.metrics.summary import summarised
 from poise.paired import Z, difference, losses
 from poise.scores import UNCALIBRATED
 
 DRAWS = 200  # of labels that a model would have which means what it says
+BINS = 15  # of the table's ECE
 
 
 def explained(rows: Predictions, columns: Mapping[str, Float[Tensor, "N C"]], calibration: Calibration) -> list[str]:
@@ -50,11 +52,13 @@ def _confidence(rows: Predictions, name: str, logits: Tensor) -> Iterator[str]:
 def _by_chance(logits: Tensor) -> float:
     """The mean ECE of rows whose predictions are right as often as they say."""
     confidence = logits.double().softmax(1).amax(1)
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.rand(DRAWS, len(confidence), generator=generator, dtype=torch.float64) < confidence
-    wrong_class = (logits.argmax(1) + 1) % logits.shape[1]
-    labels = torch.where(drawn, logits.argmax(1), wrong_class)
-    return sum(summarised(logits, label).scores["ece"] for label in labels) / DRAWS
+    place, generator = bin_of(confidence, BINS), torch.Generator().manual_seed(0)
+    found = 0.0
+    for _ in range(DRAWS):
+        right = torch.rand(len(confidence), generator=generator, dtype=torch.float64) < confidence
+        gaps = torch.zeros(BINS, dtype=torch.float64).index_add(0, place, confidence - right.double())
+        found += float(gaps.abs().sum()) / len(confidence) / DRAWS
+    return found
 
 
 def _trusted(rows: Predictions, columns: Mapping[str, Tensor], calibration: Calibration) -> Iterator[str]:

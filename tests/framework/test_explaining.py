@@ -1,11 +1,15 @@
 """Words for a calibration: they follow the numbers."""
 
+import re
+
+import pytest
 import torch
 from torch import Tensor
 
 from poise.batch import Predictions
 from poise.calibration import Calibration
 from poise.explaining import explained
+from poise.metrics.summary import summarised
 from poise_recipes import TemperatureScaling
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -28,6 +32,15 @@ def test_chance_is_what_a_model_shows_that_means_what_it_says() -> None:
     (line,) = [line for line in told(HONEST, {}, None).splitlines() if "ECE" in line]
     own, chance = (float(word) for word in line.replace(",", "").split() if word.startswith("0.0"))
     assert 0.5 * chance < own < 2 * chance
+
+
+def test_chance_is_the_error_of_labels_that_are_drawn_from_what_the_model_says() -> None:
+    logits = 2 * HONEST
+    keyed = torch.Generator().manual_seed(1)
+    labels = (torch.multinomial(logits.softmax(1), 1, generator=keyed)[:, 0] for _ in range(50))
+    wanted = sum(summarised(logits, label).scores["ece"] for label in labels) / 50
+    (chance,) = re.findall(r"means what it says shows (0\.\d+) on as many", told(logits, {}, None))
+    assert float(chance) == pytest.approx(wanted, rel=0.1)
 
 
 def test_whom_to_trust() -> None:
