@@ -61,7 +61,7 @@ def main(asked: Calibrate, scores: Scores) -> int:
         log.warning("%s", scores.doubt)
     held_out = _predictions(scores.fit)
     calibration = fitted(_made(asked), held_out, progress=progress_bar(shown=True))
-    compared = _on_test(scores.test, calibration) if scores.test else _crossed(asked, held_out, calibration)
+    compared = _on_test(scores, scores.test, calibration) if scores.test else _crossed(asked, held_out, calibration)
     written, refused = _written(asked, scores, compared, calibration)  # before what is printed, which may break off
     tables = {} if not asked.bootstrap else {f"{compared.title}-intervals": _intervals(asked.bootstrap, compared)}
     say(render(_metrics(compared), list(compared.columns), _told(compared, calibration), tables).rstrip())
@@ -134,11 +134,12 @@ def _predictions(rows: Rows) -> Predictions:
     return Predictions.of(torch.from_numpy(rows.logits), torch.from_numpy(rows.labels))
 
 
-def _on_test(test: Rows, calibration: Calibration) -> Comparison:
-    """Rows of their own."""
+def _on_test(scores: Scores, test: Rows, calibration: Calibration) -> Comparison:
+    """Rows of their own, or so they are called."""
     rows = _predictions(test)
     columns = {alias: calibrated(each, rows.logits) for alias, each in calibration.calibrators.items()}
-    return Comparison(f"test: {len(test)} rows that nothing was fitted to", rows, columns)
+    seen = "were fitted to" if scores.seen_twice else "nothing was fitted to"
+    return Comparison(f"test: {len(test)} rows that {seen}", rows, columns)
 
 
 def _crossed(asked: Calibrate, held_out: Predictions, calibration: Calibration) -> Comparison:

@@ -200,7 +200,9 @@ def test_classes_that_are_ruled_out_stay_so(run: Run) -> None:
 def test_rows_to_test_on_that_were_fitted_to_are_doubted(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     again = {f"test_{name}": values.copy() for name, values in FIT.items()}
     np.savez("scores.npz", **FIT, **again)
-    assert run("logits=scores.npz", ONE)[0] == 0
+    code, out, _ = run("logits=scores.npz", ONE)
+    assert code == 0
+    assert f"test: {ROWS} rows that were fitted to" in out
     assert caplog.text.count("the rows to test on are those to fit on") == 1
     again["test_logits"][0] += 1
     np.savez("others.npz", **FIT, **again)

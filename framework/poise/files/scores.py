@@ -57,6 +57,11 @@ class Scores:
     doubt: str = ""
 
     @property
+    def seen_twice(self) -> bool:
+        """Whether calibrators are looked at on the rows that they are fitted to."""
+        return self.test is not None and _are_the_same(self.fit, self.test)
+
+    @property
     def told(self) -> str:
         """How much there is, in words."""
         test = f", {len(self.test)} to test on" if self.test else ""
