@@ -1,4 +1,4 @@
-"""h_calibration beside its authors' code: `python tests/benchmarks/h_calibration.py CHECKOUT` prints three tables.
+"""h_calibration beside its authors' code: `python tests/benchmarks/h_calibration.py CHECKOUT` prints four tables.
 
 CHECKOUT is a clone of WenjianHuang93/h-Calibration; times and errors need faiss-cpu, as that code does.
 """
@@ -26,9 +26,11 @@ from poise_recipes.calibration.h.selectors import SELECTORS
 from poise_recipes.calibration.h_calibration import HCalibration
 from poise_recipes.calibration.temperature_scaling import TemperatureScaling
 
+TABLES = ("losses", "optima", "steps", "errors")
 WINDOW, SCALE = 201, 1e5
 SIZE, CLASSES, TEST = 5000, 10, 20000
 RATE, PLATEAU, PATIENCE = 5e-3, 20, 160  # of their training
+INVERSES = [0.6 + 0.05 * step for step in range(29)]  # 1/T, up to 2
 
 
 class OurClusters:
@@ -110,6 +112,41 @@ def losses(theirs: Theirs) -> None:
         apart = (f"{abs(a / b - 1):.0e}" for a, b in zip(ours, other, strict=True))
         turn = "each in turn" if leave_out else "none"
         print("|", " | ".join((f"{size} x {classes}", turn, f"{ours[0]:.7f}", f"{other[0]:.7f}", *apart)), "|")
+
+
+# -- the optimum ---------------------------------------------------------------------------------------------------
+
+
+def calibrated(commonest: float, classes: int, seed: int) -> Predictions:
+    """Rows whose labels are drawn from the softmax of their logits, one class more likely before anything is seen."""
+    keyed = torch.Generator().manual_seed(seed)
+    before = torch.full((classes,), (1 - commonest) / (classes - 1), dtype=torch.float64)
+    before[0] = commonest
+    logits = 1.5 * torch.randn(SIZE, classes, generator=keyed, dtype=torch.float64) + before.log()
+    label = torch.multinomial(logits.softmax(1), 1, generator=keyed)[:, 0]
+    return Predictions.of(logits, label)
+
+
+def best_inverse(made: Predictions, leave_out: bool) -> float:
+    """The 1/T of a grid with the least loss; it is 1 where a loss does not move what is calibrated."""
+
+    def loss(inverse: float) -> float:
+        scaled = Predictions.of(made.logits * inverse, made.label)
+        return ours_with_slope(scaled, leave_out)[0]
+
+    return min(INVERSES, key=loss)
+
+
+def optima(seeds: int) -> None:
+    """Print where the loss is least on calibrated rows, the mean over draws."""
+    print(
+        "\n| classes | examples of the commonest | none left out | each left out in turn |\n| --- | --- | --- | --- |"
+    )
+    for classes, commonest in ((2, 0.5), (2, 0.9), (3, 1 / 3), (3, 0.9), (10, 0.1), (10, 0.8)):
+        draws = [calibrated(commonest, classes, seed) for seed in range(seeds)]
+        share = mean(float((made.label == 0).double().mean()) for made in draws)
+        found = (mean(best_inverse(made, leave_out) for made in draws) for leave_out in (False, True))
+        print(f"| {classes} | {share:.0%} | {' | '.join(f'{each:.2f}' for each in found)} |", flush=True)
 
 
 # -- a step --------------------------------------------------------------------------------------------------------
@@ -235,7 +272,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkout", help="of the authors' code")
-    parser.add_argument("--tables", nargs="+", choices=("losses", "steps", "errors"), help="all by default")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, help="all by default")
     parser.add_argument("--turns", type=int, default=7, help="of each program that is timed")
     parser.add_argument("--seeds", type=int, default=5, help="draws of logits that fits are made to")
     parser.add_argument("--epochs", type=int, default=2000, help="of their training at most")
@@ -247,11 +284,13 @@ def main() -> None:
     from models.tsensemble_linear import EnsembleTempScal  # type: ignore[import-not-found]
 
     theirs = Theirs(hCalib.hcalibration, EnsembleTempScal)
-    tables = options.tables or ("losses", "steps", "errors")
+    tables = options.tables or TABLES
     if "losses" in tables:
         hCalib.faiss = SimpleNamespace(Kmeans=OurClusters)
         losses(theirs)
         hCalib.faiss = faiss
+    if "optima" in tables:
+        optima(options.seeds)
     if "steps" in tables:
         steps(theirs, options.turns)
     if "errors" in tables:
