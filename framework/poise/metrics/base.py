@@ -8,12 +8,12 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torchmetrics import Metric
 
+from poise.blocks import block_size
 from poise.errors import UserError
 from poise.examples import refuse
 from poise.metrics.given import NO_PROBABILITIES, as_examples, impossible, outside
 
-# logits that are held in float64 at a time: on a processor they stay in its cache, elsewhere they fill the device
-_ROOM, _ROOM_ELSEWHERE = 2**16, 2**24
+_ROOM = 2**16  # logits that are held in float64 at a time
 
 
 class LogitsMetric(Metric):
@@ -126,8 +126,7 @@ class LogitsMetric(Metric):
 
 def top_confidence(logits: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
     """The largest probability of each example, in float64; a few rows at a time, in memory that doesn't grow."""
-    room = _ROOM if logits.device.type == "cpu" else _ROOM_ELSEWHERE
-    rows = max(1, room // max(1, logits.shape[1]))
+    rows = max(1, block_size(logits.device, _ROOM) // max(1, logits.shape[1]))
     confidence = logits.new_empty(len(logits), dtype=torch.float64)
     for found, part in zip(confidence.split(rows), logits.split(rows), strict=True):
         found.copy_(part.double().softmax(-1).amax(-1))  # parts that are kept would each leave a hole in the heap

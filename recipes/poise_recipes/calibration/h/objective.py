@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
+from poise.blocks import block_size
 from poise_recipes.calibration.h.clusters import CLUSTERS, cluster_sizes
 
-PIECE = 2**18  # events whose sums are taken at a time, so that they stay in the processor's cache
+PIECE = 2**18  # events whose sums are taken at a time
 
 
 def h_loss(
@@ -26,7 +27,7 @@ def h_loss(
     key = _sorted(probability)
     sizes = cluster_sizes(_value(key))
     ends, weight = sizes.cumsum(0), (CLUSTERS * sizes.double()).reciprocal()
-    half = window // 2
+    half, piece = window // 2, block_size(key.device, PIECE)
     loss, sign = weight.new_zeros(()), torch.empty_like(key, dtype=torch.int8)
 
     def gap(part: slice) -> Tensor:
@@ -35,12 +36,12 @@ def h_loss(
     def pull(part: slice) -> Tensor:
         return _spread(weight, ends, part) * sign[part]
 
-    for part, mean in _windowed(gap, len(key), half):
+    for part, mean in _windowed(gap, len(key), half, piece):
         excess = mean.abs() - tolerance
         sign[part] = torch.where(excess > 0, mean.sign(), 0.0).to(torch.int8)
         loss += _spread(weight, ends, part) @ excess.clamp(min=0)
     slope = torch.empty_like(probability)
-    for part, mean in _windowed(pull, len(key), half):
+    for part, mean in _windowed(pull, len(key), half, piece):
         slope.scatter_(0, _event(key[part]), mean.to(slope.dtype))
     return loss, slope
 
@@ -73,11 +74,11 @@ def _spread(weight: Float[Tensor, " K"], ends: Int[Tensor, " K"], part: slice) -
     return weight.repeat_interleave(inside)
 
 
-def _windowed(of: Callable[[slice], Tensor], size: int, half: int) -> Iterator[tuple[slice, Tensor]]:
+def _windowed(of: Callable[[slice], Tensor], size: int, half: int, piece: int) -> Iterator[tuple[slice, Tensor]]:
     """Means of windows with `half` values to either side, piece by piece; what is missing at the ends is zero."""
     width = 2 * half + 1
-    for start in range(0, size, PIECE):
-        stop = min(start + PIECE, size)
+    for start in range(0, size, piece):
+        stop = min(start + piece, size)
         low, high = start - half, stop + half
         values = of(slice(max(low, 0), min(high, size)))
         total = F.pad(values, (1 + max(-low, 0), max(high - size, 0))).cumsum(0)

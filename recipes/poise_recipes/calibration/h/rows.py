@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, inf
 
+from poise.blocks import block_size
+
 BLOCK = 2**18  # numbers
 NEVER = -1e300  # log-probability of a masked class where gradients pass: times any 1/T still finite
 
@@ -53,7 +55,7 @@ class Rows:
 
 def block_rows(logits: Float[Tensor, "N C"]) -> int:
     """How many rows make a block."""
-    return max(1, BLOCK // logits.shape[1])
+    return max(1, block_size(logits.device, BLOCK) // logits.shape[1])
 
 
 def classes_first(logits: Float[Tensor, "N C"], temperature: float) -> Float[Tensor, "C N"]:
