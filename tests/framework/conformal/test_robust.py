@@ -98,6 +98,21 @@ def test_scores_of_copies_are_what_is_left_to_one() -> None:
     torch.testing.assert_close(hps(logits), torch.tensor([[0.75, 0.25]], dtype=torch.float64))
 
 
+def test_over_many_splits_coverage_is_that_of_the_place_of_the_threshold() -> None:
+    """Without slack and ball it is that of the k-th smallest of n mean scores, k/(n + 1), k at 1 - alpha + 2·beta."""
+    splits, n, place = 400, 45, 44  # ⌈46 · 0.94⌉
+    keyed = torch.Generator().manual_seed(0)
+    strangeness = torch.rand(splits, n + 200, 16, generator=keyed).double().mean(2)
+    shares = []
+    for known, tests in zip(strangeness[:, :n], strangeness[:, n:, None], strict=True):
+        most = robust_threshold(known, 0.1, 0.02)
+        shares.append(robust_sets(tests, torch.zeros_like(tests), most, 0.0, 0.0).double().mean())
+    found = torch.stack(shares)
+    error = 4 * float(found.std()) / splits**0.5
+    assert abs(float(found.mean()) - place / (n + 1)) < error
+    assert all(abs(float(found.mean()) - (place + off) / (n + 1)) > error for off in (-1, 1))
+
+
 def test_the_threshold_leaves_room_for_both_bounds() -> None:
     known = scores(999, 0)[:, 0]
     assert robust_threshold(known, 0.1, BETA) == threshold(known, 0.098) > threshold(known, 0.1)

@@ -1,4 +1,4 @@
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from poise.conformal.strangeness import aps, lac, raps
 from poise.conformal.threshold import threshold
 
 CLASSES, ALPHA = 5, 0.1
+SPLITS, OF_EACH, OFTEN = 600, 10, 0.2  # of many splits, and of an alpha at which no place is the last one
 
 
 def held(count: int, seed: int) -> Held:
@@ -29,19 +30,52 @@ def lacs(logits: Tensor, u: Tensor) -> Tensor:
     return lac(logits)
 
 
-@pytest.mark.parametrize("name", ["lac", "aps", "raps", "class_conditional"])
-def test_every_rule_covers_what_it_promises_over_many_splits(name: str) -> None:
-    n, tests, splits = 60, 400, 40
-    shares = []
-    for split in range(splits):
-        made = rules(held(n, 3 * split), held(n, 3 * split + 1), ALPHA)[name]
-        examples = held(tests, 3 * split + 2)
-        shares.append(float(covered(made.sets(examples.logits, examples.u), examples).mean()))
-    mean = sum(shares) / splits
-    error = torch.tensor(shares).std().item() / splits**0.5
-    assert mean >= 1 - ALPHA - 3 * error
-    if name != "class_conditional":  # which few examples of a class make wider
-        assert mean <= 1 - ALPHA + 1 / (n + 1) + 3 * error
+def balanced(of_each: int, seed: int) -> Held:
+    """As many examples of every class."""
+    keyed = torch.Generator().manual_seed(seed)
+    label = torch.arange(CLASSES).repeat(of_each)
+    logits = 2 * torch.randn(len(label), CLASSES, generator=keyed, dtype=torch.float64) + 2 * torch.eye(CLASSES)[label]
+    return Held(logits, label, torch.rand(len(label), generator=keyed))
+
+
+@cache
+def coverages() -> dict[str, Tensor]:
+    """Of each rule the coverage of each class [S, C], over S splits; ten examples of a class set thresholds."""
+    found: dict[str, list[Tensor]] = {}
+    for split in range(SPLITS):
+        examples = balanced(20, 2 * split + 1)
+        for name, made in rules(held(20, 10**6), balanced(OF_EACH, 2 * split), OFTEN).items():
+            of_examples = covered(made.sets(examples.logits, examples.u), examples)
+            found.setdefault(name, []).append(of_examples.reshape(-1, CLASSES).mean(0))
+    return {name: torch.stack(shares) for name, shares in found.items()}
+
+
+@pytest.mark.parametrize("name", ["lac", "aps", "raps"])
+def test_over_many_splits_coverage_is_that_of_the_place_of_the_threshold(name: str) -> None:
+    """Of scores of which no two are alike the k-th smallest of n covers k/(n + 1): by a place more or less it fails."""
+    place, n = 41, OF_EACH * CLASSES  # ⌈51 · 0.8⌉ of 50
+    assert is_mean(coverages()[name].mean(1), place / (n + 1))
+    assert not any(is_mean(coverages()[name].mean(1), (place + off) / (n + 1)) for off in (-1, 1))
+
+
+def test_over_many_splits_every_class_has_the_coverage_of_the_place_of_its_threshold() -> None:
+    for of_class in coverages()["class_conditional"].T:
+        assert is_mean(of_class, 9 / 11)  # ⌈11 · 0.8⌉ of 10
+        assert not any(is_mean(of_class, share) for share in (8 / 11, 10 / 11))
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("lac", 41), ("aps", 41), ("raps", 41), ("class_conditional", 9 * CLASSES)]
+)
+def test_the_example_that_sets_a_threshold_has_its_own_label(name: str, count: int) -> None:
+    examples = balanced(OF_EACH, 0)
+    made = rules(held(20, 10**6), examples, OFTEN)[name]
+    assert int(covered(made.sets(examples.logits, examples.u), examples).sum()) == count
+
+
+def is_mean(shares: Tensor, expected: float) -> bool:
+    """Whether the mean is as expected, within four standard errors."""
+    return abs(float(shares.mean()) - expected) < 4 * float(shares.std()) / len(shares) ** 0.5
 
 
 def test_one_threshold_leaves_a_class_behind_and_one_each_does_not() -> None:
