@@ -114,7 +114,8 @@ def ship(predictor: Predictor, calibration: Calibration, config: Config, directo
 def remarks(subject: Subject, calibration: Calibration, findings: Findings, reason: str) -> list[str]:
     """What stands below the numbers: what the attacks were, the reason for the calibrator, and whether it does harm."""
     attacked = any("/robust_accuracy/" in name for name in findings.metrics)  # which val/robust_accuracy is not
-    lines = [f"Attacks: {subject.threat}.", *findings.notes, reason] if attacked else [*findings.notes, reason]
+    lines = [f"Attacks: {subject.threat}."] if attacked else []
+    lines += [*findings.notes, *filter(None, [calibration.settled]), reason]
     lines += [warning(doubt) for doubt in findings.doubts]
     before, after = (findings.metrics.get(f"test/{name}") for name in ("nll", f"{calibration.shipped}/nll"))
     if before is not None and after is not None and after > HARM * before:

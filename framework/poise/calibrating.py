@@ -174,10 +174,10 @@ def _metrics(compared: Comparison) -> dict[str, float]:
 
 
 def _told(compared: Comparison, calibration: Calibration) -> list[str]:
-    """What becomes of predictions, which calibrator may be no help, and which is shipped."""
+    """What was fitted, what becomes of predictions, which calibrator may be no help, and which is shipped."""
     before = compared.rows.logits.argmax(1)
     lines = [f"{alias} changes {_changed(before, logits)}." for alias, logits in compared.columns.items()]
-    return [*lines, *_doubted(compared), calibration.reason]
+    return [*filter(None, [calibration.settled]), *lines, *_doubted(compared), calibration.reason]
 
 
 def _doubted(compared: Comparison) -> Iterator[str]:

@@ -48,6 +48,13 @@ class Calibration:
     as_good: Sequence[str] = ()
 
     @property
+    def settled(self) -> str:
+        """One sentence for the report: what the fits came to; "" where no calibrator says."""
+        told = {alias: calibrator.settled for alias, calibrator in self.calibrators.items()}
+        said = "; ".join(f"{alias}, {words}" for alias, words in told.items() if words)
+        return f"Fitted: {said}." if said else ""
+
+    @property
     def reason(self) -> str:
         """One sentence for the report: what is shipped and why."""
         if self.shipped is None:

@@ -74,6 +74,11 @@ class Calibrator(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward.")
 
+    @property
+    def settled(self) -> str:
+        """What a fit came to in a few words, such as `T = 1.204`; "" where there is little to say."""
+        return ""
+
     def take_sizes(self, state: Mapping[str, Any], prefix: str = "") -> None:
         """Give buffers the sizes that they have in a state, where their names begin so."""
         for name, buffer in self._buffers.items():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from poise.assessment import evaluate, learnt, remarks
 from poise.attacks.threat import Threat
 from poise.calibration import Calibration
+from poise.calibrator import Calibrator
 from poise.evaluator import Evaluator, Findings, Subject
 from poise.models.classifier import Classifier
 from small_runs import CLASSES, network, rows, splits
@@ -53,6 +54,15 @@ def test_what_evaluators_note_is_told_and_what_they_doubt_is_warned_of(caplog: p
         told = remarks(subject_of(network()), NONE, Findings.merged([one, other]), "why")
     assert told == ["It was looked at.", "Twice.", "why", "Warning: it is odd."]
     assert caplog.messages == ["it is odd"]
+
+
+class Settled(Calibrator):
+    settled = "T = 2"
+
+
+def test_what_calibrators_settled_on_is_told_before_the_reason() -> None:
+    calibration = Calibration({"scaled": Settled()}, "scaled", {}, 9)
+    assert remarks(subject_of(network()), calibration, Findings(), "why") == ["Fitted: scaled, T = 2.", "why"]
 
 
 class Measured(Evaluator):

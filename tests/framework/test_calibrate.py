@@ -91,6 +91,7 @@ def test_on_test_rows_it_measures_what_was_fitted_to_the_others(run: Run) -> Non
     assert err == f"scores.npz: 3 classes, {ROWS} rows to fit on, {TESTS} to test on\n"
     assert f"test: {TESTS} rows that nothing was fitted to" in out
     temperature, _ = solve_temperature(torch.from_numpy(LOGITS), torch.from_numpy(LABELS), 0.01, 100.0)
+    assert f"Fitted: temperature_scaling, T = {temperature:.4g}.\n" in out
     for place, logits in enumerate((TEST_LOGITS, TEST_LOGITS / temperature)):
         probabilities = softmax(logits)
         own = probabilities[np.arange(TESTS), TEST_LABELS]

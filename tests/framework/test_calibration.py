@@ -296,6 +296,20 @@ def test_the_reason_of_one() -> None:
     assert told == "alone is shipped, the only calibrator, fitted on 60 examples."
 
 
+class Saying(Divided):
+    """Says what it settled on."""
+
+    @property
+    def settled(self) -> str:
+        return f"by {self.by:g}"
+
+
+def test_what_fits_came_to_is_said_of_those_that_say_it() -> None:
+    calibrators = {"one": Saying(2.0), "silent": Divided(), "other": Saying(3.0)}
+    assert fitted(calibrators, overconfident()).settled == "Fitted: one, by 2; other, by 3."
+    assert fitted({"silent": Divided()}, overconfident()).settled == ""
+
+
 # -- refusals ------------------------------------------------------------------------------------------------------
 
 

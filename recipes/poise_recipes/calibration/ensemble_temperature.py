@@ -75,11 +75,16 @@ class EnsembleTemperature(Calibrator):
         self.hit_bound.fill_(hit_bound)
         own = [part.gather(1, label[:, None])[:, 0] for part in members(logits, self.temperature)]
         self.weights.copy_(mixture_weights(torch.stack(own, 1)))
-        told = ", ".join(f"{weight:.3g}" for weight in self.weights.tolist())
-        log.info("ensemble_temperature: T = %.4g, w = %s from %d examples", temperature, told, len(label))
+        log.info("ensemble_temperature: %s from %d examples", self.settled, len(label))
         if hit_bound:
             log.warning("ensemble_temperature: T = %g is a bound of %g…%g", temperature, self.lowest, self.highest)
         return self
+
+    @property
+    def settled(self) -> str:
+        """The temperature and the three weights."""
+        told = ", ".join(f"{weight:.3g}" for weight in self.weights.tolist())
+        return f"T = {float(self.temperature):.4g}, w = {told}"
 
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`."""

@@ -126,10 +126,18 @@ class HCalibration(Calibrator):
         name, share = self._mapping(search, logits, label)
         found = search.found(self._families[name], logits, label, lambda part: self.advance(share * part))
         self._keep(name, found)
-        log.info("h_calibration: %s at T = %.4g from %d examples", name, found.temperature, len(label))
+        log.info("h_calibration: %s from %d examples", self.settled, len(label))
         if found.at_bound:
             log.warning("h_calibration: a T is a bound of %g…%g", self.lowest, self.highest)
         return self
+
+    @property
+    def settled(self) -> str:
+        """The mapping, and what chose it where it was not named, and the temperature before it."""
+        if not len(self.values):
+            return ""
+        chosen = f" by {self.selector}" if self.mapping == "automatic" else ""
+        return f"{MAPPINGS[int(self.chosen)]}{chosen} at T = {float(self.temperature):.4g}"
 
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`.

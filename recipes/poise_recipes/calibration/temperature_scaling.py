@@ -56,10 +56,15 @@ class TemperatureScaling(Calibrator):
         self.temperature.fill_(temperature)
         self.hit_bound.fill_(hit_bound)
         size = len(held_out.label)
-        log.info("temperature_scaling: T = %.4g from %d examples", temperature, size)
+        log.info("temperature_scaling: %s from %d examples", self.settled, size)
         if hit_bound:
             log.warning("temperature_scaling: T = %g is a bound of %g…%g", temperature, self.lowest, self.highest)
         return self
+
+    @property
+    def settled(self) -> str:
+        """The temperature."""
+        return f"T = {float(self.temperature):.4g}"
 
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`."""

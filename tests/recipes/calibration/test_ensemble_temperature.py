@@ -147,6 +147,7 @@ def test_a_separable_split_hits_the_lower_bound(caplog: pytest.LogCaptureFixture
     assert found.temperature == 0.01
     assert found.hit_bound
     assert "T = 0.01 is a bound of 0.01…100" in caplog.text
+    assert found.settled == "T = 0.01, w = 1, 0, 0"
     torch.testing.assert_close(found.weights, torch.tensor([1.0, 0, 0], dtype=torch.float64))
 
 

@@ -194,7 +194,9 @@ def test_the_mapping_with_the_best_score_of_left_out_rows_is_taken(automatic: An
     assert [*scores] == [*MAPPINGS]
     best = min(scores, key=lambda name: scores[name])
     assert MAPPINGS[int(calibrator.chosen)] == best
+    assert calibrator.settled == f"{best} by proper_score at T = {float(calibrator.temperature):.4g}"
     wanted = HCalibration(best, steps=30).fit(noisy(300)[0])
+    assert wanted.settled == f"{best} at T = {float(wanted.temperature):.4g}"
     assert torch.equal(calibrator.values, wanted.values)
 
 

@@ -166,6 +166,11 @@ def test_state_dict_is_all_of_it() -> None:
     assert torch.equal(other(logits), fitted(logits))
 
 
+def test_it_says_its_temperature() -> None:
+    fitted = TemperatureScaling().fit(synthetic(3.0))
+    assert fitted.settled == f"T = {float(fitted.temperature):.4g}"
+
+
 def test_fitting_leaves_the_predictions_alone() -> None:
     held_out = synthetic(3.0)
     kept = held_out.logits.clone()
