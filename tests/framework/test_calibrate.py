@@ -210,6 +210,12 @@ def test_rows_to_test_on_that_were_fitted_to_are_doubted(run: Run, caplog: pytes
     assert not read_scores("others.npz", "").doubt
 
 
+def test_rows_of_one_class_are_doubted(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    np.savez("scores.npz", logits=LOGITS, labels=0 * LABELS)
+    assert run("logits=scores.npz", ONE)[0] == 0
+    assert "every row to fit on has the label '0': what is fitted to them knows no other class." in caplog.text
+
+
 def test_logits_that_look_like_probabilities_are_doubted(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     np.savez("scores.npz", logits=softmax(LOGITS), labels=LABELS)
     assert run("logits=scores.npz", ONE)[0] == 0
@@ -259,14 +265,14 @@ BEYOND = np.where(np.arange(ROWS) == 8, 3, LABELS)
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"labels": LABELS}, "logits=scores.npz has no logits; it has labels."),
-        ({"logits": LOGITS}, "logits=scores.npz has no labels; it has logits."),
+        ({"labels": LABELS}, "logits=scores.npz has no logits; it has labels. Name the arrays"),
+        ({"logits": LOGITS}, "logits=scores.npz has no labels; it has logits. Name the arrays"),
         ({"y": LABELS, "logit": LOGITS}, "has no logits and no labels; it has y, logit. Did you mean 'logit'?"),
-        ({}, "has no logits and no labels; it has nothing."),
+        ({}, "it has nothing. Name the arrays logits or probabilities, and labels."),
         ({**FIT, "probabilities": softmax(LOGITS)}, "has logits and probabilities: give one of them."),
         ({**FIT, "features": LOGITS}, "nothing is known of an array 'features': leave it out."),
         ({**FIT, "test_logit": LOGITS}, "nothing is known of an array 'test_logit': leave it out. Did you mean 'test_"),
-        ({**FIT, "test_logits": LOGITS}, "has no test_labels; it has logits, labels, test_logits."),
+        ({**FIT, "test_logits": LOGITS}, "has no test_labels; it has logits, labels, test_logits. Name the arrays"),
         (
             {**FIT, "test_probabilities": softmax(LOGITS), "test_labels": LABELS},
             "has logits to fit on and others to test on: give both as logits.",
@@ -296,6 +302,8 @@ BEYOND = np.where(np.arange(ROWS) == 8, 3, LABELS)
         ({"logits": LOGITS, "labels": HALF}, f"labels has {HALF[0]} in row 0, where classes are 0 to 2."),
         ({"logits": LOGITS, "labels": BEYOND}, "labels has 3 in row 8, where classes are 0 to 2."),
         ({"logits": LOGITS, "labels": LABELS - 1}, "labels has -1 in row"),
+        ({"logits": LOGITS, "labels": LABELS + 1}, "where classes are 0 to 2: count them from 0, labels - 1."),
+        ({"logits": LOGITS.T, "labels": LABELS}, "for 3 rows: rows are examples, so turn the logits round, logits.T."),
         ({"logits": LOGITS, "labels": np.full(ROWS, np.nan)}, "labels has nan in row 0"),
         ({"probabilities": SUMS, "labels": LABELS}, "probabilities: row 4 has probabilities that do not add up to 1."),
         ({"probabilities": LOGITS, "labels": LABELS}, "has a negative probability"),
@@ -307,7 +315,7 @@ BEYOND = np.where(np.arange(ROWS) == 8, 3, LABELS)
             {**FIT, "test_logits": LOGITS[:, :2], "test_labels": 0 * LABELS},
             "has 3 classes to fit on and 2 to test on: give the same.",
         ),
-        ({"logits": np.array([object()]), "labels": LABELS}, "Object arrays cannot be loaded"),
+        ({"logits": np.array([object()]), "labels": LABELS}, "holds an array of Python objects, which may run code"),
     ],
 )
 def test_arrays_that_are_none(refused: Callable[..., str], arrays: dict[str, np.ndarray], message: str) -> None:

@@ -299,7 +299,7 @@ def test_many_classes_are_counted_together(monkeypatch: pytest.MonkeyPatch, run:
         (["run=table", "input=model.pt"], ["a .pt file may run code when it is read"]),
         (["run=table", "input=text.npy"], ["input=text.npy is not a whole .npy file of a plain array"]),
         (["run=table", "input=text.npz"], ["input=text.npz is no .npz archive of arrays"]),
-        (["run=table", "input=objects.npy"], ["Object arrays cannot be loaded"]),
+        (["run=table", "input=objects.npy"], ["holds an array of Python objects, which may run code"]),
         (["run=table", "input=several.npz"], ["input=several.npz has no array 'x'; it has a, b."]),
         (["run=table", "input=line.npy"], ["holds an array of shape (4,): give inputs [N, …], one or more."]),
         (["run=table", "input=none.npy"], ["holds an array of shape (0, 4)"]),

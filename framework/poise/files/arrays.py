@@ -11,6 +11,12 @@ import numpy as np
 from poise.errors import UserError
 from poise.files.shown import quoted
 
+PICKLED = "Object arrays cannot be loaded"  # as numpy says it
+OBJECTS = (
+    "holds an array of Python objects, which may run code when it is read, so poise does not: write numbers, as "
+    "numpy.asarray(…, dtype=int) gives them."
+)
+
 
 def read_npz(path: str, said: str) -> dict[str, np.ndarray]:
     """The arrays of an .npz file by name.
@@ -62,4 +68,6 @@ def _opened(path: str, said: str, kind: str) -> Iterator[IO[bytes]]:
         with open(path, "rb") as opened:
             yield opened
     except Exception as error:  # of zipfile, zlib, numpy's header and its memory: a damaged file meets all of them
+        if PICKLED in str(error):
+            raise UserError(f"{said} {OBJECTS}") from error
         raise UserError(f"{said} is not a whole {kind}: {' '.join(str(error).split())}") from error

@@ -147,9 +147,11 @@ def _kind(said: str, arrays: dict[str, np.ndarray], prefix: str) -> str:
     missing += [] if f"{prefix}labels" in arrays else [f"{prefix}labels"]
     if missing:
         unknown = [name for name in arrays if name.removeprefix("test_") not in (*KINDS, "labels")]
-        raise UserError(
-            f"{said} has no {' and no '.join(missing)}; it has {listed(arrays)}.{nearest(missing[0], unknown)}"
+        guess = (
+            nearest(missing[0], unknown)
+            or f" Name the arrays {prefix}logits or {prefix}probabilities, and {prefix}labels."
         )
+        raise UserError(f"{said} has no {' and no '.join(missing)}; it has {listed(arrays)}.{guess}")
     return there[0]
 
 
@@ -176,16 +178,21 @@ def _labels(said: str, name: str, array: np.ndarray, size: int, num_classes: int
     if array.shape == (size, num_classes) and num_classes > 1:
         raise UserError(f"{said}: {name} has one column for each class: give the class of each row, {name}.argmax(1).")
     if array.dtype.kind not in "iufb":
-        raise UserError(f"{said}: {name} holds {array.dtype}: give each row's class as an integer from 0.")
+        way_out = "give each row's class as an integer from 0, or a .csv, whose classes have names"
+        raise UserError(f"{said}: {name} holds {array.dtype}: {way_out}.")
     if array.shape not in ((size,), (size, 1)):
-        raise UserError(f"{said}: {name} has shape {array.shape} for {size} rows: give one class for each.")
+        turned = ": rows are examples, so turn the logits round, logits.T" if array.shape == (num_classes,) else ""
+        way_out = turned or ": give one class for each"
+        raise UserError(f"{said}: {name} has shape {array.shape} for {size} rows{way_out}.")
     labels = array.reshape(size)
     with np.errstate(invalid="ignore"):
         whole = labels.astype(np.int64)
     wrong = np.flatnonzero((whole != labels) | (whole < 0) | (whole >= num_classes))
     if len(wrong):
+        from_one = whole.min() == 1 and whole.max() == num_classes
         raise UserError(
-            f"{said}: {name} has {labels[wrong[0]]} in row {wrong[0]}, where classes are 0 to {num_classes - 1}."
+            f"{said}: {name} has {labels[wrong[0]]} in row {wrong[0]}, where classes are 0 to {num_classes - 1}"
+            f"{f': count them from 0, {name} - 1' if from_one else ''}."
         )
     return whole
 
@@ -318,6 +325,9 @@ def _scores(said: str, kind: str, fit: Rows, test: Rows | None, classes: Sequenc
         doubts.append(
             f"{said}: the logits look like probabilities, each row within 0…1 and adding up to 1; name them so."
         )
+    if len(np.unique(fit.labels)) == 1:
+        name = quoted(classes[fit.labels[0]])
+        doubts.append(f"{said}: every row to fit on has the label {name}: what is fitted to them knows no other class.")
     if test is not None and _are_the_same(fit, test):
         doubts.append(f"{said}: the rows to test on are those to fit on, and flatter every calibrator; give others.")
     return Scores(fit, test, tuple(classes), " ".join(doubts))

@@ -30,15 +30,16 @@ def saved(array: np.ndarray, pickled: bool = False) -> bytes:
 
 
 HUGE = saved(np.zeros(3)).replace(b"(3,)", b"(3" + b"0" * 15 + b",)").replace(b" " * 15 + b"\n", b"\n")
+BROKEN = r"^logits=bad.npz is not a whole .npz file of plain arrays: "
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"no array at all", "'a' is none"),
-        (saved(np.zeros(3))[:-4], "not a whole"),
-        (saved(np.array([{}]), pickled=True), "Object arrays cannot be loaded"),
-        (HUGE, "not a whole"),
+        (b"no array at all", f"{BROKEN}.*'a' is none"),
+        (saved(np.zeros(3))[:-4], BROKEN),
+        (saved(np.array([{}]), pickled=True), "logits=bad.npz holds an array of Python objects, which may run code"),
+        (HUGE, BROKEN),
     ],
 )
 def test_an_archive_of_something_else_is_refused(tmp_path: Path, data: bytes, reason: str) -> None:
@@ -46,7 +47,6 @@ def test_an_archive_of_something_else_is_refused(tmp_path: Path, data: bytes, re
         archive.writestr("a.npy", data)
     with pytest.raises(UserError, match=reason) as caught:
         read_npz(str(tmp_path / "bad.npz"), "logits=bad.npz")
-    assert str(caught.value).startswith("logits=bad.npz is not a whole .npz file of plain arrays: ")
     assert "\n" not in str(caught.value)
 
 
