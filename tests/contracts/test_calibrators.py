@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 import torch
+from annotated_types import Le
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from contracts import docstrings
+from gpus import needs_gpus
 from poise import registry
 from poise.batch import Predictions
 from poise.calibrator import Calibrator
 from poise.errors import UserError
+from poise.registry.bounds import unbound
 from ranks import Pair
 
 RECORDS = registry.records("calibrator")
@@ -52,7 +55,6 @@ def test_it_gives_log_probabilities_in_the_dtype_of_the_logits(name: str) -> Non
         torch.testing.assert_close(calibrated.exp().sum(-1), torch.ones(len(own), dtype=own.dtype))
 
 
-@pytest.mark.parametrize("name", [n for n, record in RECORDS.items() if record.attributes["keeps_prediction"]])
 @every_calibrator
 def test_before_it_is_fitted_it_gives_uncalibrated_log_probabilities(name: str) -> None:
     calibrator, logits = registry.build("calibrator", name), predictions(seed=2).logits
@@ -108,6 +110,7 @@ def test_finite_logits_have_finite_log_probabilities_however_large(name: str, dt
             assert torch.equal(calibrated.argmax(-1), logits.argmax(-1))
 
 
+@pytest.mark.parametrize("name", [n for n, record in RECORDS.items() if record.attributes["keeps_prediction"]])
 @given(seed=st.integers(0, 2**32), classes=st.integers(2, 6), scale=st.sampled_from([1e-3, 1.0, 30.0, 1e3]))
 @settings(max_examples=10, deadline=None)
 def test_the_predicted_class_stays_where_that_is_said(name: str, seed: int, classes: int, scale: float) -> None:
@@ -156,6 +159,31 @@ def test_its_state_is_all_of_it(name: str) -> None:
 
 
 @every_calibrator
+def test_it_works_where_its_logits_lie(name: str) -> None:
+    expected = fitted(name)(predictions(seed=2).logits)
+    held_out, unlabelled, logits = predictions(), predictions(seed=1), predictions(seed=2).logits
+    calibrator = registry.build("calibrator", name)
+    with torch.device("meta"):  # where a tensor comes to lie whose device nobody says
+        assert torch.equal(calibrator.fit(held_out, unlabelled)(logits), expected)
+
+
+@needs_gpus()
+@every_calibrator
+def test_a_gpu_fits_and_calibrates_alike(name: str) -> None:
+    logits = predictions(seed=2).logits
+    held_out, unlabelled = (on_a_gpu(predictions(seed=seed)) for seed in (0, 1))
+    calibrated = registry.build("calibrator", name).cuda().fit(held_out, unlabelled)(logits.cuda())
+    torch.testing.assert_close(calibrated.cpu(), fitted(name)(logits), atol=1e-4, rtol=1e-3)
+
+
+def on_a_gpu(given: Predictions) -> Predictions:
+    assert given.features is not None
+    return Predictions(
+        given.logits.cuda(), given.features.cuda(), given.label.cuda(), group=None, index=given.index.cuda()
+    )
+
+
+@every_calibrator
 def test_it_leaves_what_it_is_fitted_to_alone(name: str) -> None:
     held_out, unlabelled = predictions(), predictions(seed=1)
     registry.build("calibrator", name).fit(held_out, unlabelled)
@@ -170,6 +198,17 @@ def test_it_looks_at_what_it_is_fitted_to(name: str, wrong: float) -> None:
     held_out.logits[3, 1] = wrong
     with pytest.raises(UserError, match="Example 3 of the calibration split has logits that are not finite"):
         registry.build("calibrator", name).fit(held_out, predictions(seed=1))
+
+
+UNLIMITED = {"steps", "patience", "window"}  # these take time, if anything, and no memory
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_sizes_of_ours_have_a_limit(name: str) -> None:
+    for parameter in OURS[name].parameters:
+        inner, bounds = unbound(parameter.type)
+        if inner is int and parameter.name not in UNLIMITED:
+            assert any(isinstance(bound, Le) for bound in bounds), f"{parameter.name} may take all memory"
 
 
 @pytest.mark.parametrize("name", OURS)

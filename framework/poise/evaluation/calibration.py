@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -71,10 +71,10 @@ class Calibration(Evaluator):
 
     def __init__(
         self,
-        bins: Annotated[int, Ge(1)] = 15,
+        bins: Annotated[int, Ge(1), Le(1000)] = 15,
         attacked: bool = False,
         steps: Annotated[int, Ge(1)] = 20,
-        bootstrap: Annotated[int, Ge(0)] = 1000,
+        bootstrap: Annotated[int, Ge(0), Le(1_000_000)] = 1000,
     ) -> None:
         self.bins = bins
         self.bootstrap = bootstrap

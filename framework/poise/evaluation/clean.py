@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from poise.breakdown import breakdowns
 from poise.data.dataset import Arrays
@@ -27,7 +27,7 @@ class Clean(Evaluator):
         bins: confidence bins of the calibration errors.
     """
 
-    def __init__(self, bins: Annotated[int, Ge(1)] = 15) -> None:
+    def __init__(self, bins: Annotated[int, Ge(1), Le(1000)] = 15) -> None:
         self.bins = bins
 
     def evaluate(self, subject: Subject) -> Findings:

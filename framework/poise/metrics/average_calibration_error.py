@@ -14,7 +14,7 @@ class AverageCalibrationError(EqualWidthMetric):
     compare nothing by this error alone. Adaptive calibration error, which is also called ACE, is another.
 
     Args:
-        num_bins: number of bins, >= 1.
+        num_bins: number of bins, in 1…10,000.
         options: of torchmetrics.Metric.
     """
 

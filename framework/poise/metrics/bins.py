@@ -11,6 +11,8 @@ from torch import Tensor
 from poise.errors import UserError
 from poise.metrics.base import LogitsMetric
 
+MOST_BINS = 10_000  # of which each has its sums, for each class where classes are looked at
+
 
 @dataclass(frozen=True)
 class Bins:
@@ -80,11 +82,11 @@ class BinnedMetric(LogitsMetric):
     The prediction is the lowest class among those with the largest logit.
 
     Args:
-        num_bins: number of bins, >= 1.
+        num_bins: number of bins, in 1…10,000.
         options: of torchmetrics.Metric.
 
     Raises:
-        UserError: num_bins is smaller.
+        UserError: num_bins is another number.
     """
 
     higher_is_better = False
@@ -113,6 +115,6 @@ def bin_of(values: Float[Tensor, "..."], num_bins: int) -> Int[Tensor, "..."]:
 
 
 def check_num_bins(num_bins: int) -> None:
-    """Raises UserError unless there is a bin."""
-    if num_bins < 1:
-        raise UserError(f"num_bins={num_bins} is not a number >= 1.")
+    """Raises UserError unless there are bins, no more than anybody looks at."""
+    if not 1 <= num_bins <= MOST_BINS:
+        raise UserError(f"num_bins={num_bins} is not a number in 1…{MOST_BINS:,}.")

@@ -29,11 +29,11 @@ class BrierTerms(LogitsMetric):
 
     Args:
         num_classes: number of classes C.
-        num_bins: number of bins of equal width, as CalibrationError has them, >= 1.
+        num_bins: number of bins of equal width, as CalibrationError has them, in 1…10,000.
         options: of torchmetrics.Metric.
 
     Raises:
-        UserError: num_bins is smaller.
+        UserError: num_bins is another number.
     """
 
     meanings: ClassVar = {

@@ -15,7 +15,7 @@ class CalibrationError(EqualWidthMetric):
     first one also 0. The prediction is the lowest class among those with the largest logit.
 
     Args:
-        num_bins: number of bins, >= 1.
+        num_bins: number of bins, in 1…10,000.
         options: of torchmetrics.Metric.
     """
 

@@ -17,6 +17,7 @@ from poise.metrics.levels import Levels
 from poise.metrics.maximum_calibration_error import MIN_COUNT
 
 Times = Float[Tensor, "R N"]
+_ROOM = 2**22  # sums, or what is summed up, that are held at a time
 _SHARES = ("accuracy", "ece", "ece_equal_mass", "classwise_ece", "mce", "confidence")
 BOUNDS = {**dict.fromkeys(_SHARES, (0.0, 1.0)), "nll": (0.0, math.inf), "brier": (0.0, 2.0)}
 
@@ -84,11 +85,10 @@ def counted_scores(logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"], bins
 
 def _counted_bins(confidence: Float[Tensor, " N"], correct: Float[Tensor, " N"], bins: int) -> Callable[[Times], Bins]:
     """The bins of equal width of examples that are counted so often."""
-    member = one_hot(bin_of(confidence, bins), bins).double()
-    sums = torch.cat([member, member * confidence[:, None], member * correct[:, None]], 1)
+    place = bin_of(confidence, bins)
 
     def counted(times: Times) -> Bins:
-        counts, confidences, corrects = (times @ sums).split(bins, 1)
+        counts, confidences, corrects = (_summed(times * values, place, bins) for values in (1.0, confidence, correct))
         return Bins.of_sums(counts.round().long(), confidences, corrects)
 
     return counted
@@ -106,11 +106,16 @@ def _counted_classwise(
     place = bin_of(probability, bins)
     example, label = (place > 0).nonzero(as_tuple=True)
     cell, value = label * bins + place[example, label], residual[example, label]
+    rows = max(1, _ROOM // max(len(cell), classes * bins))
 
     def error(times: Times) -> Float[Tensor, " R"]:
-        cells = times.new_zeros(len(times), classes * bins).index_add(1, cell, times[:, example] * value)
-        above = cells.view(len(times), classes, bins)
+        above = _summed(times[:, example] * value, cell, classes * bins).view(len(times), classes, bins)
         first = times @ residual - above.sum(2)
         return (above.abs().sum((1, 2)) + first.abs().sum(1)) / (classes * times.sum(1))
 
-    return error
+    return lambda times: torch.cat([error(part) for part in times.split(rows)])
+
+
+def _summed(values: Float[Tensor, "R M"], place: Int[Tensor, " M"], places: int) -> Float[Tensor, "R P"]:
+    """The sum over the values in each place, row by row."""
+    return values.new_zeros(len(values), places).scatter_add(1, place.expand_as(values), values)

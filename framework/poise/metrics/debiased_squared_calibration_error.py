@@ -16,7 +16,7 @@ class DebiasedSquaredCalibrationError(EqualWidthMetric):
     paper's bins hold equally many examples: `EqualMassCalibrationError.bins.debiased_squared_error` is that.
 
     Args:
-        num_bins: number of bins, >= 1.
+        num_bins: number of bins, in 1…10,000.
         options: of torchmetrics.Metric.
     """
 

@@ -23,11 +23,11 @@ class EqualMassCalibrationError(TopLabelMetric, BinnedMetric):
     Kumar, Liang and Ma (see DebiasedSquaredCalibrationError) take with bins like these.
 
     Args:
-        num_bins: number of bins, >= 1; with fewer examples each has a bin of its own.
+        num_bins: number of bins, in 1…10,000; with fewer examples each has a bin of its own.
         options: of torchmetrics.Metric.
 
     Raises:
-        UserError: num_bins is smaller.
+        UserError: num_bins is another number.
     """
 
     def __init__(self, num_bins: int = 15, **options: Any) -> None:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from poise.metrics.base import top_confidence
 from poise.metrics.bins import BinnedMetric, Bins, bin_of
@@ -14,11 +14,11 @@ class EqualWidthMetric(BinnedMetric):
     """A metric on bins of equal width: bin b of B holds the confidences in (b/B, (b+1)/B], the first one also 0.
 
     Args:
-        num_bins: number of bins, >= 1.
+        num_bins: number of bins, in 1…10,000.
         options: of torchmetrics.Metric.
 
     Raises:
-        UserError: num_bins is smaller.
+        UserError: num_bins is another number.
     """
 
     counts: Tensor
@@ -34,10 +34,10 @@ class EqualWidthMetric(BinnedMetric):
     def add(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
         """Add logits and labels."""
         confidence = top_confidence(logits)
-        member = one_hot(bin_of(confidence, self.num_bins), self.num_bins)
-        self.counts += member.sum(0)
-        self.confidence += confidence @ member.double()
-        self.correct += member[logits.argmax(-1) == labels].sum(0)
+        place, right = bin_of(confidence, self.num_bins), logits.argmax(-1) == labels
+        self.counts = self.counts.index_add(0, place, torch.ones_like(place))
+        self.confidence = self.confidence.index_add(0, place, confidence)
+        self.correct = self.correct.index_add(0, place, right.long())
 
     def binned(self) -> Bins:
         """The bins of the states as they are."""

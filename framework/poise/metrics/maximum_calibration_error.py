@@ -20,12 +20,12 @@ class MaximumCalibrationError(EqualWidthMetric):
     left out, where the paper takes all: that is min_count=1.
 
     Args:
-        num_bins: number of bins, >= 1.
+        num_bins: number of bins, in 1…10,000.
         min_count: examples that a bin has to hold to count, >= 1. Where none holds so many the error is nan.
         options: of torchmetrics.Metric.
 
     Raises:
-        UserError: num_bins or min_count is smaller.
+        UserError: num_bins or min_count is another number.
     """
 
     def __init__(self, num_bins: int = 15, min_count: int = MIN_COUNT, **options: Any) -> None:

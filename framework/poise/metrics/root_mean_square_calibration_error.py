@@ -14,7 +14,7 @@ class RootMeanSquareCalibrationError(EqualWidthMetric):
     it is called the plug-in estimate.
 
     Args:
-        num_bins: number of bins, >= 1.
+        num_bins: number of bins, in 1…10,000.
         options: of torchmetrics.Metric.
     """
 

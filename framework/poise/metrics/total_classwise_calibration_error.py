@@ -16,11 +16,11 @@ class TotalClasswiseCalibrationError(ClasswiseMetric):
 
     Args:
         num_classes: number of classes C.
-        num_bins: number of bins, >= 1.
+        num_bins: number of bins, in 1…10,000.
         options: of torchmetrics.Metric.
 
     Raises:
-        UserError: num_bins is smaller.
+        UserError: num_bins is another number.
     """
 
     def result(self) -> Float[Tensor, ""]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 from torch import Tensor, inf
 
@@ -61,7 +61,7 @@ class GapScaling(Calibrator):
     first: Tensor
     converged: Tensor
 
-    def __init__(self, hidden: Annotated[int, Ge(1)] = 10, strength: Annotated[float, Ge(0)] = 1.0) -> None:
+    def __init__(self, hidden: Annotated[int, Ge(1), Le(1000)] = 10, strength: Annotated[float, Ge(0)] = 1.0) -> None:
         super().__init__()
         self.hidden = hidden
         self.strength = strength

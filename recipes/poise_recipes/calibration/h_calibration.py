@@ -5,7 +5,7 @@ import math
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -92,9 +92,9 @@ class HCalibration(Calibrator):
         window: Annotated[int, Ge(1)] = 201,
         steps: Annotated[int, Ge(1)] = 100,
         patience: Annotated[int, Ge(1)] = 25,
-        temperatures: Annotated[int, Ge(2)] = 16,
-        segments: Annotated[int, Ge(1)] = 100,
-        hidden: Annotated[int, Ge(1)] = 10,
+        temperatures: Annotated[int, Ge(2), Le(1000)] = 16,
+        segments: Annotated[int, Ge(1), Le(10_000)] = 100,
+        hidden: Annotated[int, Ge(1), Le(1000)] = 10,
         lowest: Annotated[float, Gt(0)] = 0.01,
         highest: Annotated[float, Gt(0)] = 100.0,
     ) -> None:

@@ -4,7 +4,7 @@ import logging
 from typing import Annotated, ClassVar
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, inf
 
@@ -38,7 +38,7 @@ class HistogramBinning(Calibrator):
     keeps_prediction: ClassVar[bool] = False
     share: Tensor
 
-    def __init__(self, bins: Annotated[int, Ge(1)] = 15) -> None:
+    def __init__(self, bins: Annotated[int, Ge(1), Le(10_000)] = 15) -> None:
         super().__init__()
         self.bins = bins
         self.register_buffer("share", torch.zeros(0, bins, dtype=torch.float64))

@@ -4,7 +4,7 @@ import logging
 from typing import Annotated, ClassVar
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor
 
@@ -45,7 +45,7 @@ class Spline(Calibrator):
     accuracy: Tensor
     examples: Tensor
 
-    def __init__(self, knots: Annotated[int, Ge(2)] = 6) -> None:
+    def __init__(self, knots: Annotated[int, Ge(2), Le(1000)] = 6) -> None:
         super().__init__()
         self.knots = knots
         self.register_buffer("confidence", torch.zeros(0, dtype=torch.float64))

@@ -76,6 +76,14 @@ def mistakes(*arguments: str) -> tuple[str, ...]:
         (["recipe=trades", "recipe.trades.beta=-1"], "recipe.trades.beta=-1 has to be 0 or more."),
         (["recipe=trades", "recipe.pgd.step_size=0"], "recipe.pgd.step_size=0 has to be above 0."),
         (
+            ["evaluation=calibration", "evaluation.calibration.bins=100000"],
+            "evaluation.calibration.bins=100000 has to be 1 or more and at most 1000.",
+        ),
+        (
+            ["calibration=spline", "calibration.spline.knots=1001"],
+            "calibration.spline.knots=1001 has to be 2 or more and at most 1000.",
+        ),
+        (
             ["schedule=multi_step", "schedule.milestones=0.5,1.5"],
             "schedule.milestones=0.5,1.5 has to be above 0 and at most 1.",
         ),

@@ -169,7 +169,11 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "no classes": (FOUR[:, :0], LABELS, r"not \(3, 0\) and \(3,\)"),
     "labels of floats": (FOUR, LABELS.float(), "float logits and integer labels, not torch.float32 and torch.float32"),
     "logits of integers": (FOUR.long(), LABELS, "not torch.int64 and torch.int64"),
-    "an array": (FOUR.numpy(), LABELS, r"logits is of type ndarray: give a torch tensor, as torch.from_numpy\(logits\)"),
+    "an array": (
+        FOUR.numpy(),
+        LABELS,
+        r"logits is of type ndarray: give a torch tensor, as torch.from_numpy\(logits\)",
+    ),
     "a list": (FOUR, [0, 1, 3], "labels is of type list: give a torch tensor"),
     "another device": (FOUR.to("meta"), LABELS, "logits are on meta and the labels on cpu"),
     "the metric elsewhere": (FOUR.to("meta"), LABELS.to("meta"), "metric is on cpu and its logits on meta"),
@@ -308,12 +312,14 @@ def test_another_number_of_classes_is_refused(make: Callable[[int], Metric]) -> 
         make(3).update(*draw(0, 5))
 
 
-def test_no_bins_are_refused() -> None:
+def test_no_bins_and_too_many_are_refused() -> None:
+    with pytest.raises(UserError, match="num_bins=10001 is not a number in 1…10,000"):
+        CalibrationError(num_bins=10_001)
     for make in (CalibrationError, EqualMassCalibrationError, MaximumCalibrationError):
-        with pytest.raises(UserError, match="num_bins=0 is not a number >= 1"):
+        with pytest.raises(UserError, match="num_bins=0 is not a number in 1…10,000"):
             make(num_bins=0)
     for of_classes in (ClasswiseCalibrationError, BrierTerms):
-        with pytest.raises(UserError, match="num_bins=0 is not a number >= 1"):
+        with pytest.raises(UserError, match="num_bins=0 is not a number in 1…10,000"):
             of_classes(4, num_bins=0)
     with pytest.raises(UserError, match="min_count=0 is not a number >= 1"):
         MaximumCalibrationError(min_count=0)
