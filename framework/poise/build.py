@@ -29,6 +29,7 @@ from poise.run_directory import RunDirectory
 from poise.stack import RecipeStack
 from poise.strategies import zero_stage
 from poise.tables import read_table
+from poise.validation import selections
 from poise.world import world_of
 
 log = logging.getLogger("poise")
@@ -66,7 +67,7 @@ class Built:
 
     @property
     def _choices(self) -> list[str]:
-        return ["robust_accuracy", "accuracy"] if self.module.attacks else ["accuracy"]
+        return selections(self.module.attacks, self.splits.val.group is not None)
 
     @property
     def accelerator(self) -> str:
@@ -102,13 +103,8 @@ class Built:
         self._refuse_augmentations()
         self._refuse_devices()
         self._refuse_small_splits()
+        self._refuse_selection()
         check_evaluators(self.splits, self.evaluators)
-        chosen = self.config.selection
-        if chosen and chosen not in self._choices:
-            raise UserError(
-                f"selection={chosen} chooses no epoch here; it is one of {', '.join(self._choices)}."
-                + nearest(chosen, self._choices)
-            )
         if self.config.trainer.sync_batchnorm and self.accelerator == "cpu":
             raise UserError(
                 "trainer.sync_batchnorm=true needs GPUs; on CPU each rank keeps statistics of its own, whose mean is "
@@ -129,6 +125,19 @@ class Built:
             )
         for member in self.augment.values():
             member.check(*self.splits.input_shape[1:])
+
+    def _refuse_selection(self) -> None:
+        """A metric that no validation of this run gives."""
+        chosen, choices = self.config.selection, self._choices
+        if not chosen or chosen in choices:
+            return
+        why = "it is no accuracy of the validation"
+        if chosen in selections(attacked=True, grouped=True):
+            why = "no recipe attacks" if "robust" in chosen else "the validation examples have no groups"
+        raise UserError(
+            f"selection={chosen} chooses no epoch here ({why}); it is one of {', '.join(choices)}."
+            + nearest(chosen, choices)
+        )
 
     def _refuse_small_splits(self) -> None:
         """Those of which a rank would have nothing to predict."""

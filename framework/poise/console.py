@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
 
+from poise.listener import Listener
 from poise.progress import RunBar
 
 log = logging.getLogger("poise")
@@ -30,7 +30,7 @@ MEANT = (
 EVALUATING = r"Found \d+ module\(s\) in eval mode at the start of training"  # meant so of frozen parts
 
 
-class Telling(Callback):
+class Telling(Listener):
     """What a person sees of a training: a bar for the whole run where a terminal can show it, and a line an epoch.
 
     Args:

@@ -103,7 +103,8 @@ class TrainingModule(L.LightningModule):
         self._restore: Callable[[], None] = lambda: None
         self._own_state: Callable[[Ranks], Mapping[str, Shaped[Tensor, "..."]]] = lambda ranks: {}
         self._notes = Notes()
-        self.validation = Validation(self.threat, self.attacks, seed)
+        self._unread: dict[str, Tensor] = {}
+        self.validation = Validation(self.threat, self.attacks, seed, num_classes, self.task.num_groups)
 
     # -- before the first step ---------------------------------------------------------------------------------
 
@@ -164,7 +165,9 @@ class TrainingModule(L.LightningModule):
         loss = self.stack.loss(batch, step)
         self._restore = self.stack.perturb_weights(loss, step)
         value = loss()
-        self._note(value, loss.outcome.terms if loss.outcome else {}, loss.penalties, step)
+        self._note(value, {**(loss.outcome.terms if loss.outcome else {}), **loss.penalties}, step)
+        self._notes.end_batch(len(record["x"]), first=batch_idx % self.trainer.accumulate_grad_batches == 0)
+        self._log_step(value, step)
         self._batch, self._step_done = batch, step
         return value
 
@@ -243,39 +246,46 @@ class TrainingModule(L.LightningModule):
         replay = step.global_step % self.stack.replays
         return step.replace(global_step=step.global_step - replay) if replay else step
 
-    def _note(
-        self,
-        loss: Tensor,
-        terms: Mapping[str, Shaped[Tensor, "..."]],
-        penalties: Mapping[str, Shaped[Tensor, "..."]],
-        step: Step,
-    ) -> None:
-        values = {name: value.detach().mean() for name, value in {**terms, **penalties}.items()}
+    def _note(self, loss: Tensor, terms: Mapping[str, Shaped[Tensor, "..."]], step: Step) -> None:
+        values = {name: value.detach().mean() for name, value in terms.items()}
         self.watch.note(step.global_step, loss, values)
-        self._notes.keep(values)
-        if not self._is_logged(step):  # a millisecond a name, and a collective: not where nobody reads it
-            if self._barred:
-                self.log("train/loss", loss.detach(), prog_bar=True, batch_size=1)
-            return
-        self._notes.keep({"lr": self.trainer.optimizers[0].param_groups[0]["lr"]})
-        for name, value in self._notes.read(loss, step.ranks).items():
+        self._notes.keep({"loss": loss, **values, "lr": self.trainer.optimizers[0].param_groups[0]["lr"]})
+
+    def _log_step(self, loss: Tensor, step: Step) -> None:
+        if self._is_logged(step):  # a millisecond a name, and a collective: not where nobody reads it
+            self._log_noted(step.ranks)
+        elif self._barred:
+            self.log("train/loss", loss.detach(), prog_bar=True, batch_size=1)
+
+    def _log_noted(self, ranks: Ranks) -> None:
+        noted = self._notes.read(self.device, ranks)
+        self._unread |= noted
+        for name, value in sorted(noted.items(), key=lambda item: item[0] != "loss"):
             self.log(f"train/{name}", value, prog_bar=self._barred and name == "loss", batch_size=1)
 
     def _is_logged(self, step: Step) -> bool:
         """Whether loggers get this step's values, or it is the last of its epoch, which reports them."""
         trainer, done = self.trainer, step.global_step + 1
+        if trainer.fit_loop._should_accumulate():
+            return False
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set where Lightning's annotations end
         return trainer.is_last_batch or done == trainer.max_steps or (every > 0 and done % every == 0)
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the step just done is its epoch's last: of the data, of the run, or before a stop."""
+        trainer = self.trainer
+        return trainer.is_last_batch or trainer.global_step == trainer.max_steps or self.stop_reason is not None
 
     @property
     def _barred(self) -> bool:
         """Whether there is a bar of Lightning's, which waits for the device at each step to show a value."""
         return self.trainer.progress_bar_callback is not None
 
-    @property
-    def logged(self) -> dict[str, float]:
-        """What was logged last of each name in training, also before a run was taken up."""
-        return {f"train/{name}": float(value) for name, value in self._notes.latest.items()}
+    def read_logged(self) -> dict[str, float]:
+        """What was logged in training since this was last asked; waits for the device."""
+        logged, self._unread = self._unread, {}
+        return {f"train/{name}": float(value) for name, value in logged.items()}
 
     def _log(self, name: str, value: Any) -> None:
         self._notes.keep({name: value})
@@ -329,10 +339,11 @@ class TrainingModule(L.LightningModule):
                 group["lr"] = lr * self._lr_factor(self.trainer.global_step)
 
     def on_train_epoch_end(self) -> None:
-        """Tell the recipes how the validation went."""
+        """Tell the recipes how the validation went, and log what they say at the epoch's end."""
         self.watch.look(current_ranks())
         step = self._step(current_ranks(), self.trainer.global_step / self._total_steps)
         self.stack.on_epoch_end(step, validation_metrics(self.trainer))
+        self._log_noted(step.ranks)
         self.trainer.should_stop |= self.stop_reason is not None
 
     # -- validation --------------------------------------------------------------------------------------------
@@ -348,8 +359,8 @@ class TrainingModule(L.LightningModule):
     def validation_step(self, record: Mapping[str, Any], batch_idx: int) -> None:
         """Clean metrics, and accuracy under a short PGD where the stack attacks."""
         keep_casts()
-        x, label = self.receive(record).x, record["label"].long()
-        self.validation.look(self.model, x, label, record.get("position"))
+        batch, label = self.receive(record), record["label"].long()
+        self.validation.look(self.model, batch.x, label, record.get("position"), batch.group)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the whole split, over all ranks."""

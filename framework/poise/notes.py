@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -16,36 +16,46 @@ TOGETHER = 30  # values that ranks send each other in one message; what is beyon
 class Notes:
     """The latest value of each name since values were last read.
 
-    Attributes:
-        latest: of each name what was read last.
+    That of a step is the mean over its micro-batches, by their examples; of what is noted in one of them twice, or
+    between two steps, the last holds.
     """
 
     def __init__(self) -> None:
         self._kept: dict[str, Tensor | float] = {}
-        self.latest: dict[str, Tensor] = {}
+        self._new: dict[str, Tensor | float] = {}  # since the last micro-batch
+        self._examples: dict[str, int] = {}  # of the step under way, that a kept value is the mean over
 
     def keep(self, values: Mapping[str, Shaped[Tensor, "..."] | float]) -> None:
         """Note values, a tensor of any shape as its mean."""
-        self._kept |= {name: v.detach().mean() if isinstance(v, Tensor) else float(v) for name, v in values.items()}
+        self._new |= {name: v.detach().mean() if isinstance(v, Tensor) else float(v) for name, v in values.items()}
 
-    def read(self, loss: Float[Tensor, ""], ranks: Ranks) -> Mapping[str, Shaped[Tensor, ""]]:
-        """What was noted, and the loss, as values of the whole batch; forgets them."""
-        shares = {name: _tensor(value).to(loss.device) for name, value in self._kept.items()}
-        self._kept = {}
-        read = _mean_over_ranks({"loss": loss.detach(), **shares}, ranks)
-        self.latest |= read
-        return read
+    def end_batch(self, examples: int, first: bool) -> None:
+        """Count what was noted as that of a micro-batch of so many examples, the first of its step or a further one."""
+        if first:
+            self._examples = {}
+        for name, value in self._new.items():
+            before = self._examples.get(name, 0)
+            share = examples / (before + examples)
+            self._kept[name] = self._kept[name] + (value - self._kept[name]) * share if before else value
+            self._examples[name] = before + examples
+        self._new = {}
+
+    def read(self, device: torch.device, ranks: Ranks) -> Mapping[str, Shaped[Tensor, ""]]:
+        """What was noted, as values of the whole batch on the device; forgets it. Call on all ranks."""
+        values = {name: _tensor(value).to(device) for name, value in self._latest().items()}
+        self._kept, self._new, self._examples = {}, {}, {}
+        return _mean_over_ranks(values, device, ranks)
 
     def state(self) -> dict[str, Shaped[Tensor, "..."]]:
-        """What a run that goes on has to know: values on their way, and those that its curves repeat."""
-        kept = {f"kept.{name}": _tensor(value) for name, value in self._kept.items()}
-        return kept | {f"latest.{name}": value for name, value in self.latest.items()}
+        """What a run that goes on after a whole step has to know."""
+        return {name: _tensor(value) for name, value in self._latest().items()}
 
     def load(self, state: Mapping[str, Shaped[Tensor, "..."]]) -> None:
         """Put back what `state` gave."""
-        for name, value in state.items():
-            whose, _, own = name.partition(".")
-            (self._kept if whose == "kept" else self.latest)[own] = value
+        self._kept |= state
+
+    def _latest(self) -> dict[str, Tensor | float]:
+        return self._kept | self._new
 
 
 def _tensor(value: Tensor | float) -> Tensor:
@@ -54,7 +64,9 @@ def _tensor(value: Tensor | float) -> Tensor:
 
 
 @torch.no_grad()
-def _mean_over_ranks(values: Mapping[str, Tensor], ranks: Ranks) -> Mapping[str, Shaped[Tensor, ""]]:
+def _mean_over_ranks(
+    values: Mapping[str, Tensor], device: torch.device, ranks: Ranks
+) -> Mapping[str, Shaped[Tensor, ""]]:
     """Values of each rank's share of the batch as those of the whole batch.
 
     Where ranks have noted different values, as a recipe may that looks at its share, each keeps its own: a log is
@@ -62,12 +74,13 @@ def _mean_over_ranks(values: Mapping[str, Tensor], ranks: Ranks) -> Mapping[str,
     """
     if ranks.size == 1:
         return values
-    flat = torch.stack([value.double() for value in values.values()])
     key = zlib.crc32(",".join(values).encode()) % 2**20
-    sent = torch.cat([flat.new_tensor([key, key**2]), flat[:TOGETHER]])
-    means = ranks.mean(pad(sent, (0, 2 + TOGETHER - len(sent))))
+    checksum = torch.tensor([key, key**2], dtype=torch.float64, device=device)
+    sent = torch.stack([*checksum.unbind(), *(value.double() for value in values.values())])
+    first, rest = sent[: 2 + TOGETHER], sent[2 + TOGETHER :]
+    means = ranks.mean(pad(first, (0, 2 + TOGETHER - len(first))))
     mean, square = means[:2].tolist()
     if mean**2 != square:
         return values
-    parts = [means[2 : len(sent)], *([ranks.mean(flat[TOGETHER:])] if len(flat) > TOGETHER else [])]
+    parts = [means[2 : len(first)], *([ranks.mean(rest)] if len(rest) else [])]
     return dict(zip(values, torch.cat(parts).unbind(), strict=True))

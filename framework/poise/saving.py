@@ -57,7 +57,7 @@ class Saver(Checkpoint):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
         """Save inside an epoch, where asked to; not before its validation, which a resumed run would not do again."""
         stepped = (trainer.fit_loop.epoch_loop.batch_progress.current.ready % trainer.accumulate_grad_batches) == 0
-        if not stepped or _ends_epoch(trainer, pl_module):
+        if not stepped or (isinstance(pl_module, TrainingModule) and pl_module.ends_epoch):
             return
         number = self.agreement.after(trainer.global_step, current_ranks())
         if number or (self.every and trainer.global_step % self.every == 0):
@@ -161,11 +161,6 @@ def _evaluated_state(trainer: L.Trainer, module: TrainingModule, ranks: Ranks) -
     shipped = shipped_state(module.model, module.stack, ranks) or {}
     state |= {f"model.{name}": value.detach().cpu() for name, value in shipped.items()}
     return {name: value.contiguous().clone() for name, value in state.items()}
-
-
-def _ends_epoch(trainer: L.Trainer, module: L.LightningModule) -> bool:
-    stops = isinstance(module, TrainingModule) and module.stop_reason is not None
-    return trainer.is_last_batch or trainer.global_step == trainer.max_steps or stops
 
 
 def _directory(root: Path, step: int) -> Path:

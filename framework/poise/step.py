@@ -79,7 +79,7 @@ class Step:
         member: the recipe this step is bound to, or plain; its draws are keyed by it.
         predict: split name, rows (all if None), attack (none if None) -> Predictions of them, in evaluation mode, over
             all ranks; see `poise.predictions.predict`.
-        log: name, value -> None.
+        log: name, value -> None; a tensor is logged as its mean, what is logged at an epoch's end at its last step.
         stop: reason -> None; ends the training after this step.
     """
 

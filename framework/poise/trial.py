@@ -39,7 +39,7 @@ def refuse_unheard(stack: RecipeStack, model: Classifier, batch: Batch, step: St
         raise refusal
     twin_model, twin_stack = copy.deepcopy((model, stack))
     called = _listen(twin_stack)
-    step = step.replace(model=twin_model.train(), stack=twin_stack)
+    step = step.replace(model=twin_model.train(), stack=twin_stack, log=_to_nobody, stop=_to_nobody)
     gpus = [batch.x.device] if batch.x.is_cuda else []  # on others, all of them, a process would start
     with torch.random.fork_rng(gpus), torch.enable_grad():
         _one_step(twin_stack, batch, step)
@@ -47,6 +47,10 @@ def refuse_unheard(stack: RecipeStack, model: Classifier, batch: Batch, step: St
         for hook in WATCHED:
             if overrides(member, hook) and (name, hook) not in called:
                 raise Refusal("never called", _explain(stack, name, hook))
+
+
+def _to_nobody(*_: object) -> None:
+    """What a trial says is nothing of the run."""
 
 
 def _one_step(stack: RecipeStack, batch: Batch, step: Step) -> None:

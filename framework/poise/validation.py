@@ -5,10 +5,11 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from poise.accuracies import Accuracies
 from poise.attacks.pgd import PGD
 from poise.attacks.threat import Threat
 from poise.distributed import Ranks
-from poise.metrics import Accuracy, NegativeLogLikelihood
+from poise.metrics import NegativeLogLikelihood
 from poise.shipping import shipped_state
 from poise.stack import RecipeStack
 
@@ -16,17 +17,22 @@ from poise.stack import RecipeStack
 class Validation(nn.Module):
     """The metrics of a validation split by name: `val/nll`, `val/accuracy`, and `val/robust_accuracy` under PGD-10.
 
+    Of each accuracy the worst class's and the worst group's are told as well, as `val/worst_class_accuracy`.
+
     Args:
         threat: of the attack.
         attacked: whether there is one.
         seed: of its draws.
+        num_classes: C.
+        num_groups: G; 0 looks at no groups.
     """
 
-    def __init__(self, threat: Threat, attacked: bool, seed: int) -> None:
+    def __init__(self, threat: Threat, attacked: bool, seed: int, num_classes: int, num_groups: int = 0) -> None:
         super().__init__()
         self.threat, self.seed = threat, seed
-        self.nll, self.accuracy = NegativeLogLikelihood(), Accuracy()
-        self.robust_accuracy = Accuracy() if attacked else None
+        self.nll = NegativeLogLikelihood()
+        self.accuracies = Accuracies(num_classes, num_groups)
+        self.robust_accuracies = Accuracies(num_classes, num_groups) if attacked else None
         self._own: dict[str, Shaped[Tensor, "..."]] = {}
 
     def begin(self, model: nn.Module, stack: RecipeStack, ranks: Ranks) -> None:
@@ -49,6 +55,7 @@ class Validation(nn.Module):
         x: Float[Tensor, "B *input"],
         label: Int[Tensor, " B"],
         position: Int[Tensor, " B"] | None,
+        group: Int[Tensor, " B"] | None = None,
     ) -> None:
         """Measure on a batch, by as many passes on every rank.
 
@@ -57,25 +64,36 @@ class Validation(nn.Module):
             x: inputs.
             label: true labels.
             position: of each example in the split, to which its draws belong; 0…B-1 where None.
+            group: of each example, on all ranks or on none.
         """
         with torch.no_grad():
             logits = model(x)
-        self.accuracy.update(logits, label)
-        self.nll.update(logits, label)
-        if self.robust_accuracy is not None:
+        self.nll.add(logits, label)
+        self.accuracies.add(logits, label, group)
+        if self.robust_accuracies is not None:
             x_adv = PGD(self.threat, steps=10).in_lockstep(model, x, label, self.seed, position)
             with torch.no_grad():
-                self.robust_accuracy.update(model(x_adv), label)
+                self.robust_accuracies.add(model(x_adv), label, group)
 
     def results(self) -> dict[str, Float[Tensor, ""]]:
         """Of the whole split, over all ranks, the one that matters most last; the next batch begins anew."""
-        metrics = {"val/nll": self.nll, "val/accuracy": self.accuracy}
-        if self.robust_accuracy is not None:
-            metrics["val/robust_accuracy"] = self.robust_accuracy
-        found = {name: metric.compute().float() for name, metric in metrics.items()}
-        for metric in metrics.values():
-            metric.reset()
-        return found
+        found = {"nll": self.nll.compute(), **self.accuracies.results("accuracy")}
+        self.nll.reset()
+        if self.robust_accuracies is not None:
+            found |= self.robust_accuracies.results("robust_accuracy")
+        return {f"val/{name}": value.float() for name, value in found.items()}
+
+
+def selections(attacked: bool, grouped: bool) -> list[str]:
+    """The validation metrics that may choose an epoch, the greater the better, the default first.
+
+    Args:
+        attacked: whether the stack attacks.
+        grouped: whether the validation examples have groups.
+    """
+    accuracies = ["robust_accuracy", "accuracy"] if attacked else ["accuracy"]
+    parts = ["class", "group"] if grouped else ["class"]
+    return [*accuracies, *(f"worst_{part}_{accuracy}" for part in parts for accuracy in accuracies)]
 
 
 def validation_metrics(trainer: L.Trainer) -> dict[str, float]:

@@ -4,16 +4,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from poise import checkpoint, saving
 from poise.batch import Batch
+from poise.data.dataset import Arrays
 from poise.distributed import Ranks, current_ranks
 from poise.errors import UserError
 from poise.recipe import Recipe
 from poise.step import Step
 from ranks import Pair
-from small_runs import small_fit
+from small_runs import CLASSES, rows, small_fit, splits
 
 
 def written(root: Path, step: int, score: float | None, state: dict[str, Any] | None = None) -> None:
@@ -156,8 +157,44 @@ def test_a_run_cut_short_inside_an_epoch_is_validated_where_it_ends(tmp_path: Pa
     assert newest.facts["score"] == newest.facts["metrics"]["val/accuracy"]
 
 
-@pytest.mark.parametrize("selection", ["elegance", "robust_accuracy", "nll"])
-def test_a_metric_that_nothing_gives_chooses_no_epoch(tmp_path: Path, selection: str) -> None:
-    with pytest.raises(UserError, match=f"selection={selection}.*accuracy"):
-        small_fit(tmp_path / "run", selection=selection)
+@pytest.mark.parametrize(
+    ("selection", "why"),
+    [
+        ("elegance", "it is no accuracy of the validation"),
+        ("nll", "it is no accuracy of the validation"),
+        ("robust_accuracy", "no recipe attacks"),
+        ("worst_group_accuracy", "the validation examples have no groups"),
+    ],
+)
+def test_a_metric_that_nothing_gives_chooses_no_epoch(tmp_path: Path, selection: str, why: str) -> None:
+    val = rows(24, 1)
+    with pytest.raises(UserError) as caught:
+        small_fit(tmp_path / "run", selection=selection, data=splits(val=Arrays(val.x, val.label)))
+    said = f"selection={selection} chooses no epoch here ({why}); it is one of accuracy, worst_class_accuracy."
+    assert str(caught.value).startswith(said)
     assert not (tmp_path / "run").exists()
+
+
+class Favours(Recipe):
+    """Takes class 2 for class 0 after the first epoch, and all of the second group after the second."""
+
+    def on_epoch_trained(self, step: Step) -> None:
+        weight = torch.eye(CLASSES, 8)[:, :, None].repeat(1, 1, 8)
+        if step.epoch == 0:
+            weight[2] = 0
+        else:
+            weight[0, 7, 7] = 100
+        step.model.head.load_state_dict({"weight": weight.flatten(1), "bias": torch.zeros(CLASSES)})
+
+
+@pytest.mark.parametrize(("selection", "epoch"), [("worst_class_accuracy", 2), ("worst_group_accuracy", 1)])
+def test_the_worst_class_or_group_may_choose_the_epoch(tmp_path: Path, selection: str, epoch: int) -> None:
+    val = rows(24, 1)
+    assert val.group is not None
+    val.x[:, 0, 7, 7] = val.group.float()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, CLASSES))
+    options: dict[str, Any] = {"data": splits(val=val), "model": model, "evaluation": "none", "calibration": "none"}
+    small_fit(tmp_path / "run", [Favours()], {"max_epochs": 2}, selection=selection, **options)
+    best = saving.best(tmp_path / "run" / "checkpoints")
+    assert best is not None
+    assert best.facts["epoch"] + 1 == epoch

@@ -10,7 +10,7 @@ from poise.attacks.threat import Threat
 from poise.distributed import Ranks
 from poise.recipe import Recipe
 from poise.stack import RecipeStack
-from poise.validation import Validation
+from poise.validation import Validation, selections
 
 THREAT = Threat("linf", 0.1, -1.0, 1.0)
 
@@ -33,36 +33,59 @@ def setting() -> tuple[nn.Linear, Tensor, Tensor]:
     return model, x, (model(x).argmax(1) + (torch.arange(40) % 5 == 0)) % 3
 
 
+def worst(right: Tensor, part: Tensor) -> float:
+    return min(float(right[part == number].double().mean()) for number in part.unique())
+
+
 def test_metrics_are_of_the_whole_split_and_begin_anew() -> None:
     model, x, label = setting()
-    validation = Validation(THREAT, attacked=True, seed=3)
+    group = torch.arange(40) % 7 + 1  # none of which has 0
+    validation = Validation(THREAT, attacked=True, seed=3, num_classes=4, num_groups=9)
     x_adv = PGD(THREAT, steps=10).in_lockstep(model, x, label, seed=3)
+    right, robust = model(x).argmax(1) == label, model(x_adv).argmax(1) == label
     expected = {
         "val/nll": float(cross_entropy(model(x), label).detach()),
-        "val/accuracy": float((model(x).argmax(1) == label).double().mean()),
-        "val/robust_accuracy": float((model(x_adv).argmax(1) == label).double().mean()),
+        "val/worst_class_accuracy": worst(right, label),
+        "val/worst_group_accuracy": worst(right, group),
+        "val/accuracy": float(right.double().mean()),
+        "val/worst_class_robust_accuracy": worst(robust, label),
+        "val/worst_group_robust_accuracy": worst(robust, group),
+        "val/robust_accuracy": float(robust.double().mean()),
     }
-    assert expected["val/robust_accuracy"] < expected["val/accuracy"]
+    assert len(set(expected.values())) == len(expected)
     for _ in range(2):
         for rows in (torch.arange(25), torch.arange(25, 40)):
-            validation.look(model, x[rows], label[rows], rows)
-        assert {name: float(value) for name, value in validation.results().items()} == pytest.approx(expected)
+            validation.look(model, x[rows], label[rows], rows, group[rows])
+        found = {name: float(value) for name, value in validation.results().items()}
+        assert found == pytest.approx(expected)
+        assert list(found) == list(expected)
     assert not validation.state_dict()
 
 
-def test_without_an_attack_nothing_is_attacked() -> None:
+def test_without_an_attack_nothing_is_attacked_and_without_groups_none_is_worst() -> None:
     model, x, label = setting()
-    validation = Validation(THREAT, attacked=False, seed=0)
+    validation = Validation(THREAT, attacked=False, seed=0, num_classes=3, num_groups=2)
     passes: list[int] = []
     model.register_forward_hook(lambda *_: passes.append(1))
     validation.look(model, x, label, None)
-    assert list(validation.results()) == ["val/nll", "val/accuracy"]
+    assert list(validation.results()) == ["val/nll", "val/worst_class_accuracy", "val/accuracy"]
     assert len(passes) == 1
+
+
+@pytest.mark.parametrize("attacked", [False, True])
+@pytest.mark.parametrize("group", [None, torch.arange(40) % 2])
+def test_what_may_choose_an_epoch_is_what_is_measured(attacked: bool, group: Tensor | None) -> None:
+    model, x, label = setting()
+    validation = Validation(THREAT, attacked, seed=0, num_classes=3, num_groups=2)
+    validation.look(model, x, label, None, group)
+    choices = selections(attacked, group is not None)
+    assert {f"val/{name}" for name in choices} == set(validation.results()) - {"val/nll"}
+    assert choices[0] == ("robust_accuracy" if attacked else "accuracy")
 
 
 def test_what_would_be_shipped_is_measured_and_what_is_trained_comes_back() -> None:
     model, _, _ = setting()
-    validation = Validation(THREAT, attacked=False, seed=0)
+    validation = Validation(THREAT, attacked=False, seed=0, num_classes=3)
     for stack, factor in ((RecipeStack([Halves(model)]), 0.5), (RecipeStack(), 1.0)):
         own = model.weight.detach().clone()
         validation.begin(model, stack, Ranks())

@@ -151,7 +151,7 @@ class TrackingConfig:
         uri: of the tracking server or database; None is what MLFLOW_TRACKING_URI says, else an SQLite database,
             mlflow.db, in the working directory.
         experiment: under which the run stands.
-        every: optimiser steps between two values of a training curve.
+        every: optimiser steps between two values of a training curve; each epoch's last step has one as well.
     """
 
     name: Literal["mlflow", "none"] = "mlflow"
@@ -235,8 +235,9 @@ class Config:
         slurm: the job on a cluster.
         strategy: how ranks share the work; auto is one process, or ddp on several devices.
         deepspeed: JSON file of settings for DeepSpeed, over those of the strategy.
-        selection: the validation metric that chooses the epoch; None is robust accuracy where the stack
-            attacks, else accuracy.
+        selection: the validation metric whose greatest value chooses the epoch: accuracy, worst_class_accuracy, with
+            groups worst_group_accuracy, and where the stack attacks the same of robust_accuracy; None is
+            robust_accuracy where the stack attacks, else accuracy.
         tables: per-example tables of earlier runs by name: a file or a run.
         seed: of everything random.
         run_dir: where the run is kept; None is date, time and stack.

@@ -17,7 +17,8 @@ class GroupDRO(Recipe):
     """Minimise the loss of the worst group: Σ_g q_g·R_g, where q rises exponentially with each group's loss R_g.
 
     Losses [B] and group ids [B] of the global batch make R [G] and the group counts n [G]; an example of group g
-    weighs q_g/n_g. An enlarged or mixed row counts for the group of its first parent.
+    weighs q_g/n_g. An enlarged or mixed row counts for the group of its first parent. As in the authors' code the epoch
+    can be chosen by its worst group in validation: selection=worst_group_accuracy.
 
     Source: Sagawa et al., Distributionally Robust Neural Networks for Group Shifts, 2020, arXiv 1911.08731,
     algorithm 1. Departures from the authors' code: weights are scaled to a mean of one over the batch, so the share
