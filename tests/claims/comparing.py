@@ -33,13 +33,18 @@ def comparison(data: str, beside: str, runs: Runs) -> Iterator[str]:
         runs: what was measured.
     """
     names = list(runs[beside][0])
-    yield f"| on {data} | ▲ · even · ▼ | {' | '.join(names)} |"
-    yield f"| --- | --- |{' --- |' * len(names)}"
+    yield _row(f"on {data}", "▲ · even · ▼", names)
+    yield _row("---", "---", ["---"] * len(names))
     marks = {arm: [_higher(runs, name, arm, beside) for name in names] for arm in runs}
     for arm in sorted(runs, key=lambda arm: sum(marks[arm])):
         counts = "" if arm == beside else " · ".join(str(marks[arm].count(mark)) for mark in MARKS)
         cells = [_cell(runs, name, arm, mark) for name, mark in zip(names, marks[arm], strict=True)]
-        yield f"| {arm} | {counts} | {' | '.join(cells)} |"
+        yield _row(arm, counts, cells)
+
+
+def _row(arm: str, counts: str, cells: Sequence[str]) -> str:
+    kept = [cell.replace(" ", NO_BREAK) for cell in (counts, *cells)]
+    return f"| {arm} | {' | '.join(kept)} |"
 
 
 def spread(values: Sequence[float]) -> str:
@@ -53,7 +58,7 @@ def spread(values: Sequence[float]) -> str:
 def _cell(runs: Runs, name: str, arm: str, mark: int) -> str:
     shown = spread([numbers[name] for numbers in runs[arm]])
     lowest = all(_higher(runs, name, arm, other) < 0 for other in runs if other != arm)
-    return f"{f'**{shown}**' if lowest else shown}{MARKS[mark]}".replace(" ", NO_BREAK)
+    return f"{f'**{shown}**' if lowest else shown}{MARKS[mark]}"
 
 
 def _higher(runs: Runs, name: str, arm: str, other: str) -> int:
