@@ -75,8 +75,9 @@ class Sheet:
         if few is not None and len(parts) > few and kind != "radius":
             heading, last = list(columns.items())[-1]
             note = f"the worst {WORST} of {len(parts)} {KINDS[kind]} by {heading}; report.json has all"
-            parts = sorted(parts, key=lambda part: last.get(part, math.inf))[:WORST]
-        rows = (Row(part, tuple(_shown("accuracy", v.get(part)) for v in columns.values())) for part in parts)
+            better = _sign(heading) or 1
+            parts = sorted(parts, key=lambda part: better * last.get(part, better * math.inf))[:WORST]
+        rows = (Row(part, tuple(_shown(name, of.get(part)) for name, of in columns.items())) for part in parts)
         return Table(f"{self.split}, by {kind}", (HEADINGS.get(kind, kind), *columns), tuple(rows), note)
 
     def _table(self, title: str, names: Sequence[str]) -> Table:
@@ -176,14 +177,19 @@ def _worst(name: str, values: Mapping[str, float]) -> str | None:
 
 def _best(name: str, values: Sequence[float | None]) -> frozenset[int]:
     """The columns with the best value, to the digits shown; none where all are alike or no end is the better one."""
-    words = _words(name)
-    sign = 0 if words & _NEITHER else 1 if words & _HIGHER else -1 if words & _LOWER else 0
+    sign = _sign(name)
     known = {place: value for place, value in enumerate(values) if value is not None and math.isfinite(value)}
     shown = {place: _shown(name, value) for place, value in known.items()}
     if not sign or len(set(shown.values())) < 2:
         return frozenset()
     top = shown[max(known, key=lambda place: sign * known[place])]
     return frozenset(place for place, text in shown.items() if text == top)
+
+
+def _sign(name: str) -> int:
+    """1 where the higher is the better, -1 where the lower is, 0 where neither or nobody knows."""
+    words = _words(name)
+    return 0 if words & _NEITHER else 1 if words & _HIGHER else -1 if words & _LOWER else 0
 
 
 def _shown(name: str, value: float | None) -> str:

@@ -76,6 +76,14 @@ def test_of_many_the_worst_are_shown_where_there_is_little_room() -> None:
     assert len(whole.rows) == count
 
 
+def test_of_errors_the_largest_are_the_worst_and_are_no_percentages() -> None:
+    metrics = {f"test/classwise_ece/class/c{part}": part / 100 for part in range(FEW + 1)}
+    table = sheets(metrics, [])[0].parts("class")
+    assert table is not None
+    assert [row.name for row in table.rows] == [f"c{part}" for part in range(FEW, FEW - WORST, -1)]
+    assert table.rows[0].cells == ("0.2000",)
+
+
 @given(st.lists(st.sampled_from([0.5, 0.50001, 0.6, math.nan, math.inf]), min_size=1, max_size=4))
 def test_best_is_the_least_loss_to_the_digits_shown_and_nothing_where_all_are_alike(values: list[float]) -> None:
     names = [f"c{place}" for place in range(1, len(values))]
