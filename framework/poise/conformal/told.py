@@ -13,8 +13,8 @@ HEADINGS = {  # by measure
     "largest_size_coverage_gap": "gap by size",
 }
 NOTE = (
-    "sets of labels in place of a class; coverage: share of them with the true one, and its interval at 95 %; size: the "
-    "mean number of labels; empty/one/all: shares of sets of so many; class, group: coverage of the worst; gap by "
+    "sets of labels in place of a class; coverage: share of them with the true one, and its interval at 95 %; size: "
+    "the mean number of labels; empty/one/all: shares of sets of so many; class, group: coverage of the worst; gap by "
     "size: how far the coverage of sets of like sizes is from the one asked for, at most"
 )
 
