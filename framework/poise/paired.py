@@ -16,7 +16,7 @@ class Difference:
 
     Args:
         mean: of it; inf where one column gives a label no probability.
-        margin: half of its 95 % interval, by the normal distribution; nan of one row.
+        margin: half of its 95 % interval, by the normal distribution; inf of one row, nan where `mean` is inf.
     """
 
     mean: float
@@ -37,5 +37,6 @@ def losses(logits: Float[Tensor, "N C"], label: Int[Tensor, " N"]) -> Float[Tens
 
 def difference(one: Float[Tensor, " N"], other: Float[Tensor, " N"]) -> Difference:
     """How much greater the one is in the mean; where both are inf it is no greater."""
-    differences = torch.where(one == other, 0.0, one - other)
-    return Difference(float(differences.mean()), Z * float(differences.std()) / math.sqrt(len(differences)))
+    differences, size = torch.where(one == other, 0.0, one - other), len(one)
+    margin = Z * float(differences.std()) / math.sqrt(size) if size > 1 else math.inf
+    return Difference(float(differences.mean()), margin)

@@ -343,6 +343,7 @@ GOOD = [["a", 1.0, 0.5]] * 12
         ("label,logit_a\na,1\n", "has one class, 'logit_a': give a column for each of two classes or more."),
         (f"{HEADER},logit_a\na,1,2,3\n", "two columns are called 'logit_a'."),
         (f"{HEADER},id\na,1,2,3\n", "nothing is known of a column 'id': leave it out."),
+        (f",{HEADER}\n0,a,1,2\n", "nothing is known of a column '': leave it out, as to_csv(…, index=False) of pandas"),
         (f"{HEADER},probability_a\na,1,2,3\n", "has columns of logits and of probabilities: give one of them."),
         (f"{HEADER}\na,1,2\na,1\n", "line 3 has 2 cells for 3 columns."),
         (f"{HEADER}\na,1,2\n\na,1,x\n", "line 4: 'x' in column 'logit_b' is no number."),

@@ -40,3 +40,4 @@ def test_what_is_infinite() -> None:
     assert difference(other, one).mean == -math.inf
     assert not difference(one, one).clear
     assert not difference(one, one.flip(0)).clear
+    assert not difference(one[:1], other[1:]).clear

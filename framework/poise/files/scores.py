@@ -246,7 +246,8 @@ def _check_columns(table: Columns, names: Sequence[str]) -> None:
         raise UserError(f"{table.said} has no column 'label'.{nearest('label', set(table.names) - set(known))}")
     for name in table.names:
         if name not in known:
-            raise UserError(f"{table.said}: nothing is known of a column {quoted(name)}: leave it out.")
+            way_out = "leave it out" if name else "leave it out, as to_csv(…, index=False) of pandas does"
+            raise UserError(f"{table.said}: nothing is known of a column {quoted(name)}: {way_out}.")
 
 
 def _check_splits(table: Columns, splits: np.ndarray) -> None:
