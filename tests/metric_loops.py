@@ -154,18 +154,17 @@ def naive_thresholded(rows: Rows, labels: list[int]) -> float:
 
 
 def naive_brier_terms(rows: Rows, labels: list[int]) -> list[float]:
-    examples = [(softmax(row), [float(y == k) for k in range(4)]) for row, y in zip(rows, labels, strict=True)]
-    cells = [[example for example in examples if in_bin(max(example[0]), 15) == b] for b in range(15)]
-    overall = [mean(o[k] for _, o in examples) for k in range(4)]
-    terms = [0.0, 0.0, sum(o * (1 - o) for o in overall), 0.0, 0.0]
-    for cell in [cell for cell in cells if cell]:
-        for k in range(4):
-            said, seen = mean(f[k] for f, _ in cell), mean(o[k] for _, o in cell)
-            weight = len(cell) / len(rows)
+    terms = [0.0] * 5
+    for k in range(4):
+        scored = [(softmax(row)[k], float(y == k)) for row, y in zip(rows, labels, strict=True)]
+        overall = mean(o for _, o in scored)
+        terms[2] += overall * (1 - overall)
+        for cell in by_width(scored, 15):
+            said, seen, weight = mean(f for f, _ in cell), mean(o for _, o in cell), len(cell) / len(rows)
             terms[0] += weight * (said - seen) ** 2
-            terms[1] += weight * (seen - overall[k]) ** 2
-            terms[3] += weight * mean((f[k] - said) ** 2 for f, _ in cell)
-            terms[4] += weight * mean(2 * (o[k] - seen) * (f[k] - said) for f, o in cell)
+            terms[1] += weight * (seen - overall) ** 2
+            terms[3] += weight * mean((f - said) ** 2 for f, _ in cell)
+            terms[4] += weight * mean(2 * (o - seen) * (f - said) for f, o in cell)
     return terms
 
 

@@ -53,10 +53,11 @@ class Calibration(Evaluator):
     Beside the scores of `clean`: `ece_rms` and `ece_debiased_squared` are of the squared gaps, `ace` is the mean over
     bins, `ks`, `smooth_ece`, `kde_ece`, `top_label_mmce` and `skce` need none (`skce` may be below 0, and is of up to
     5,000 examples); `classwise_ece_total` is the sum over classes, `classwise_ece_thresholded` is of probabilities that
-    are not negligible; `brier_…` are the terms of the Brier score; `aurc` and `augrc` tell how well confidence sorts
-    right from wrong. `confidence_gap` is mean confidence less accuracy: above 0 is over-confident. Of each class the
-    error of its own probability is told, of each group that of the predictions. With `attacked` everything is told of
-    what the model says under PGD as well, as `attacked_…`; the attack sees the uncalibrated model.
+    are not negligible; `brier_…` are the terms of the Brier score, class by class; `aurc` and `augrc` tell how well
+    confidence sorts right from wrong. `confidence_gap` is mean confidence less accuracy: above 0 is over-confident. Of
+    each class the error of its own probability is told, of each group that of the predictions. With `attacked`
+    everything is told of what the model says under PGD as well, as `attacked_…`; the attack sees the uncalibrated
+    model.
 
     The figures are reliability diagrams, and the curves of test, shifts and attack in one.
 

@@ -25,7 +25,7 @@ class ClasswiseMetric(LogitsMetric):
         UserError: num_bins is another number.
     """
 
-    higher_is_better = False
+    higher_is_better: bool | None = False
     num_classes: int
     examples: Tensor
     counts: Tensor
