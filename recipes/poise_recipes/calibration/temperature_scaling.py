@@ -15,7 +15,9 @@ from poise.errors import UserError
 
 log = logging.getLogger("poise")
 
-HALVINGS = 48  # of a bracket that is 9.2 wide by default: the logarithm of T is found to 1e-13
+STEPS = 96  # at most: by two of them a bracket, 9.2 wide by default, is halved, and ten are usual
+CLOSE = 1e-13  # a step of log T as short as this is the last
+TINY = 1e-300  # curvature in place of none, with which a step leads out of the bracket
 
 
 class TemperatureScaling(Calibrator):
@@ -24,7 +26,8 @@ class TemperatureScaling(Calibrator):
     Source: Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599,
     equation 9. Logits [B, C] go in, log-probabilities [B, C] come out. The predicted class never changes.
     Departures from the authors' code: there L-BFGS steps on T, which may stop far away or at a negative T; here
-    the derivative of the loss, which is convex in 1/T, is solved for zero in float64 by bisection on log 1/T.
+    the derivative of the loss, which is convex in 1/T, is solved for zero in float64 by Newton's method on log 1/T
+    in a bracket, which is halved where a step leads out of it or is not half as long as the one before.
 
     Args:
         lowest: smallest T. Examples that are all predicted right would take T to 0.
@@ -81,20 +84,25 @@ def solve_temperature(
     own = logits.gather(1, label[:, None].long())
     excess = (logits - own).masked_fill(logits == -inf, 0.0)
 
-    def slope(log_inverse: float) -> float:
-        """Derivative of the loss with respect to 1/T."""
-        probabilities = (logits * math.exp(log_inverse)).softmax(-1)
-        return float((probabilities * excess).sum(-1).mean())
+    def slopes(log_inverse: float) -> tuple[float, float]:
+        """Both derivatives of the loss with respect to 1/T."""
+        weighted = (logits * math.exp(log_inverse)).softmax(-1).mul_(excess)
+        mean = weighted.sum(-1)
+        return float(mean.mean()), float((weighted.mul_(excess).sum(-1) - mean.square()).mean())
 
     low, high = -math.log(highest), -math.log(lowest)
-    if slope(low) >= 0:
+    if slopes(low)[0] >= 0:
         return highest, True
-    if slope(high) <= 0:
+    if slopes(high)[0] <= 0:
         return lowest, True
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        if slope(middle) > 0:
-            high = middle
-        else:
-            low = middle
-    return math.exp(-(low + high) / 2), False
+    place, reach = min(max(0.0, low), high), high - low
+    for _ in range(STEPS):
+        slope, curvature = slopes(place)
+        low, high = (low, place) if slope > 0 else (place, high)
+        further = place - slope / max(curvature * math.exp(place), TINY)
+        if not low <= further <= high or abs(further - place) > reach / 2:
+            further = (low + high) / 2
+        place, reach = further, abs(further - place)
+        if reach < CLOSE:
+            break
+    return math.exp(-place), False

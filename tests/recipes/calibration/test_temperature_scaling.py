@@ -191,3 +191,25 @@ def test_what_it_declares() -> None:
 def test_bounds_that_are_none_are_refused(lowest: float, highest: float) -> None:
     with pytest.raises(UserError, match="0 < lowest < highest"):
         TemperatureScaling(lowest, highest)
+
+
+@given(st.integers(0, 2**31 - 1), st.floats(1e-3, 1e3), st.booleans())
+def test_halving_finds_the_same(seed: int, scale: float, sure: bool) -> None:
+    keyed = torch.Generator().manual_seed(seed)
+    logits = torch.randn(30, 3, generator=keyed, dtype=torch.float64)
+    label = torch.randint(3, (30,), generator=keyed)
+    label[5:] = logits.argmax(1)[5:] if sure else label[5:]
+    temperature, hit_bound = solve_temperature(scale * logits, label, 0.01, 100.0)
+
+    def slope(inverse: float) -> float:
+        leaf = torch.tensor(inverse, dtype=torch.float64, requires_grad=True)
+        F.cross_entropy(scale * logits * leaf, label).backward()
+        assert leaf.grad is not None
+        return float(leaf.grad)
+
+    low, high = 0.01, 100.0
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    assert 1 / temperature == pytest.approx(low, rel=1e-9)
+    assert hit_bound == (temperature in (0.01, 100.0))
