@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,6 +20,7 @@ from poise.metrics import (
     ClassAccuracy,
     ClasswiseCalibrationError,
     CoverageAtRisk,
+    DebiasedCalibrationError,
     DebiasedSquaredCalibrationError,
     EqualMassCalibrationError,
     KDECalibrationError,
@@ -30,6 +32,7 @@ from poise.metrics import (
     RootMeanSquareCalibrationError,
     SmoothCalibrationError,
     SquaredKernelCalibrationError,
+    SweepCalibrationError,
     ThresholdedClasswiseCalibrationError,
     TotalClasswiseCalibrationError,
 )
@@ -144,6 +147,29 @@ def naive_debiased(rows: Rows, labels: list[int]) -> float:
     return total
 
 
+def naive_debiased_absolute(rows: Rows, labels: list[int], bins: int = 15) -> float:
+    total = 0.0
+    for held in by_mass(top_labels(rows, labels), bins):
+        accuracy = mean(right for _, right in held)
+        about = statistics.NormalDist(0, 1)
+        spread, off = math.sqrt(accuracy * (1 - accuracy) / len(held)), gap(held)
+        expected = off
+        if spread > 0:  # the mean of the absolute value of a normal number
+            expected = 2 * spread * about.pdf(off / spread) + off * (1 - 2 * about.cdf(-off / spread))
+        total += len(held) / len(rows) * (2 * off - expected)
+    return total
+
+
+def naive_sweep(rows: Rows, labels: list[int]) -> float:
+    scored, kept = top_labels(rows, labels), 1
+    for bins in range(2, len(rows)):
+        accuracies = [mean(right for _, right in held) for held in by_mass(scored, bins)]
+        if any(later < earlier - 1e-9 for earlier, later in itertools.pairwise(accuracies)):
+            break
+        kept = bins
+    return naive_equal_mass(rows, labels, kept)
+
+
 def naive_thresholded(rows: Rows, labels: list[int]) -> float:
     found = []
     for k in range(4):
@@ -246,6 +272,9 @@ CASES: list[tuple[Callable[[], Metric], Callable[[Rows, list[int]], Any]]] = [
     (RootMeanSquareCalibrationError, naive_root_mean_square),
     (AverageCalibrationError, naive_average),
     (DebiasedSquaredCalibrationError, naive_debiased),
+    (DebiasedCalibrationError, naive_debiased_absolute),
+    (lambda: DebiasedCalibrationError(3), lambda rows, labels: naive_debiased_absolute(rows, labels, 3)),
+    (SweepCalibrationError, naive_sweep),
     (lambda: TotalClasswiseCalibrationError(4), lambda rows, labels: 4 * naive_classwise(rows, labels)),
     (lambda: ThresholdedClasswiseCalibrationError(4), naive_thresholded),
     (lambda: BrierTerms(4), naive_brier_terms),

@@ -25,6 +25,7 @@ from poise.metrics import (
     BrierTerms,
     CalibrationError,
     ClasswiseCalibrationError,
+    DebiasedCalibrationError,
     DebiasedSquaredCalibrationError,
     KDECalibrationError,
     KolmogorovSmirnovError,
@@ -32,6 +33,7 @@ from poise.metrics import (
     RootMeanSquareCalibrationError,
     SmoothCalibrationError,
     SquaredKernelCalibrationError,
+    SweepCalibrationError,
     ThresholdedClasswiseCalibrationError,
     TotalClasswiseCalibrationError,
 )
@@ -50,8 +52,9 @@ KERNEL = 5000  # examples of the kernel calibration error, whose time grows with
 class Calibration(Evaluator):
     """Calibration errors of every kind, of classes, groups and shifts, and under attack.
 
-    Beside the scores of `clean`: `ece_rms` and `ece_debiased_squared` are of the squared gaps, `ace` is the mean over
-    bins, `ks`, `smooth_ece`, `kde_ece`, `top_label_mmce` and `skce` need none (`skce` may be below 0, and is of up to
+    Beside the scores of `clean`: `ece_rms` and `ece_debiased_squared` are of the squared gaps, `ece_debiased` is
+    without what chance adds, `ace` the mean over bins, `ece_sweep` finds the number of bins, and `ks`, `smooth_ece`,
+    `kde_ece`, `top_label_mmce` and `skce` need none (debiased ones may be below 0, as may `skce`, which is of up to
     5,000 examples); `classwise_ece_total` is the sum over classes, `classwise_ece_thresholded` is of probabilities that
     are not negligible; `brier_…` are the terms of the Brier score, class by class; `aurc` and `augrc` tell how well
     confidence sorts right from wrong. `confidence_gap` is mean confidence less accuracy: above 0 is over-confident. Of
@@ -192,8 +195,10 @@ def _further(classes: int, bins: int = 15) -> dict[str, LogitsMetric]:
     """The metrics of one number each."""
     return {
         "ece_rms": RootMeanSquareCalibrationError(bins, **WHOLE),
+        "ece_debiased": DebiasedCalibrationError(bins, **WHOLE),
         "ece_debiased_squared": DebiasedSquaredCalibrationError(bins, **WHOLE),
         "ace": AverageCalibrationError(bins, **WHOLE),
+        "ece_sweep": SweepCalibrationError(**WHOLE),
         "ks": KolmogorovSmirnovError(**WHOLE),
         "smooth_ece": SmoothCalibrationError(**WHOLE),
         "kde_ece": KDECalibrationError(**WHOLE),

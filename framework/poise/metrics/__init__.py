@@ -12,6 +12,7 @@ from poise.metrics.calibration_error import CalibrationError
 from poise.metrics.classwise_calibration_error import ClasswiseCalibrationError
 from poise.metrics.counted import resampled_summaries
 from poise.metrics.coverage_at_risk import CoverageAtRisk
+from poise.metrics.debiased_calibration_error import DebiasedCalibrationError
 from poise.metrics.debiased_squared_calibration_error import DebiasedSquaredCalibrationError
 from poise.metrics.equal_mass_calibration_error import EqualMassCalibrationError
 from poise.metrics.kde_calibration_error import KDECalibrationError
@@ -23,6 +24,7 @@ from poise.metrics.risk_at_coverage import RiskAtCoverage
 from poise.metrics.root_mean_square_calibration_error import RootMeanSquareCalibrationError
 from poise.metrics.skce import BiasedSquaredKernelCalibrationError, SquaredKernelCalibrationError
 from poise.metrics.smooth_calibration_error import SmoothCalibrationError
+from poise.metrics.sweep_calibration_error import SweepCalibrationError
 from poise.metrics.thresholded_classwise_calibration_error import ThresholdedClasswiseCalibrationError
 from poise.metrics.total_classwise_calibration_error import TotalClasswiseCalibrationError
 
@@ -39,6 +41,7 @@ __all__ = [
     "ClassAccuracy",
     "ClasswiseCalibrationError",
     "CoverageAtRisk",
+    "DebiasedCalibrationError",
     "DebiasedSquaredCalibrationError",
     "EqualMassCalibrationError",
     "Interval",
@@ -52,6 +55,7 @@ __all__ = [
     "RootMeanSquareCalibrationError",
     "SmoothCalibrationError",
     "SquaredKernelCalibrationError",
+    "SweepCalibrationError",
     "ThresholdedClasswiseCalibrationError",
     "TotalClasswiseCalibrationError",
     "bootstrap",

@@ -1,5 +1,6 @@
 """What bins of confidences hold."""
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,18 @@ class Bins:
         """
         by_chance = self.accuracy * (1 - self.accuracy) / (self.counts - 1)
         return self._over_examples(torch.where(self.counts == 1, 0 * self.gaps, self.gaps.square() - by_chance))
+
+    @property
+    def debiased_error(self) -> Float[Tensor, "..."]:
+        """`error` less what chance adds to it: twice each gap, less its mean were it true and accuracy normal about it.
+
+        With the spread `s = sqrt(a_b (1 - a_b) / n_b)` of a bin of accuracy a_b that mean of a gap g is
+        `s sqrt(2 / π) exp(-g² / 2s²) + g erf(g / (s sqrt 2))`. May be below 0; nan without any example.
+        """
+        spread = (self.accuracy * (1 - self.accuracy) / self.counts).sqrt()
+        ratio = self.gaps / (math.sqrt(2) * spread)
+        expected = spread * math.sqrt(2 / math.pi) * (-ratio.square()).exp() + self.gaps * ratio.erf()
+        return self._over_examples(2 * self.gaps - torch.where(spread > 0, expected, self.gaps))
 
     @property
     def mean_gap(self) -> Float[Tensor, "..."]:
