@@ -18,8 +18,8 @@ Written by `python tests/claims/evidence.py` from [tests/claims/results](../test
 stated, judged and run: [tests/claims/README.md](../tests/claims/README.md). These are small models on little data: a
 verdict is about this setting, and says nothing of the paper's own.
 
-All arms of a seed share data, weights and draws, so intervals are of paired differences. A verdict, unless another rule
-stands with a claim, is {RULE}.
+All arms of a seed share data, weights and draws, so intervals are of paired differences. Verdicts, unless another rule
+stands with a claim: {RULE}.
 
 Settings name the examples that are trained on (`train`), plain epochs before all arms (`warm`), the radius of the linf
 threat (`eps`), examples that calibrators are fitted to (`held_out`), and the share of labels that are wrong (`rate`).
@@ -87,7 +87,7 @@ def _statement(stated: Line, measured: Sequence[Line]) -> Iterator[str]:
 
 
 def _short(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _verdicts(verdicts: Sequence[Line]) -> Iterator[str]:

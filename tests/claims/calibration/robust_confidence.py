@@ -16,7 +16,6 @@ SHIFTED = (
     "Ovadia et al., 2019, arXiv 1906.02530, abstract: calibration fitted to data as they are falls short under shift; "
     "the direction alone is judged"
 )
-CORRUPTION, SEVERITY = "gaussian_noise", 3
 
 
 def measure(run: Shipped) -> dict[str, float]:
@@ -24,7 +23,7 @@ def measure(run: Shipped) -> dict[str, float]:
     scaling, which is fitted to 1,000 held-out ones as they are, and after it (`scaled_`): NLL in nats, the others in
     points; `gap` is mean confidence less accuracy.
     """
-    shifts = Corruptions(kinds=(CORRUPTION,), severity=(SEVERITY,)).wrap(run.splits, 0).shifts
+    shifts = Corruptions(kinds=("gaussian_noise",), severity=(3,)).wrap(run.splits, 0).shifts
     (data,) = shifts.values()
     shift = predict(run.model, data, Ranks())
     return {
