@@ -53,13 +53,7 @@ def load_folder(
         UserError: pictures that cannot be read, or of several sizes; nothing to train or test on; a directory of caches
             that lies in the folder.
     """
-    if cache is not None and Path(cache).resolve().is_relative_to(listing.folder.resolve()):
-        raise UserError(
-            f"data.cache={cache} lies in {listing.folder}, whose folders are classes or splits: give a directory "
-            "elsewhere."
-        )
-    _tell_left_out(listing)
-    parts = _read(listing, form, cache, limit)
+    parts = load_parts(listing, form, cache, limit)
     missing = {name: share for name, share in shares.items() if name not in parts}
     if "train" in parts and missing:
         train = parts["train"]
@@ -81,6 +75,26 @@ def load_folder(
     )
 
 
+def load_parts(listing: Listing, form: Form, cache: str | None, limit: float) -> dict[str, Arrays]:
+    """The pictures of each part of a listing; arguments and errors as of `load_folder`."""
+    if cache is not None and Path(cache).resolve().is_relative_to(listing.folder.resolve()):
+        raise UserError(
+            f"data.cache={cache} lies in {listing.folder}, whose folders are classes or splits: give a directory "
+            "elsewhere."
+        )
+    _tell_left_out(listing)
+    files = [file for part in listing.parts.values() for file in part.files]
+    if not files:
+        raise UserError(f"{listing.folder} holds no pictures.")
+    pictures = read_pictures(Gallery(listing.folder, files, form), None if cache is None else Path(cache), limit)
+    found, start = {}, 0
+    for name, part in listing.parts.items():
+        end = start + len(part.files)
+        found[name] = Arrays(rows(pictures, torch.arange(start, end)), part.label, part.group)
+        start = end
+    return found
+
+
 def _tell_left_out(listing: Listing) -> None:
     """Pictures of a kind that is not read would be missed by nobody until results are odd."""
     others = [name for part in listing.parts.values() for name in part.left_out]
@@ -95,19 +109,6 @@ def _tell_left_out(listing: Listing) -> None:
         listed(kinds),
         ", ".join(EXTENSIONS),
     )
-
-
-def _read(listing: Listing, form: Form, cache: str | None, limit: float) -> dict[str, Arrays]:
-    files = [file for part in listing.parts.values() for file in part.files]
-    if not files:
-        raise UserError(f"{listing.folder} holds no pictures.")
-    pictures = read_pictures(Gallery(listing.folder, files, form), None if cache is None else Path(cache), limit)
-    found, start = {}, 0
-    for name, part in listing.parts.items():
-        end = start + len(part.files)
-        found[name] = Arrays(rows(pictures, torch.arange(start, end)), part.label, part.group)
-        start = end
-    return found
 
 
 def _named(parts: Mapping[str, Arrays], kind: str) -> dict[str, Arrays]:

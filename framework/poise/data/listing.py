@@ -87,6 +87,19 @@ def list_folders(folder: Path) -> Listing:
     return Listing(folder, parts, class_names)
 
 
+def list_other_things(folder: Path) -> Listing:
+    """The pictures of a folder as things of no class: of each `ood/NAME` by name, else all in `test`, else all, as "".
+
+    Raises:
+        UserError: pictures in `ood` that lie in no folder with a name.
+    """
+    inside = _folders(folder)
+    if OOD in inside:
+        _refuse_nameless(folder / OOD)
+        return Listing(folder, {name: _unlabelled(folder, f"{OOD}/{name}") for name in _folders(folder / OOD)}, ())
+    return Listing(folder, {"": _unlabelled(folder, "test" if "test" in inside else "")}, ())
+
+
 def list_splits(folder: Path, places: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, Part]]:
     """The names of classes, and the parts of a folder whose splits lie in these places, a folder for each class.
 

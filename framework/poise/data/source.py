@@ -48,8 +48,13 @@ class DataSource:
         """The data, split and checked."""
         raise NotImplementedError(f"{type(self).__name__} does not say how to load its data: define `load`.")
 
-    def other_things(self, seed: int) -> Mapping[str, OtherThings]:
-        """What the source has for other data to be told from: its OOD sets by name, else its test split, as ""."""
+    def other_things(self, seed: int, input_shape: tuple[int, ...]) -> Mapping[str, OtherThings]:
+        """What the source has for other data to be told from: its OOD sets by name, else its test split, as "".
+
+        Args:
+            seed: as of `load`.
+            input_shape: of the other data, for sources that read their inputs in any size.
+        """
         splits = self.load(seed)
         sets = splits.ood or {"": splits.test}
         return {name: OtherThings(data.x, splits.kind, splits.valid_range) for name, data in sets.items()}

@@ -1,15 +1,16 @@
 """Anybody's pictures, as a folder of files."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
 
 from poise.data.dataset import Splits
-from poise.data.folder import folder_at, load_folder
-from poise.data.listing import list_folders
+from poise.data.folder import folder_at, load_folder, load_parts
+from poise.data.listing import list_folders, list_other_things
 from poise.data.metadata import METADATA, list_metadata
 from poise.data.picture_files import Form
-from poise.data.source import DataSource
+from poise.data.source import DataSource, OtherThings
 
 
 class ImageFolder(DataSource):
@@ -69,3 +70,19 @@ class ImageFolder(DataSource):
         listing = list_metadata(folder) if (folder / METADATA).is_file() else list_folders(folder)
         shares = {"val": self.val, "calibration": self.calibration, "test": self.test}
         return load_folder(listing, Form(self.channels, self.size), self.cache, self.cache_limit, shares, seed)
+
+    def other_things(self, seed: int, input_shape: tuple[int, ...]) -> Mapping[str, OtherThings]:
+        """Pictures of no class: of each `ood/NAME`, else all in `test`, else all; or those that metadata.csv says are.
+
+        Where no size is set, they are read in that of the other data if it is square.
+
+        Raises:
+            UserError: no such folder, no pictures in it, or some that cannot be read or differ in size.
+        """
+        square = input_shape[-1] if len(input_shape) == 3 and input_shape[1] == input_shape[2] else None
+        form = Form(self.channels, square if self.size is None else self.size)
+        folder = folder_at(self.path)
+        if (folder / METADATA).is_file():
+            return super().other_things(seed, input_shape)
+        parts = load_parts(list_other_things(folder), form, self.cache, self.cache_limit)
+        return {name: OtherThings(part.x, "image", self.valid_range) for name, part in parts.items()}

@@ -88,7 +88,7 @@ class Npz(DataSource):
             ood={name: _unlabelled(file, f"{OOD}{name}") for name in _named(file, OOD)},
         )
 
-    def other_things(self, seed: int) -> Mapping[str, OtherThings]:
+    def other_things(self, seed: int, input_shape: tuple[int, ...]) -> Mapping[str, OtherThings]:
         """The x_ood_<name> of the file, else its x_test; it needs to have nothing else.
 
         Raises:

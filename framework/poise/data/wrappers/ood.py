@@ -22,10 +22,11 @@ class Ood(Wrapper):
     """OOD sets: those that other sources have, else their test splits, brought to the size and channels of the data.
 
     An OOD set of a source keeps its name (of x_ood_<name> in an npz file it is <name>), a test split is called like its
-    source. An npz file needs to hold nothing but x_ood_<name>, or x_test. Pictures are resized as a whole, bilinearly
-    and smoothed where they get smaller; grey ones are given three channels, and coloured ones their brightness where
-    the data are grey. What is no picture has to have the shape of the data. Classes of other things mean nothing here:
-    every label is -1.
+    source. An npz file needs to hold nothing but x_ood_<name>, or x_test; an image_folder nothing but pictures in
+    `ood/NAME`, else in `test`, else at any depth, read in the size of the data where that is square. Other pictures are
+    resized as a whole, bilinearly and smoothed where they get smaller; grey ones are given three channels, and coloured
+    ones their brightness where the data are grey. What is no picture has to have the shape of the data. Classes of
+    other things mean nothing here: every label is -1.
 
     Args:
         sources: names of data.
@@ -49,19 +50,19 @@ class Ood(Wrapper):
         refuse_empty("ood.sources", self.sources)
         found = dict(splits.ood)
         for source in self.sources:
-            for own, things in self._loaded(source, seed).items():
+            for own, things in self._loaded(source, splits, seed).items():
                 name = own or source.rpartition(":")[2]
                 if name in found:
                     raise UserError(f"ood.sources: there is an OOD set {name!r} already: leave one of them out.")
                 found[name] = _matched(f"ood.sources={source}", things, splits)
         return replace(splits, ood=found)
 
-    def _loaded(self, source: str, seed: int) -> Mapping[str, OtherThings]:
+    def _loaded(self, source: str, splits: Splits, seed: int) -> Mapping[str, OtherThings]:
         takes = registry.find("data", source).parameter("path")
         given: dict[str, Any] = {"path": self.path} if takes and self.path is not None else {}
         try:
             made: DataSource = registry.build("data", source, **given)
-            return made.other_things(seed)
+            return made.other_things(seed, splits.input_shape)
         except UserError as error:
             raise UserError(f"ood.sources={source}: {error}") from error
 

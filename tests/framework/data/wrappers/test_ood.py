@@ -86,6 +86,46 @@ def test_a_file_with_nothing_usable_is_said_in_one_line(tmp_path: Path) -> None:
         Ood(("npz",), path=archive(tmp_path, x_ood_moss=pictures(4)[:0])).wrap(splits(), 0)
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    return tmp_path / "pictures"
+
+
+def draw(place: Path, *sizes: tuple[int, int]) -> None:
+    """Pictures in a folder, each of the shade of its number."""
+    from PIL import Image
+
+    place.mkdir(parents=True)
+    for number, size in enumerate(sizes):
+        Image.new("L", size, number).save(place / f"{number}.png")
+
+
+def from_folder(folder: Path) -> dict[str, list[int]]:
+    """The shades of the pictures that are taken as each OOD set of small data."""
+    made = Ood(("image_folder",), path=str(folder)).wrap(splits(), 0)
+    assert {tuple(data.x.shape[1:]) for data in made.ood.values()} == {(1, 8, 8)}
+    return {name: data.x[:][:, 0, 0, 0].tolist() for name, data in made.ood.items()}
+
+
+def test_a_folder_of_pictures_needs_no_classes_and_no_size(folder: Path) -> None:
+    draw(folder, (8, 8), (20, 11), (3, 9))
+    assert from_folder(folder) == {"image_folder": [0, 1, 2]}
+    draw(folder / "test" / "moss" / "green", (8, 8))
+    assert from_folder(folder) == {"image_folder": [0]}
+    draw(folder / "ood" / "sand", (8, 8), (30, 30))
+    draw(folder / "ood" / "snow", (16, 8))
+    assert from_folder(folder) == {"sand": [0, 1], "snow": [0]}
+
+
+def test_a_folder_without_pictures_is_said_in_one_line(folder: Path) -> None:
+    (folder / "ood" / "empty").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"^ood\.sources=image_folder: .*pictures holds no pictures\.$"):
+        from_folder(folder)
+    with pytest.raises(UserError, match=r"^ood\.sources=image_folder: data\.path=.*/nowhere: there is no such folder"):
+        from_folder(folder / "nowhere")
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
 def test_pictures_are_resized_as_pil_does(dtype: torch.dtype) -> None:
     from PIL import Image
