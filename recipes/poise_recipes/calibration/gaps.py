@@ -15,6 +15,7 @@ from poise import registry
 from poise.batch import Predictions
 from poise.calibrator import Calibrator, check_classes, check_held_out, keep_prediction
 from poise_recipes.calibration.affine import HIGHEST, LOWEST
+from poise_recipes.calibration.h.rows import block_rows
 from poise_recipes.calibration.small_network import FLATTEST, Network, answers, searched, start
 from poise_recipes.calibration.temperature_scaling import solve_temperature
 
@@ -24,7 +25,6 @@ REACH = 40.0  # nats below its row's highest logit from which the network sees a
 MIDDLE = 1.5  # log(1 + u) of what is likely lies about as far above this as below
 NEVER = -1e300  # of a masked class, where gradients pass; times any factor still finite
 UNIT = 0.5413248546129181  # log(e - 1), whose softplus is 1
-BLOCK = 2**18  # numbers of a block of rows, so that they stay in the processor's cache
 LAYERS = ("first", "first_bias", "second", "second_bias", "last", "last_bias")
 
 
@@ -81,7 +81,7 @@ class GapScaling(Calibrator):
         size, classes = logits.shape
         temperature, _ = solve_temperature(logits, label, LOWEST, HIGHEST)
         self.temperature.fill_(temperature)
-        rows = max(1, BLOCK // classes)
+        rows = block_rows(logits)
         blocks = [self._prepared(*each) for each in zip(logits.split(rows), label.split(rows), strict=True)]
 
         def objective(network: Network) -> Iterator[Tensor]:
@@ -104,6 +104,9 @@ class GapScaling(Calibrator):
         if not self.first.numel():
             return logits.double().log_softmax(-1).to(logits.dtype)
         check_classes(registry.name_of(self), self.first.shape[1], logits)
+        return torch.cat([self._of_block(part) for part in logits.split(block_rows(logits))])
+
+    def _of_block(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         ranked = Ranked.of(logits.double(), self.temperature)
         network = [self.get_buffer(layer) for layer in LAYERS]
         mapped = heights(network, depths(self.seen(ranked)), ranked.falling).gather(1, ranked.rank)
