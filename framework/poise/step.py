@@ -148,6 +148,10 @@ class Step:
         """A fresh generator for a batch-wide draw, the same on every rank and for every micro-batch."""
         return self._generator(name, self._device)
 
+    def host_generator(self, name: str) -> torch.Generator:
+        """The same for a draw whose value the host needs, such as which layer: one on a GPU would be waited for."""
+        return self._generator(name, torch.device("cpu"))
+
     def blocks(self, batch: Batch, name: str) -> list[tuple[Int[Tensor, " rows"], torch.Generator]]:
         """The rows of each block and a fresh generator for it, whatever rank the block is on."""
         device = batch.x.device

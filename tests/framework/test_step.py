@@ -82,6 +82,12 @@ def test_batch_wide_draws_do_not_depend_on_the_block() -> None:
     assert step(first_block=3).generator("g").initial_seed() == step().generator("g").initial_seed()
 
 
+def test_what_the_host_decides_is_drawn_there() -> None:
+    there = Step(Classifier(nn.Flatten(), nn.Linear(5, 3, device="meta"), layer_names=()))
+    assert there.host_generator("g").device.type == "cpu"
+    assert there.host_generator("g").initial_seed() == Step(MODEL).generator("g").initial_seed()
+
+
 @pytest.mark.parametrize(
     ("block", "copies", "sizes"), [(4, 1, [4, 4, 2]), (4, 2, [8, 8, 4]), (0, 1, [10]), (0, 2, [20])]
 )

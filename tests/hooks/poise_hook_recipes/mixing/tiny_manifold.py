@@ -26,8 +26,7 @@ class TinyManifold(Recipe):
 
     def mix(self, batch: Batch, step: Step) -> Batch:
         layers = ("input", *step.model.layer_names)
-        generator = step.generator("layer")
-        chosen = layers[int(torch.randint(len(layers), (1,), generator=generator, device=generator.device))]
+        chosen = layers[int(torch.randint(len(layers), (1,), generator=step.host_generator("layer")))]
         share, partner = torch.empty_like(batch.target[:, 0]), torch.empty_like(batch.label)
         for rows, generator in step.blocks(batch, "pairs"):
             share[rows] = torch.rand(1, generator=generator, device=rows.device, dtype=share.dtype)
