@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from poise.report import render
 from poise.scores import UNCALIBRATED, Table
 
 PROBABILITIES = "probabilities"
+WIDTH = 100  # characters, as those of tables
 
 log = logging.getLogger("poise")
 
@@ -66,7 +68,8 @@ def main(asked: Calibrate, scores: Scores) -> int:
     tables = {} if not asked.bootstrap else {f"{compared.title}-intervals": _intervals(asked.bootstrap, compared)}
     say(render(_metrics(compared), list(compared.columns), _told(compared, calibration), tables).rstrip())
     if asked.explain:
-        say("\n".join(["", *explained(compared.rows, compared.columns, calibration)]))
+        lines = explained(compared.rows, compared.columns, calibration)
+        say("\n".join(["", *(fill(line, WIDTH, subsequent_indent="  ", break_long_words=False) for line in lines)]))
     for line in written:
         say(line)
     if refused:
@@ -107,7 +110,8 @@ def _keep(asked: Calibrate, path: str, scores: Scores, calibration: Calibration)
 def _intervals(resamples: int, compared: Comparison) -> Table:
     rows = compared.rows
     columns = {UNCALIBRATED: rows.logits, **compared.columns}
-    return interval_table("with intervals", columns, rows.label, rows.index, resamples=resamples)
+    with progress_bar(shown=True)("draw resamples", resamples) as done:
+        return interval_table("with intervals", columns, rows.label, rows.index, resamples=resamples, watch=done)
 
 
 def _draw(figures: str, compared: Comparison) -> str:

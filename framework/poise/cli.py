@@ -206,8 +206,8 @@ def _evaluate(arguments: list[str]) -> int:
 def _calibrate(arguments: list[str]) -> int:
     from poise.config.commands import parse_calibrate
 
-    if arguments[:1] == [APPLY]:
-        return _apply(arguments[1:])
+    if APPLY in arguments:
+        return _apply([word for word in arguments if word != APPLY])
     words = [word for word in arguments if word != EXPLAIN]
     asked = parse_calibrate(words, explain=words != arguments)
     from poise.files.scores import read_scores

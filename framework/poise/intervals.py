@@ -1,6 +1,6 @@
 """The scores of each column with the interval that chance leaves them, and those of differences, as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -21,6 +21,7 @@ def interval_table(
     bins: int = 15,
     resamples: int = 1000,
     seed: int = 0,
+    watch: Callable[[float], None] = lambda drawn: None,
 ) -> Table:
     """A line for each score of each column: its interval, and of a calibrator that of what it changes.
 
@@ -35,8 +36,9 @@ def interval_table(
         bins: of the calibration errors.
         resamples: their number, >= 1.
         seed: of the draws.
+        watch: told how many more resamples are drawn, for a progress bar.
     """
-    found = resampled_summaries(columns, labels, index, bins, resamples, seed)
+    found = resampled_summaries(columns, labels, index, bins, resamples, seed, watch)
     rows = [
         Row(f"{score}, {column}", (*_told(of_column[score]), *_changed(score, of_column, found[UNCALIBRATED])))
         for score in found[UNCALIBRATED]

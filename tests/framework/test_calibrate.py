@@ -5,7 +5,8 @@ import random
 import re
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -455,6 +456,27 @@ def test_a_place_that_goes_away_meanwhile_is_said(run: Run, monkeypatch: pytest.
     assert err.splitlines()[-1] == "out=folder/found.npz cannot be written: No such file or directory."
 
 
+@pytest.mark.parametrize("name", ["matrix_scaling", "dirichlet", "h_calibration"])
+def test_a_bar_moves_while_a_long_fit_is_under_way(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    np.savez("scores.npz", **FIT)
+    totals: dict[str, int] = {}
+    told: dict[str, list[float]] = {}
+
+    @contextmanager
+    def bar(title: str, total: int) -> Iterator[Callable[[float], None]]:
+        totals[title], told[title] = total, []
+        yield told[title].append
+
+    monkeypatch.setattr("poise.calibrating.progress_bar", lambda shown: bar)
+    assert run("logits=scores.npz", f"calibration={name}", "bootstrap=100")[0] == 0
+    assert totals == {"fit calibrators": 1, "cross-validate": FOLDS, "draw resamples": 100}
+    for title, total in totals.items():
+        assert sum(told[title]) == pytest.approx(total)
+        assert min(told[title]) > -1e-9
+    assert len(told["fit calibrators"]) > 3
+    assert len(told["cross-validate"]) > 3 * FOLDS
+
+
 def test_the_examples_of_the_help_are_right(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez("scores.npz", **FIT)
     write_csv("scores.csv", HEADER, GOOD)
@@ -536,6 +558,8 @@ def test_what_it_says_in_words(run: Run) -> None:
     np.savez("scores.npz", **FIT, **TEST)
     code, out, _ = run("logits=scores.npz", ONE, "--explain")
     assert code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    out = re.sub(r"\n +", " ", out)
     confidence, accuracy = row(out, "confidence")[0].rstrip(" %"), row(out, "accuracy")[0].rstrip(" %")
     over = float(confidence) - float(accuracy)
     assert f"- uncalibrated: {float(confidence):.1f} % sure and {float(accuracy):.1f} % right: over-confident" in out
@@ -590,7 +614,7 @@ def test_a_calibrator_that_is_kept_gives_new_logits_what_it_would_have_given(run
     np.savez("new.npz", logits=TEST_LOGITS)
     write_csv("new.csv", "logit_a,logit_b,logit_c", TEST_LOGITS.tolist())
     for given, out in (("new.npz", "found.npz"), ("new.csv", "found.csv"), ("scores.npz", "labelled.npz")):
-        code, said, _ = run("apply", "calibrator=kept.safetensors", f"logits={given}", f"out={out}")
+        code, said, _ = run("calibrator=kept.safetensors", f"logits={given}", f"out={out}", "apply")
         assert (code, said.startswith(f"{out} has the probabilities of temperature_scaling for ")) == (0, True)
         assert ("kept.safetensors numbers its classes" in said) == (given == "new.csv")
     whole = np.load("whole.npz")

@@ -13,6 +13,7 @@ from poise.attacks.pgd import PGD
 from poise.batch import Predictions
 from poise.breakdown import Breakdown, breakdowns
 from poise.data.dataset import Arrays
+from poise.errors import UserError
 from poise.evaluator import Evaluator, Findings, Subject
 from poise.figures.reliability import Column, Reliability, column
 from poise.figures.reliability_curves import ReliabilityCurves
@@ -40,6 +41,7 @@ from poise.metrics import (
 from poise.metrics.base import LogitsMetric
 from poise.metrics.summary import summarised
 from poise.predictions import predict
+from poise.resamples import too_few
 from poise.robustness.left import left_by
 from poise.scores import TEST, UNCALIBRATED, Row, Table
 from poise.shifts import with_means
@@ -70,7 +72,7 @@ class Calibration(Evaluator):
         bins: confidence bins of the errors that have bins.
         attacked: whether inputs are attacked as well.
         steps: of PGD on the cross-entropy, gradients of one random start.
-        bootstrap: resamples behind the intervals of test's scores, which have a table; 0 for none.
+        bootstrap: resamples behind the intervals of test's scores, which have a table, 100 or more; 0 for none.
     """
 
     def __init__(
@@ -80,6 +82,8 @@ class Calibration(Evaluator):
         steps: Annotated[int, Ge(1)] = 20,
         bootstrap: Annotated[int, Ge(0), Le(1_000_000)] = 1000,
     ) -> None:
+        if wrong := too_few(bootstrap):
+            raise UserError(f"bootstrap={bootstrap}: {wrong}.")
         self.bins = bins
         self.bootstrap = bootstrap
         self.attacked = attacked

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from poise.disk import way_out
 from poise.errors import UserError
 
 
@@ -71,7 +72,8 @@ def _write(path: str, write: Callable[[IO[bytes]], None], said: str = "") -> Non
             raise FileExistsError(f"{place} is there by now")
         os.replace(beside, place)
     except OSError as error:
-        raise UserError(f"{said or f'out={path}'} cannot be written: {error.strerror or error}.") from error
+        way = f"; {way_out(error)}" if way_out(error) else ""
+        raise UserError(f"{said or f'out={path}'} cannot be written: {error.strerror or error}{way}.") from error
     finally:
         with suppress(OSError):  # what went wrong before is what is told
             beside.unlink()

@@ -80,6 +80,7 @@ def bootstrap(
     resamples: int = 1000,
     seed: int = 0,
     bounds: Mapping[str, tuple[float, float]] | None = None,
+    watch: Callable[[float], None] = lambda drawn: None,
 ) -> dict[str, dict[str, Resampled]]:
     """The scores of every column over resamples of the same examples, by column and score.
 
@@ -94,6 +95,7 @@ def bootstrap(
         resamples: their number, >= 1.
         seed: of the draws.
         bounds: what scores can't be below and above, where they can't be any number.
+        watch: told how many more resamples are drawn, for a progress bar.
 
     Raises:
         UserError: there are no examples, or no resamples.
@@ -108,6 +110,7 @@ def bootstrap(
         times = _times(draws, first, min(rows, resamples - first))
         for column, scores in columns.items():
             replicates[column].append(scores(times))
+        watch(len(times))
     return {
         column: {
             name: Resampled(

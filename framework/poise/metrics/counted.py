@@ -29,6 +29,7 @@ def resampled_summaries(
     bins: int = 15,
     resamples: int = 1000,
     seed: int = 0,
+    watch: Callable[[float], None] = lambda drawn: None,
 ) -> dict[str, dict[str, Resampled]]:
     """The scores that `summarised` gives, of every column of logits, over the same resamples.
 
@@ -43,6 +44,7 @@ def resampled_summaries(
         bins: of the calibration errors.
         resamples: their number, >= 1.
         seed: of the draws.
+        watch: told how many more resamples are drawn, for a progress bar.
 
     Raises:
         UserError: there are no examples, or no resamples; logits or labels of other shapes or types, or labels outside
@@ -52,7 +54,7 @@ def resampled_summaries(
         _, labels = as_examples(logits, labels)
         refuse(outside(labels, logits.shape[1]), f"column {name}", f"has a label outside 0…{logits.shape[1] - 1}")
     scores = {name: counted_scores(logits, labels, bins) for name, logits in columns.items()}
-    found = bootstrap(scores, index, resamples, seed, BOUNDS)
+    found = bootstrap(scores, index, resamples, seed, BOUNDS, watch)
     return {
         column: {name: score for name, score in of_column.items() if math.isfinite(score.estimate)}
         for column, of_column in found.items()

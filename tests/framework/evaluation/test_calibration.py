@@ -11,6 +11,7 @@ from poise.attacks.pgd import PGD
 from poise.attacks.threat import Threat
 from poise.batch import Predictions
 from poise.distributed import Ranks
+from poise.errors import UserError
 from poise.evaluation.calibration import Calibration
 from poise.evaluator import Findings, Subject
 from poise.figures.reliability_curves import ReliabilityCurves
@@ -43,7 +44,7 @@ def subject() -> Subject:
 
 @cache
 def found() -> Findings:
-    return Calibration(bins=BINS, attacked=True, steps=STEPS, bootstrap=20).evaluate(subject())
+    return Calibration(bins=BINS, attacked=True, steps=STEPS, bootstrap=100).evaluate(subject())
 
 
 def seen(source: str) -> Predictions:
@@ -110,6 +111,8 @@ def test_scores_have_intervals_where_they_are_asked_for() -> None:
     names = [row.name for row in found().tables["test-intervals"].rows]
     assert {"nll, uncalibrated", "nll, scaled"} <= set(names)
     assert "test-intervals" not in Calibration(bins=BINS, bootstrap=0).evaluate(subject()).tables
+    with pytest.raises(UserError, match="bootstrap=99: 1 resample in 40 lies beyond each end"):
+        Calibration(bootstrap=99)
 
 
 def test_figures_show_all_sources() -> None:
@@ -134,6 +137,6 @@ def test_a_model_without_finite_probabilities_has_a_report_all_the_same() -> Non
     for parameter in model.parameters():
         torch.nn.init.constant_(parameter, torch.nan)
     broken = Subject(model, data, Threat("linf", 8 / 255))
-    findings = Calibration(bins=BINS, bootstrap=5).evaluate(broken)
+    findings = Calibration(bins=BINS, bootstrap=100).evaluate(broken)
     assert "test/ece" not in findings.metrics
     assert all(drawing.draw() for drawing in findings.figures.values())
