@@ -1,14 +1,14 @@
 """A report as one page that needs nothing else: no file, no script, no network."""
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from poise.figures.canvas import DPI
-from poise.scores import FEW, KINDS, SHIFTS, VALIDATION, Row, Sheet, Table, by_shift, sheets
+from poise.scores import FEW, KINDS, SHIFTS, TEST, VALIDATION, Row, Sheet, Table, by_shift, sheets
 from poise.secrets import redact
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STYLE = Path(__file__).with_name("page.css")
 PIXELS = 96  # of a page, an inch
+MANY = 9  # columns of a table that has room
 
 Thing = TypeVar("Thing")
 
@@ -52,8 +53,12 @@ def page(report: "Report", pictures: Mapping[str, Path]) -> str:
     further = placed(report.findings.tables, [*measured, SHIFTS])
     body = [f"<h1>{_text(report.title)}</h1>"]
     body += [f"<p>{_text(line)}</p>" for line in report.remarks]
-    sections = [_section(split, _parts(sheet, further[split], at[split])) for split, sheet in measured.items()]
-    shifts = [*map(_table, by_shift(found)), *map(_titled, further[SHIFTS].values()), *_figures(at[SHIFTS])]
+    together = by_shift(found)
+    sections = []
+    for split, sheet in measured.items():
+        parts = _parts(sheet, further[split], at[split])
+        sections.append(_section(split, _closed(parts) if together and split != TEST else parts))
+    shifts = [*map(_table, together), *map(_titled, further[SHIFTS].values()), *_figures(at[SHIFTS])]
     if shifts:  # before each of them, after test
         sections.insert(1, _section(SHIFTS, shifts))
     body += sections
@@ -84,6 +89,13 @@ def _section(title: str, parts: Iterable[str]) -> str:
     return "\n".join([f"<section>\n<h2>{_text(title)}</h2>", *parts, "</section>"])
 
 
+def _closed(parts: Iterable[str]) -> Iterator[str]:
+    """What is told elsewhere in short: there for who asks for it."""
+    yield "<details><summary>all of it</summary>"
+    yield from parts
+    yield "</details>"
+
+
 def _parts(sheet: Sheet, further: Mapping[str, Table], pictures: Mapping[str, Path]) -> Iterator[str]:
     """The tables of a split, each with the pictures of what it tells."""
     kinds = {kind: table for kind in KINDS if (table := sheet.parts(kind, few=None)) is not None}
@@ -99,20 +111,23 @@ def _parts(sheet: Sheet, further: Mapping[str, Table], pictures: Mapping[str, Pa
 
 
 def _beside(pictures: Mapping[str, Path], tables: Iterable[str]) -> dict[str | None, dict[str, Path]]:
-    """Pictures by the table that they belong to, and under None those of none.
+    """Pictures by the table that they belong to, and under None those of none."""
+    at: dict[str | None, dict[str, Path]] = {None: {}, **{table: {} for table in tables}}
+    for name, picture in pictures.items():
+        at[_owner(name, [table for table in at if table is not None])][name] = picture
+    return at
+
+
+def _owner(picture: str, tables: Sequence[str]) -> str | None:
+    """The table that a picture belongs to.
 
     `test-conformal-sizes` belongs to `test-conformal`, `test-ood` to the last of `test-ood-…`, and
     `test-accuracy-by-class` to the table of classes.
     """
-    at: dict[str | None, dict[str, Path]] = {None: {}, **{table: {} for table in tables}}
-    for name, picture in pictures.items():
-        owners = [table for table in at if table is not None and _belongs(name, table)]
-        at[owners[-1] if owners else None][name] = picture
-    return at
-
-
-def _belongs(picture: str, table: str) -> bool:
-    return f"{picture}-".startswith(f"{table}-") or table.startswith(f"{picture}-") or picture.endswith(f"-by-{table}")
+    begins_it = [table for table in tables if f"{picture}-".startswith(f"{table}-")]
+    begun_by_it = [table for table in tables if table.startswith(f"{picture}-")]
+    parts = [table for table in tables if picture.endswith(f"-by-{table}")]
+    return next((owners[-1] for owners in (begins_it, begun_by_it, parts) if owners), None)
 
 
 def _together(tables: Iterable[str], pictures: Mapping[str, Path]) -> str:
@@ -131,17 +146,19 @@ def _folded(table: Table, lines: str) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th scope=col>{_text(heading)}</th>" for heading in table.headings)
+    head = "".join(f"<th scope=col>{_name(heading)}</th>" for heading in table.headings)
     lines = []
     for row in table.rows:
         cells = (
             f"<td class=best>{_text(cell)}</td>" if place in row.best else f"<td>{_text(cell)}</td>"
             for place, cell in enumerate(row.cells)
         )
-        lines.append(f"<tr><th scope=row>{_text(row.name)}</th>{''.join(cells)}</tr>")
+        lines.append(f"<tr><th scope=row>{_name(row.name)}</th>{''.join(cells)}</tr>")
     body = "\n".join(lines)
     note = f"<caption>{_text(table.note)}</caption>\n" if table.note else ""
-    return f"<div class=wide><table>\n{note}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
+    opened = "<table class=tight>" if len(table.headings) > MANY else "<table>"
+    inside = f"{note}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>"
+    return f"<div class=wide>{opened}\n{inside}\n</table></div>"
 
 
 def _figures(pictures: Mapping[str, Path]) -> Iterator[str]:
@@ -164,6 +181,11 @@ def _of_epoch(table: Table) -> Table:
 def _uses(uses: Iterable["Use"]) -> str:
     rows = (Row(f"{use.split}: {use.purpose}", (f"{use.examples:,}",)) for use in uses)
     return _table(Table("Data", ("split", "examples"), tuple(rows)))
+
+
+def _name(text: str) -> str:
+    """A name that may go on in the next line."""
+    return _text(text).replace("_", "_<wbr>")
 
 
 def _text(text: str) -> str:

@@ -21,8 +21,9 @@ _OF_SHIFTS = re.compile(r"accuracy|nll|ece|robust_accuracy/[^/]+")  # what all s
 _ELSEWHERE = re.compile(  # in tables of their own
     r"(?:honesty|attack_passes|power_law|conformal|ood|shift|failures|selective)/.+|robust_accuracy/[^/]+/[^/]+"
 )
-_HIGHER, _LOWER = {"accuracy"}, {"nll", "brier", "ece", "error"}
-_NEITHER = {"reliability", "resolution", "uncertainty", "variance", "covariance"}  # of the terms of the Brier score
+_HIGHER, _LOWER = {"accuracy"}, {"nll", "brier", "ece", "error", "ace", "ks", "mmce", "aurc", "augrc"}
+_TERMS = {"reliability", "resolution", "uncertainty", "variance", "covariance"}  # of the Brier score
+_NEITHER = _TERMS | {"debiased"}  # which is below 0 by chance
 _PERCENT = {"accuracy", "confidence"}
 
 

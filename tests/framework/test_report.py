@@ -243,6 +243,7 @@ def test_shifts_stand_together_in_the_text_and_after_test_on_the_page() -> None:
     words = Reader(page(Report("title", Findings(metrics), ("scaled",)), {})).words
     headings = [word for word in words if word in ("test", "snow", "fog", "shifts")]
     assert headings.index("test") < headings.index("shifts") < headings.index("snow")
+    assert words.count("all of it") == 2  # of snow and of fog
     assert words.count("35.00 %") == 3  # in the table of all shifts, in its own, and of its class
 
 
@@ -272,7 +273,7 @@ def test_metrics_that_all_stand_in_tables_of_their_own_leave_no_empty_one_on_the
 
 
 def test_a_picture_stands_beside_the_table_of_what_it_shows(tmp_path: Path) -> None:
-    names = ["test-ood-a", "test-ood-b", "test-sets", "test-failures"]
+    names = ["test-ood-a", "test-ood-b", "test-sets", "test-sets-of-shifts", "test-failures"]
     tables = {name: Table(name, ("score", "AUROC"), (Row("msp", ("0.9",)),)) for name in names}
     figures = dict.fromkeys(
         ["test-attacked-x", "test-sets-sizes", "test-ood", "test-accuracy-by-class", "test-other"], Training({})
@@ -288,10 +289,26 @@ def test_a_picture_stands_beside_the_table_of_what_it_shows(tmp_path: Path) -> N
         "test-ood",
         "test-sets",
         "test-sets-sizes",
+        "test-sets-of-shifts",
         "test-failures",
         "class",
         "test-accuracy-by-class",
     ]
+
+
+def test_long_names_may_go_on_in_the_next_line() -> None:
+    metrics = {"test/nll": 1.0, "test/a_scaling/nll": 0.5}
+    shown = page(report(findings=Findings(metrics), calibrators=("a_scaling",)), {})
+    assert "<th scope=col>a_<wbr>scaling</th>" in shown
+
+
+def test_tables_of_many_columns_are_set_tight() -> None:
+    names = [f"c{place}" for place in range(9)]
+    metrics = {"test/nll": 1.0, **{f"test/{name}/nll": 0.5 for name in names}}
+    for calibrators, tight in ((names[:7], 0), (names, 1)):
+        own = {name: value for name, value in metrics.items() if name.count("/") == 1 or name[5:7] in calibrators}
+        shown = page(report(findings=Findings(own), calibrators=tuple(calibrators)), {})
+        assert shown.count("<table class=tight>") == tight
 
 
 def test_long_tables_are_folded_and_all_there() -> None:

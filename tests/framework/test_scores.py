@@ -76,6 +76,11 @@ def test_of_many_the_worst_are_shown_where_there_is_little_room() -> None:
     assert len(whole.rows) == count
 
 
+def test_what_is_below_zero_by_chance_has_no_best_and_what_is_an_error_has() -> None:
+    metrics = {"test/ks": 0.2, "test/scaled/ks": 0.1, "test/ece_debiased": 0.01, "test/scaled/ece_debiased": -0.1}
+    assert [row.best for row in sheets(metrics, ["scaled"])[0].scores().rows] == [{1}, set()]
+
+
 def test_of_errors_the_largest_are_the_worst_and_are_no_percentages() -> None:
     metrics = {f"test/classwise_ece/class/c{part}": part / 100 for part in range(FEW + 1)}
     table = sheets(metrics, [])[0].parts("class")
