@@ -1,12 +1,9 @@
 """How sure adversarially trained networks are, and what calibration is worth under shift."""
 
-from claims.calibration.trained_networks import Network, Shipped, scaled, scores, shipped
+from claims.calibration.trained_networks import Network, Shipped, noisy_pictures, scaled, scores, shipped
 from claims.claim import Claim, Effect
 from claims.proving import main
 from claims.training import Arm
-from poise.data.wrappers.corruptions import Corruptions
-from poise.distributed import Ranks
-from poise.predictions import predict
 
 SURE = (
     "Grabinski et al., 2022, arXiv 2210.05938, abstract: adversarially trained models are significantly less "
@@ -23,9 +20,7 @@ def measure(run: Shipped) -> dict[str, float]:
     scaling, which is fitted to 1,000 held-out ones as they are, and after it (`scaled_`): NLL in nats, the others in
     points; `gap` is mean confidence less accuracy.
     """
-    shifts = Corruptions(kinds=("gaussian_noise",), severity=(3,)).wrap(run.splits, 0).shifts
-    (data,) = shifts.values()
-    shift = predict(run.model, data, Ranks())
+    shift = noisy_pictures(run, severity=3)
     return {
         **scores("", run.test),
         **scores("scaled_", scaled(run, run.test)),

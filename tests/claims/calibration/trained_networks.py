@@ -10,6 +10,7 @@ from claims.subsets import TEST, splits_of
 from claims.training import Arm, Setting, train
 from poise.batch import Predictions
 from poise.data.dataset import Splits
+from poise.data.wrappers.corruptions import Corruptions
 from poise.data.wrappers.label_noise import LabelNoise
 from poise.distributed import Ranks
 from poise.metrics.summary import summarised
@@ -72,6 +73,12 @@ def scaled(run: Shipped, told: Predictions) -> Predictions:
     """Predictions after temperature scaling, which was fitted to the held-out split."""
     calibrator = TemperatureScaling(lowest=1e-4, highest=1e4).fit(run.calibration)
     return replace(told, logits=calibrator(told.logits))
+
+
+def noisy_pictures(run: Shipped, severity: int) -> Predictions:
+    """What the model says of the test examples under Gaussian noise of a severity in 1…5."""
+    (data,) = Corruptions(kinds=("gaussian_noise",), severity=(severity,)).wrap(run.splits, 0).shifts.values()
+    return predict(run.model, data, Ranks())
 
 
 def scores(prefix: str, told: Predictions) -> dict[str, float]:
