@@ -52,7 +52,7 @@ def spread(values: Sequence[float]) -> str:
     if len(values) < 2:
         return f"{mean(values):.2f}" if values else ""
     interval = Interval.of(values)
-    return f"{interval.mean:.2f} ± {interval.high - interval.mean:.2f}"
+    return f"{interval.mean:.2f} ± {interval.high - interval.mean:.2f}".replace(" ", NO_BREAK)
 
 
 def _cell(runs: Runs, name: str, arm: str, mark: int) -> str:

@@ -109,7 +109,7 @@ def _numbers(claim: Line, measured: Sequence[Line]) -> Iterator[str]:
         return
     names = list(measured[0]["numbers"])
     rows = [
-        f"| mean over seeds ± half of its 95 % interval | on | {' | '.join(names)} |",
+        f"| mean ± half its 95 % interval | on | {' | '.join(names)} |",
         f"| --- | --- |{' --- |' * len(names)}",
     ]
     for setting in claim["settings"]:
