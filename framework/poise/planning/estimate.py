@@ -7,7 +7,7 @@ from poise.planning.hardware import Gpu, Network
 from poise.planning.meters import Work
 from poise.planning.traffic import Collective
 
-LAUNCH = 5e-6  # seconds that the host takes to start an operation
+LAUNCH = 8e-6  # seconds that the host takes to start an operation: 7 to 10 were measured beside an H100
 OF_PEAK = 0.5  # of a GPU's floating-point rate that large operations reach
 OF_BANDWIDTH = 0.8  # of the bandwidth of memory, links and networks
 HIDDEN = 0.5  # of the time of collectives that travel while gradients are computed
