@@ -7,7 +7,7 @@ from poise.metrics.equal_mass_calibration_error import EqualMassCalibrationError
 
 
 class DebiasedCalibrationError(EqualMassCalibrationError):
-    """Debiased calibration error (dECE) of the predicted class, with equally many examples a bin; about 0 where calibrated.
+    """Debiased calibration error (dECE) of the predicted class, of bins of equal mass; about 0 where calibrated.
 
     Kumar, Liang, Ma: Verified Uncertainty Calibration, NeurIPS 2019, arXiv 1909.10155, in their code: a bin's gap is
     doubled, less what it would be on average, were this gap the true one and accuracy normal about it. At most 1, and
