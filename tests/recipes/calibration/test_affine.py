@@ -102,6 +102,16 @@ def test_gradients_pass_a_masked_class(name: str) -> None:
 
 
 @every_one
+def test_it_tells_how_far_its_fit_is(name: str) -> None:
+    told: list[float] = []
+    calibrator = made(name)
+    with calibrator.watched(told.append):
+        calibrator.fit(skewed(200))
+    assert sum(told) == pytest.approx(1)
+    assert len([share for share in told if share > 0]) > 2
+
+
+@every_one
 def test_separable_classes_have_no_optimum_without_a_penalty(name: str, caplog: pytest.LogCaptureFixture) -> None:
     sure = torch.tensor([[2.0, 0, 0], [2, 0, 1], [0, 2, 0], [1, 2, 0], [0, 0, 2], [3.0, 0, 2.9]], dtype=torch.float64)
     held_out = predictions(sure, torch.tensor([0, 0, 1, 1, 2, 2]))

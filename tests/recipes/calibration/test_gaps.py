@@ -109,6 +109,16 @@ def test_gradients_pass_masked_classes(kind: type[GapScaling]) -> None:
 
 
 @every_one
+def test_it_tells_how_far_its_fit_is(kind: type[GapScaling]) -> None:
+    told: list[float] = []
+    calibrator = kind()
+    with calibrator.watched(told.append):
+        calibrator.fit(skewed(200))
+    assert sum(told) == pytest.approx(1)
+    assert len(told) > 1
+
+
+@every_one
 def test_it_fits_where_gradients_are_off(kind: type[GapScaling]) -> None:
     wanted = kind().fit(skewed(100)).first
     with torch.no_grad():
