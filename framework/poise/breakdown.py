@@ -46,6 +46,10 @@ class Breakdown:
         worst = {f"{prefix}/worst_{self.kind}_{measure}": min(shares.values())} if shares else {}
         return by_name | worst
 
+    def meanings(self, measure: str) -> dict[str, str]:
+        """What the name of the worst means."""
+        return {f"worst_{self.kind}_{measure}": f"The {measure} of the {self.kind} in which it is lowest"}
+
     def drawing(self, split: str, **measures: Bool[Tensor, " N"]) -> Parts:
         """Bars of one measure or two, by name: which examples are right."""
         found = (Measure(name, self.shares(right), float(right.double().mean())) for name, right in measures.items())

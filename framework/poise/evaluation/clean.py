@@ -51,6 +51,7 @@ class Clean(Evaluator):
             meanings |= {name: summary.meanings[name] for name in summary.scores}
             for breakdown in parts:
                 metrics |= breakdown.metrics(prefix, "accuracy", told.right)
+                meanings |= breakdown.meanings("accuracy")
             calibrator = prefix.removeprefix(split).strip("/")
             if calibrator and not subject.calibrators[calibrator].keeps_prediction:
                 changed = told.logits.argmax(1) != seen.logits.argmax(1)

@@ -35,7 +35,12 @@ def scored(subject: Subject, split: str, data: Arrays, clean: Predictions, left:
         metrics[f"{split}/{measure}/{attack}"] = float(survived.double().mean())
     right_by_attack = {"clean": clean.right, left.attack: left.right}
     bars = {f"{split}-{left.attack}-accuracy-by-{p.kind}": p.drawing(split, **right_by_attack) for p in parts}
-    return Findings(metrics, dict(bars))
+    under = f"under {left.attack}, {subject.threat}"
+    meanings = {measure: f"Share of examples that are right and stay so {under}"}
+    meanings |= {f"robust_{name}/{left.attack}": f"The {name} {under}" for name in UNDER_ATTACK}
+    for breakdown in parts:
+        meanings |= breakdown.meanings(measure)
+    return Findings(metrics, dict(bars), meanings=meanings)
 
 
 def costs(split: str, lefts: Sequence[Left]) -> Findings:

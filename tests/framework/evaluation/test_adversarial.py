@@ -24,6 +24,7 @@ from poise.figures.reliability import Reliability
 from poise.models.classifier import Classifier
 from poise.modes import in_mode
 from poise.predictions import predict
+from poise.scores import sheets
 from ranks import Pair
 from small_runs import network, splits
 
@@ -92,6 +93,9 @@ def test_classes_and_groups_are_attacked_too_and_the_worst_named() -> None:
         assert isinstance(bars, Parts)
         assert [measure.name for measure in bars.measures] == ["clean", "pgd-3"]
         assert list(bars.measures[1].of_parts) == shares
+    assert found.meanings["robust_accuracy/pgd-3"].endswith(f"stay so under pgd-3, {THREAT}")
+    rows = {row.name.partition(" ")[0] for sheet in sheets(found.metrics, ["turned"]) for row in sheet.scores().rows}
+    assert found.meanings.keys() == rows - {"accuracy"}
     assert not [name for name in [*found.metrics, *found.figures] if "/radius/" in name or "by-radius" in name]
 
 

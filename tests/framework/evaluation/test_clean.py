@@ -15,6 +15,7 @@ from poise.figures.parts import Parts
 from poise.figures.reliability import Reliability
 from poise.models.classifier import Classifier
 from poise.predictions import predict
+from poise.scores import sheets
 from poise_recipes import TemperatureScaling
 from small_runs import network, splits
 
@@ -49,6 +50,12 @@ def test_scores_are_those_of_the_predictions() -> None:
     of_class = [float(right[seen.label == place].double().mean()) for place in range(3)]
     assert [found().metrics[f"test/accuracy/class/{name}"] for name in "abc"] == pytest.approx(of_class)
     assert found().metrics["test/worst_class_accuracy"] == pytest.approx(min(of_class))
+
+
+def test_every_name_in_the_table_is_explained() -> None:
+    for sheet in sheets(found().metrics, ["scaled"]):
+        for row in sheet.scores().rows:
+            assert found().meanings[row.name.partition(" ")[0]]
 
 
 def test_the_diagram_holds_what_the_ece_is_made_of() -> None:
