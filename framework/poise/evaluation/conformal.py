@@ -62,7 +62,7 @@ class Conformal(Evaluator):
         smoothed_examples: of test, evenly spread, and of calibration, that RSCP+ is made of.
         sigma: of the noise, in input units; twice the threat's eps if None, as published.
         copies: noisy ones of each example.
-        attack_copies: noisy ones of each example by which RSCP+ is attacked; 256, as many as `copies`, as published.
+        attack_copies: noisy ones of each example by which RSCP+ is attacked; 256 as published; 16 do nearly as much.
         beta: probability, at most, that a bound on the mean over copies fails; twice that is taken off alpha.
     """
 
