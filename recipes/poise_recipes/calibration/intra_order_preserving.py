@@ -13,6 +13,7 @@ from torch import Tensor, inf
 from poise.batch import Predictions
 from poise.calibrator import Calibrator, check_held_out, keep_prediction
 from poise_recipes.calibration.affine import HIGHEST, LOWEST, centred
+from poise_recipes.calibration.h.rows import block_rows
 from poise_recipes.calibration.small_network import FLATTEST, Network, answers, searched, start
 from poise_recipes.calibration.temperature_scaling import solve_temperature
 
@@ -74,12 +75,13 @@ class IntraOrderPreserving(Calibrator):
         ends = float(seen.min()) - MARGIN, float(seen.max()) + MARGIN
         knots = torch.linspace(*ends, CELLS + 1, dtype=torch.float64, device=logits.device)
         inputs = (knots[1:] + knots[:-1])[:, None] / (2 * seen.std().clamp(min=NARROWEST))
-        cell, past = placed(scaled, knots)
+        blocks = [each.split(block_rows(logits)) for each in (*placed(scaled, knots), masked, label)]
 
         def objective(network: Network) -> Iterator[Tensor]:
-            slope = slopes(network, inputs)
-            mapped = along(heights_of(slope, knots), slope, cell, past).masked_fill(masked, -inf)
-            yield F.cross_entropy(mapped, label)
+            for cell, past, never, own in zip(*blocks, strict=True):
+                slope = slopes(network, inputs)
+                mapped = along(heights_of(slope, knots), slope, cell, past).masked_fill(never, -inf)
+                yield F.cross_entropy(mapped, own, reduction="sum") / len(label)
 
         network, converged = searched(
             start(logits.device, self.hidden), objective, self.strength / len(label), self.advance
@@ -93,6 +95,9 @@ class IntraOrderPreserving(Calibrator):
 
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`."""
+        return torch.cat([self._of_block(part) for part in logits.split(block_rows(logits))])
+
+    def _of_block(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         mapped = logits.double()
         if self.knots.numel():
             cell, past = placed(centred(mapped), self.knots)

@@ -98,6 +98,15 @@ def test_a_masked_class_changes_nothing() -> None:
     assert (calibrated[:, -1] == -math.inf).all()
 
 
+def test_rows_taken_in_blocks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    held_out = bent(300)
+    fitted = IntraOrderPreserving().fit(held_out)
+    whole = fitted(held_out.logits)
+    monkeypatch.setattr("poise_recipes.calibration.h.rows.BLOCK", 100)
+    torch.testing.assert_close(fitted(held_out.logits), whole)
+    torch.testing.assert_close(IntraOrderPreserving().fit(held_out)(held_out.logits), whole, rtol=0, atol=1e-3)
+
+
 def test_a_class_that_is_far_below_all_others_changes_little() -> None:
     held_out = bent(200)
     far = held_out.logits.amin(1, keepdim=True) - 1e5
