@@ -115,16 +115,12 @@ class Conformal(Evaluator):
         note, doubts = self._rows(subject, halves, made), self._unlike(sets[TEST][AS_THEY_ARE][0].measured, halves)
         shifts = {split: by_inputs[AS_THEY_ARE] for split, by_inputs in sets.items() if split != TEST}
         tables = {f"{SHIFTS}-conformal": shift_table(shifts, self.alpha)} if shifts else {}
-        told = Findings(tables=tables, notes=(note,), doubts=doubts, meanings=meanings())
-        further = [told]
-        if self.attacked and not subject.threat.eps:
-            further.append(Findings(notes=("No sets were attacked: the threat's eps is 0.",)))
-        elif self.attacked:
-            sets[TEST] |= self._attacked(subject, made)
-            smoothed, told = self._robust(subject, halves)
-            for inputs, one in smoothed.items():
-                sets[TEST].setdefault(inputs, []).append(one)
-            further.append(told)
+        further = [Findings(tables=tables, notes=(note,), doubts=doubts, meanings=meanings())]
+        if self.attacked:
+            more, said = self._under_attack(subject, halves, made)
+            on_test = sets[TEST]
+            sets[TEST] = {inputs: on_test.get(inputs, []) + more.get(inputs, []) for inputs in on_test | more}
+            further.append(said)
         return Findings.merged([*(self._told(split, by_inputs) for split, by_inputs in sets.items()), *further])
 
     @property
@@ -144,6 +140,16 @@ class Conformal(Evaluator):
         """The sets of a split's examples as they are."""
         seen = predict(subject.model, data, subject.ranks, batch_size=subject.batch_size)
         return list(made.told(split, seen, seen.index))
+
+    def _under_attack(
+        self, subject: Subject, halves: Halves, made: PlainSets
+    ) -> tuple[dict[Inputs, list[Told]], Findings]:
+        """Further sets of test examples, those that are to withstand an attack also of examples as they are."""
+        if not subject.threat.eps:
+            return {}, Findings(notes=("No sets were attacked: the threat's eps is 0.",))
+        attacked = self._attacked(subject, made)
+        smoothed, said = self._robust(subject, halves)
+        return attacked | {inputs: [one] for inputs, one in smoothed.items()}, said
 
     def _attacked(self, subject: Subject, made: PlainSets) -> dict[Inputs, list[Told]]:
         """The sets of attacked test examples."""
