@@ -42,9 +42,11 @@ def _order(asked: Apply, fitted: Sequence[str], rows: Unlabelled) -> tuple[list[
     """The column of each class that was fitted to, by name as far as both name them, and what to say of it."""
     as_they_are, given = list(range(len(fitted))), rows.classes
     if rows.logits.shape[1] != len(fitted):
+        lacking = [name for name in fitted if given is not None and name not in given]
+        named = f": there is none of {listed(lacking)}" if lacking and len(lacking) < len(fitted) else ""
         raise UserError(
             f"{asked.calibrator} was fitted to {len(fitted)} classes, and logits={asked.logits} has "
-            f"{rows.logits.shape[1]}."
+            f"{rows.logits.shape[1]}{named}."
         )
     if given is None or list(given) == list(fitted):
         return as_they_are, ""

@@ -420,6 +420,7 @@ def test_a_table_in_another_encoding(refused: Callable[..., str]) -> None:
             ["'h_calibration' is not in calibration=temperature_scaling."],
         ),
         (["logits=scores.npz", ONE, "calibration.temperature_scaling.lowest=-1"], ["has to be above 0"]),
+        (["logits=scores.npz", f"{ONE}@uncalibrated"], ["@uncalibrated: reports call something else so."]),
         (
             ["logits=missing.npz", "calibration=none", "oot=1", "out=found.txt"],
             ["poise calibrate has no 'oot'", "logits=missing.npz: there is no such file", "out=found.txt"],
@@ -656,6 +657,10 @@ def test_classes_in_another_order_are_taken_by_their_names(run: Run, classes: st
             ["calibrator=kept.safetensors", "logits=named.csv", "out=o.npz"],
             "has a class 'd', to which kept.safetensors was not fitted: its classes are a, b, c.",
         ),
+        (
+            ["calibrator=kept.safetensors", "logits=fewer.csv", "out=o.npz"],
+            "fitted to 3 classes, and logits=fewer.csv has 2: there is none of b.",
+        ),
         (["calibrator=no.safetensors", "logits=two.npz", "out=o.npz"], "calibrator=no.safetensors: there is no"),
         (
             ["calibrator=other.safetensors", "logits=two.npz", "out=o.npz"],
@@ -675,6 +680,7 @@ def test_what_is_not_applied(run: Run, refused: Callable[..., str], words: list[
     np.savez("two.npz", logits=LOGITS[:, :2])
     np.savez("bare.npz", x=LOGITS)
     write_csv("named.csv", "logit_a,logit_b,logit_d", LOGITS.tolist())
+    write_csv("fewer.csv", "logit_c,logit_a", LOGITS[:, :2].tolist())
     save_file({"x": torch.zeros(1)}, "other.safetensors")
     Path("broken.safetensors").write_bytes(b"nothing")
     assert message in refused("apply", *words)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from annotated_types import Ge
 
 from poise import registry
-from poise.config.compose import default_calibrators
+from poise.config.compose import default_calibrators, refuse_aliases
 from poise.config.draft import Draft
 from poise.config.layers import Layer, from_arguments, items, shown, typed
 from poise.config.members import read_names, read_parameters, refuse_strangers
@@ -150,6 +150,7 @@ def draft_of_calibrate(arguments: Sequence[str]) -> tuple[Calibrate, Draft]:
     draft.add(_known(draft, layer, "calibrate", (*OF_CALIBRATE, "calibration"), groups=("calibration",)))
     level = draft.level("calibration.name")
     members = read_names(draft, "calibration", ["calibrator"], default_calibrators())
+    refuse_aliases(draft, members)
     calibration = read_parameters(draft, "calibration", members)
     refuse_strangers(draft, "calibration", level, members, {})
     return Calibrate(**draft.fields(Calibrate, only=OF_CALIBRATE), calibration=calibration), draft

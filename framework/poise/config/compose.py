@@ -241,12 +241,17 @@ def _recipes(draft: Draft) -> tuple[dict[str, Entry], dict[str, Entry]]:
     hints = {a: f" It is a calibrator: calibration.{a}.…" for a in [*stray, *registry.records("calibrator")]}
     hints |= _unbrought(members)
     refuse_strangers(draft, "recipe", level, members, hints)
-    for alias in own:
-        if alias == UNCALIBRATED or alias.endswith("accuracy"):
-            draft.mistake(f"calibration=…@{alias}: reports call something else so. Take another alias.")
+    refuse_aliases(draft, own)
     calibration = read_parameters(draft, "calibration", own)
     refuse_strangers(draft, "calibration", level if stray else calibration_level, own, {})
     return recipe, calibration
+
+
+def refuse_aliases(draft: Draft, calibrators: Iterable[str]) -> None:
+    """Calibrators may not be called as reports call something else."""
+    for alias in calibrators:
+        if alias == UNCALIBRATED or alias.endswith("accuracy"):
+            draft.mistake(f"calibration=…@{alias}: reports call something else so. Take another alias.")
 
 
 def default_calibrators() -> list[str]:
