@@ -24,12 +24,14 @@ from poise.metrics import (
     AreaUnderRiskCoverage,
     BiasedSquaredKernelCalibrationError,
     CalibrationError,
+    DebiasedCalibrationError,
     DebiasedSquaredCalibrationError,
     KDECalibrationError,
     MaximumCalibrationError,
     RootMeanSquareCalibrationError,
     SmoothCalibrationError,
     SquaredKernelCalibrationError,
+    SweepCalibrationError,
 )
 
 CLASSES = 5
@@ -66,6 +68,7 @@ def peers(folder: Path) -> list[tuple[str, Metric, Peer]]:
     verified = module(folder / "verified_calibration/calibration", "utils")
     selective = module(folder / "fd-shifts/fd_shifts/analysis", "rc_stats").RiskCoverageStats
     kernel = module(folder / "h-Calibration/utils", "skce")._SKCE
+    binned = module(folder / "h-Calibration/utils", "utils")
 
     def of_verified(power: int, debias: bool) -> Peer:
         def value(probability: Tensor, labels: Tensor) -> float:
@@ -92,6 +95,16 @@ def peers(folder: Path) -> list[tuple[str, Metric, Peer]]:
     def of_kernel(unbiased: bool) -> Peer:
         return lambda probability, labels: float(kernel(unbiased=unbiased)(probability.log(), labels))
 
+    def of_debiased(probability: Tensor, labels: Tensor) -> float:
+        pairs = np.stack(top(probability, labels), 1)
+        ends = -(-len(pairs) * np.arange(1, 15) // 15)
+        held = np.split(pairs[pairs[:, 0].argsort()], ends)  # into bins as ours are; theirs differ where 15 is no part
+        return float(binned._DebiasedECELoss.normal_debiased_ce(held))
+
+    def of_sweep(probability: Tensor, labels: Tensor) -> float:
+        sweep = binned.CalibrationMetric(ce_type="em_ece_sweep", norm=1, multiclass_setting="top_label")
+        return float(sweep.compute_error(probability.numpy(), np.eye(CLASSES)[labels.numpy()]))
+
     return [
         ("ECE, torchmetrics", CalibrationError(), of_torchmetrics("l1")),
         ("MCE, torchmetrics", MaximumCalibrationError(min_count=1), of_torchmetrics("max")),
@@ -103,6 +116,8 @@ def peers(folder: Path) -> list[tuple[str, Metric, Peer]]:
             DebiasedSquaredCalibrationError(),
             lambda p, y: of_verified(2, True)(p, y) ** 2,  # theirs is the root
         ),
+        ("debiased ECE, h-Calibration", DebiasedCalibrationError(), of_debiased),
+        ("sweep, h-Calibration", SweepCalibrationError(), of_sweep),
         ("smooth, relplot", SmoothCalibrationError(), lambda p, y: float(relplot.smECE(*top(p, y)))),
         ("KDE, Mix-n-Match", KDECalibrationError(), of_densities),
         ("SKCE, h-Calibration", SquaredKernelCalibrationError(CLASSES), of_kernel(True)),

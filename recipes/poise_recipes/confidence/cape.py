@@ -58,7 +58,7 @@ class CaPE(Recipe):
         start: Annotated[float, Ge(0), Le(1)] = 0.5,
         every: Annotated[int, Ge(1)] = 3,
         estimate: Literal["bins", "kernel"] = "bins",
-        bins: Annotated[int, Ge(1)] = 5,
+        bins: Annotated[int, Ge(1), Le(1000)] = 5,
         reach: Annotated[int, Ge(1)] = 100,
         width: Annotated[float, Gt(0)] = 0.05,
     ) -> None:

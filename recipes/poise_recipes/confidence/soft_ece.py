@@ -3,7 +3,7 @@
 from typing import Annotated, ClassVar
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from jaxtyping import Float
 from torch import Tensor
 
@@ -43,7 +43,7 @@ class SoftECE(Recipe):
     def __init__(
         self,
         weight: Annotated[float, Ge(0)] = 1.0,
-        bins: Annotated[int, Ge(1)] = 15,
+        bins: Annotated[int, Ge(1), Le(1000)] = 15,
         temperature: Annotated[float, Gt(0)] = 0.01,
     ) -> None:
         super().__init__()
