@@ -58,7 +58,7 @@ class ClassAccuracy(LogitsMetric):
         """Add logits and labels."""
         member = one_hot(labels, self.num_classes)
         self.count += member.sum(0)
-        self.correct += member[logits.argmax(-1) == labels].sum(0)
+        self.correct += (member * (logits.argmax(-1) == labels)[:, None]).sum(0)
 
     def result(self) -> Float[Tensor, " C"]:
         """The share in each class over all examples so far."""

@@ -211,8 +211,8 @@ def test_truth_values_are_labels_of_two_classes() -> None:
     assert metric.compute() == 0.5
 
 
-@pytest.mark.parametrize("make", [Accuracy, NegativeLogLikelihood])
-def test_an_update_in_training_waits_for_no_value(make: Callable[[], Metric]) -> None:
+@makers
+def test_no_update_waits_for_a_value(make: Callable[[], Metric]) -> None:
     metric = make().to("meta")  # has no values to wait for
     hand(metric, FOUR.to("meta"), LABELS.to("meta"))
 
