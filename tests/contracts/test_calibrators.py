@@ -152,6 +152,9 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
 def test_its_state_is_all_of_it(name: str) -> None:
     calibrator, other = fitted(name), registry.build("calibrator", name)
     other.load_state_dict(calibrator.state_dict())
+    assert other.settled == calibrator.settled
+    assert "\n" not in calibrator.settled
+    assert not calibrator.settled.endswith(".")
     logits = predictions(seed=2).logits
     assert torch.equal(other(logits), calibrator(logits))
     assert not torch.equal(other(logits), registry.build("calibrator", name)(logits)), "fitting changes nothing"
