@@ -17,7 +17,7 @@ class OrderInvariant(GapScaling):
     the mean negative log-likelihood of the held-out split plus strength · C/N · |θ - θ₀|² for N examples, by L-BFGS in
     float64. With θ₀, where it starts, the map is temperature scaling, so on that split labels are at least as likely as
     under that. The problem is not convex: what is found is a local optimum, the same in every fit. A pass over the data
-    costs N · C times the units, and a fit some hundred of them.
+    costs N · C times the units, and a fit takes a dozen to two hundred of them.
 
     Departures from the authors' code: the network sees log(1 + u), where u is how far a logit over T is below its
     row's highest, at most 40, so a number added to a row changes nothing. θ₀ is random there, and weights are held
