@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from poise.data.checks import check_tensor
@@ -11,7 +11,7 @@ from poise.errors import UserError
 NO_PROBABILITIES = "logits that make no probabilities: NaN, inf, or -inf for every class"
 
 
-def as_examples(logits: Any, labels: Any) -> tuple[Float[Tensor, "B C"], Int64[Tensor, " B"]]:
+def as_examples(logits: Any, labels: Any) -> tuple[Float[Tensor, "B C"], Int[Tensor, " B"]]:
     """Logits and labels as metrics take them, by what can be told without looking at values.
 
     Args:
@@ -36,7 +36,7 @@ def as_examples(logits: Any, labels: Any) -> tuple[Float[Tensor, "B C"], Int64[T
     return logits, labels.long()
 
 
-def outside(labels: Int64[Tensor, " B"], classes: int) -> Bool[Tensor, " B"]:
+def outside(labels: Int[Tensor, " B"], classes: int) -> Bool[Tensor, " B"]:
     """Which labels are no classes."""
     return (labels < 0) | (labels >= classes)
 
