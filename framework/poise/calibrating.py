@@ -82,12 +82,12 @@ def _written(
 ) -> tuple[list[str], list[str]]:
     """Write what is asked for: what to say of it, and of what cannot be, which costs neither these nor the table."""
     parts: list[Callable[[], str]] = []
+    if asked.save is not None:  # first: all else can be had again from it
+        parts.append(partial(_keep, asked, asked.save, scores, calibration))
     if asked.figures is not None:
         parts.append(partial(_draw, asked.figures, compared))
     if asked.out is not None:
         parts.append(partial(_write, asked.out, scores, calibration))
-    if asked.save is not None:
-        parts.append(partial(_keep, asked, asked.save, scores, calibration))
     written, refused = [], []
     for part in parts:
         try:

@@ -168,9 +168,9 @@ def _write(path: Path, text: str) -> None:
 def _drawn(table: Table) -> Drawn:
     title, (first, *columns) = escape(table.title), map(escape, table.headings)
     drawn = Drawn(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.HEAVY_HEAD)
-    drawn.add_column(first)
+    drawn.add_column(first, overflow="fold")
     for column in columns:
-        drawn.add_column(column, justify="right")
+        drawn.add_column(column, justify="right", overflow="fold")
     for row in table.rows:
         drawn.add_row(escape(row.name), *_marked(row))
     return drawn

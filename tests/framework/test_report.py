@@ -334,3 +334,11 @@ def test_a_table_of_many_columns_takes_the_room_it_needs() -> None:
     assert max(map(len, text.splitlines())) > 250
     few = render({"test/nll": 1.0, "test/scaled/nll": 0.5}, ["scaled"])
     assert max(map(len, few.splitlines())) <= 100
+
+
+def test_a_name_that_is_too_long_goes_on_below() -> None:
+    names = ["temperature_scaling", "vector_scaling", "histogram_binning", "an_alias"]
+    text = render({f"test/{column}nll": 0.5 for column in ("", *(f"{name}/" for name in names))}, names)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "…" not in text
+    assert "temperature_scali" in text
