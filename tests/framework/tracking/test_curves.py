@@ -53,13 +53,21 @@ class Speaks(Recipe):
 Speaks.__module__ = "__main__"  # one name for the config, whichever process wrote it
 
 
-def curves(run_dir: Path | str, **trainer: Any) -> dict[str, dict[int, float]]:
+class Alone(Recipe):
+    """Says something on the first rank alone."""
+
+    def on_epoch_end(self, step: Step, metrics: Mapping[str, float]) -> None:
+        if step.ranks.rank == 0:
+            step.log("alone", 7.0)
+
+
+def curves(run_dir: Path | str, recipe: type[Recipe] = Speaks, **trainer: Any) -> dict[str, dict[int, float]]:
     linear = nn.Linear(64, CLASSES)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     model = nn.Sequential(nn.Flatten(), linear)
     shorter = {"tracking": {"name": "none", "every": EVERY}, "calibration": "none", "evaluation": "none"}
-    small_fit(run_dir, [Speaks()], trainer={**SETTINGS, **trainer}, model=model, **shorter)
+    small_fit(run_dir, [recipe()], trainer={**SETTINGS, **trainer}, model=model, **shorter)
     return History(Path(run_dir) / "curves.jsonl").read()
 
 
@@ -107,6 +115,15 @@ def test_two_ranks_tell_the_mean_of_both(
     for name, curve in first.items():
         assert curve == pytest.approx(expected[name], abs=1e-9)
     assert set(expected) == {*first, "train/trained"}
+
+
+def of_one_alone(run_dir: str) -> dict[str, dict[int, float]]:
+    return curves(run_dir, Alone, devices=2, max_epochs=2)
+
+
+def test_what_one_rank_alone_logs_is_its_own_and_waited_for_by_none(pair: Pair, tmp_path: Path) -> None:
+    first, _ = pair.run(of_one_alone, str(tmp_path / "run"))
+    assert first["train/alone"] == {4: 7.0, 8: 7.0}
 
 
 @pytest.mark.parametrize("stop", [5, 8, 10])
