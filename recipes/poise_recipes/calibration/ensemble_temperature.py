@@ -29,7 +29,7 @@ class EnsembleTemperature(Calibrator):
     """Mixes three distributions: w₁ softmax(z / T) + w₂ softmax(z) + w₃ / C.
 
     Source: Zhang, Kailkhura, Han, Mix-n-Match: Ensemble and Compositional Methods for Uncertainty Calibration in Deep
-    Learning, 2020, arXiv 2003.07329 (ETS). Logits [B, C] go in, log-probabilities [B, C] come out. The
+    Learning, 2020, arXiv 2003.07329 (ETS). Logits [B, C] go in, log-probabilities [B, C] come out, for any C. The
     predicted class never changes, nor does the order of a row's classes unless w₃ = 1. T is that of temperature
     scaling; the weights, none of them negative and 1 in all, then have the least negative log-likelihood on the
     held-out split, which is a convex problem and solved exactly. Temperature scaling and no calibration are among what

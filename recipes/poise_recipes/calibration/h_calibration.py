@@ -29,7 +29,7 @@ class HCalibration(Calibrator):
 
     Source: Huang, Cao, Xia, Chen, Wang, Zhang, h-calibration: Rethinking Classifier Recalibration with
     Probabilistic Error-Bounded Objective, 2025, arXiv 2506.17968. Logits [B, C] go in, log-probabilities
-    [B, C] come out. With l the log-probabilities at the best single temperature the map is one of
+    [B, C] come out, for any C. With l the log-probabilities at the best single temperature the map is one of
 
     - `mixture`: log Σ_k w_k softmax(l / T_k);
     - `piecewise`: log softmax(-φ(-l)), φ increasing, made of straight segments of equal length up to 100 nats;

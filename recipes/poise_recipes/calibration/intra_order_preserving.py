@@ -30,11 +30,12 @@ class IntraOrderPreserving(Calibrator):
 
     Source: Rahimi, Shaban, Cheng, Hartley, Boots, Intra Order-preserving Functions for Calibration of Multi-Class
     Neural Networks, 2020, arXiv 2003.06820: its diagonal family (DIAG), which had the best results there. Logits [B, C]
-    go in, log-probabilities [B, C] come out. Neither the predicted class nor the order of a row's classes ever changes,
-    and classes are alike. The slope of g is ELU(f) + 1 of a network f with one input and two hidden layers of rectified
-    units; its weights θ minimise the mean negative log-likelihood of the held-out split plus strength/N · |θ - θ₀|² for
-    N examples, by L-BFGS in float64. With θ₀, where it starts, g is temperature scaling, so on that split labels are at
-    least as likely as under that. The problem is not convex: what is found is a local optimum, the same in every fit.
+    go in, log-probabilities [B, C] come out, for any C. Neither the predicted class nor the order of a row's classes
+    ever changes, and classes are alike. The slope of g is ELU(f) + 1 of a network f with one input and two hidden
+    layers of rectified units; its weights θ minimise the mean negative log-likelihood of the held-out split plus
+    strength/N · |θ - θ₀|² for N examples, by L-BFGS in float64. With θ₀, where it starts, g is temperature scaling, so
+    on that split labels are at least as likely as under that. The problem is not convex: what is found is a local
+    optimum, the same in every fit.
 
     Departures from the authors' code: g is integrated once, on a grid of 1,000 cells over the split's logits, and is
     straight beyond it, where theirs evaluates the network 51 times for each logit; what is kept is g on that grid. z

@@ -22,10 +22,10 @@ class IsotonicPooled(Calibrator):
     """Maps every probability by the isotonic regression of all classes together, and normalises rows.
 
     Source: Zhang, Kailkhura, Han, Mix-n-Match: Ensemble and Compositional Methods for Uncertainty Calibration in
-    Deep Learning, 2020, arXiv 2003.07329, there IRM. Logits [B, C] go in, log-probabilities [B, C] come out. N·C
-    pairs of probability and whether that class is the label make one map g; g(p) + 1e-9 p, which increases, is
-    divided by its sum over the row. The predicted class never changes, nor does the order of a row's classes, but
-    for ties that rounding makes. What is learnt is shared, so a class may have few examples.
+    Deep Learning, 2020, arXiv 2003.07329, there IRM. Logits [B, C] go in, log-probabilities [B, C] come out, for any C.
+    N·C pairs of probability and whether that class is the label make one map g; g(p) + 1e-9 p, which increases, is
+    divided by its sum over the row. The predicted class never changes, nor does the order of a row's classes, but for
+    ties that rounding makes. What is learnt is shared, so a class may have few examples.
 
     Departures from the authors' code: rows are normalised, which theirs leaves out. 1/(N + 1) of the uniform
     distribution is mixed in, N the size of the calibration split, for a map that is 0 would make one surprise

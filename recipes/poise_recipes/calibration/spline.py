@@ -23,11 +23,11 @@ class Spline(Calibrator):
     """Maps the probability of the predicted class by a spline, and gives what is left to the others as it was shared.
 
     Source: Gupta, Rahimi, Ajanthan, Mensink, Sminchisescu, Hartley, Calibration of Neural Networks using Splines,
-    2021, arXiv 2006.12800. Logits [B, C] go in, log-probabilities [B, C] come out. Examples in the order of their
-    confidence s are at t = 0 … 1. A natural cubic spline H with equally spaced knots is fitted by least squares to
-    the sum, as far as t, of 1/N times right (1 or 0) less s. Its slope is by how much accuracy exceeds confidence:
-    s + H'(t), which may fall; linear between examples, constant beyond the first and last, kept to 0…1. The
-    predicted class never changes, nor does the order of the other classes.
+    2021, arXiv 2006.12800. Logits [B, C] go in, log-probabilities [B, C] come out, for any C. Examples in the order of
+    their confidence s are at t = 0 … 1. A natural cubic spline H with equally spaced knots is fitted by least squares
+    to the sum, as far as t, of 1/N times right (1 or 0) less s. Its slope is by how much accuracy exceeds confidence: s
+    + H'(t), which may fall; linear between examples, constant beyond the first and last, kept to 0…1. The predicted
+    class never changes, nor does the order of the other classes.
 
     Departures from the authors' code: theirs gives the confidence alone. Here a row is made of it, so a confidence
     below that of the next class is raised until it is as high. Between examples theirs has the weights of both

@@ -24,7 +24,7 @@ class TemperatureScaling(Calibrator):
     """Divides the logits by the temperature T with the least negative log-likelihood on the held-out split.
 
     Source: Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599,
-    equation 9. Logits [B, C] go in, log-probabilities [B, C] come out. The predicted class never changes.
+    equation 9. Logits [B, C] go in, log-probabilities [B, C] come out, for any C. The predicted class never changes.
     Departures from the authors' code: there L-BFGS steps on T, which may stop far away or at a negative T; here
     the derivative of the loss, which is convex in 1/T, is solved for zero in float64 by Newton's method on log 1/T
     in a bracket, which is halved where a step leads out of it or is not half as long as the one before.
