@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -184,6 +185,12 @@ def on_a_gpu(given: Predictions) -> Predictions:
     return Predictions(
         given.logits.cuda(), given.features.cuda(), given.label.cuda(), group=None, index=given.index.cuda()
     )
+
+
+@every_calibrator
+def test_labels_may_be_small_integers(name: str) -> None:
+    held_out, unlabelled = (replace(each, label=each.label.int()) for each in (predictions(), predictions(seed=1)))
+    assert_same(registry.build("calibrator", name).fit(held_out, unlabelled).state_dict(), state(name))
 
 
 @every_calibrator
