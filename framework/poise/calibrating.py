@@ -22,7 +22,8 @@ from poise.errors import UserError
 from poise.explaining import explained
 from poise.figures.canvas import save
 from poise.figures.reliability import Reliability, column
-from poise.files.scores import PREFIXES, SPLITS, Rows, Scores
+from poise.files.rows import Rows
+from poise.files.scores import PREFIXES, SPLITS, Scores
 from poise.files.writing import write_bytes, write_csv, write_npz
 from poise.intervals import interval_table
 from poise.metrics.summary import summarised

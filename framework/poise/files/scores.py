@@ -1,6 +1,6 @@
 """What any model says of labelled examples: logits or probabilities, and labels, in a file that anybody can write."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,34 +10,14 @@ from jaxtyping import Float, Int
 from poise.errors import UserError, nearest
 from poise.files.arrays import read_npz
 from poise.files.columns import Columns, read_columns
+from poise.files.rows import SUM, Rows, as_logits, checked_rows
 from poise.files.shown import listed, quoted
 
 KINDS = ("logits", "probabilities")
 FEWEST = 10  # rows to fit on, so that each of five folds leaves out two
-LARGEST = 1e30  # logit: the difference of two, and its square, are finite
-CLIPPED = "; where 0 is a rounded probability, clip it, as numpy.clip(p, 1e-6, 1) does, and divide rows by their sums"
-SUM = 0.01  # how far from one the probabilities of an example may add up to, when they were rounded
 PREFIXES = {"logits": "logit_", "probabilities": "probability_"}
 SPLITS = ("calibration", "test")
 HEADER = "label,logit_cat,logit_dog"
-
-Where = Callable[[int], str]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Labelled examples.
-
-    Args:
-        logits: float64; of probabilities, their logarithms. -inf is a class that is ruled out.
-        labels: int64, in 0…C-1.
-    """
-
-    logits: Float[np.ndarray, "N C"]
-    labels: Int[np.ndarray, " N"]
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @dataclass(frozen=True)
@@ -113,13 +93,13 @@ def read_logits(path: str, said: str) -> Unlabelled:
         kind = _kind_of_columns(table)
         names, classes = _columns_of_classes(table, kind)
         values, where = table.numbers(names), [f"line {line}" for line in table.lines].__getitem__
-        return Unlabelled(_as_logits(f"{said}: {kind}", kind, values, where), classes)
+        return Unlabelled(as_logits(f"{said}: {kind}", kind, values, where), classes)
     arrays = read_npz(path, said)
     there = [kind for kind in KINDS if kind in arrays]
     if len(there) != 1:
         raise UserError(f"{said} has {listed(arrays)}: give an array `logits` or `probabilities`.")
     values = _numbers(said, there[0], arrays[there[0]])
-    return Unlabelled(_as_logits(f"{said}: {there[0]}", there[0], values, lambda row: f"row {row}"), None)
+    return Unlabelled(as_logits(f"{said}: {there[0]}", there[0], values, lambda row: f"row {row}"), None)
 
 
 def _from_npz(path: str, said: str) -> Scores:
@@ -160,7 +140,7 @@ def _rows(said: str, kind: str, prefix: str, arrays: dict[str, np.ndarray]) -> R
     name = f"{prefix}{kind}"
     values = _numbers(said, name, arrays[name])
     labels = _labels(said, f"{prefix}labels", arrays[f"{prefix}labels"], *values.shape)
-    return _checked(f"{said}: {name}", kind, values, labels, lambda row: f"row {row}")
+    return checked_rows(f"{said}: {name}", kind, values, labels, lambda row: f"row {row}")
 
 
 def _numbers(said: str, name: str, array: np.ndarray) -> Float[np.ndarray, "N C"]:
@@ -209,7 +189,7 @@ def _from_csv(path: str, said: str) -> Scores:
     for split in SPLITS:
         members = np.flatnonzero(splits == split)
         where = [f"line {table.lines[row]}" for row in members].__getitem__
-        found[split] = _checked(f"{said}: {kind}", kind, values[members], labels[members], where)
+        found[split] = checked_rows(f"{said}: {kind}", kind, values[members], labels[members], where)
     test = found["test"] if "test" in splits else None
     return _scores(said, kind, found["calibration"], test, classes)
 
@@ -278,38 +258,6 @@ def _named_labels(table: Columns, classes: Sequence[str]) -> Int[np.ndarray, " N
 def _place(text: str, places: Mapping[str, int]) -> int | None:
     """The place of a class, also of one whose number is written as 3.0: tables with gaps have it so."""
     return places.get(text, places.get(text.removesuffix(".0")))
-
-
-def _checked(said: str, kind: str, values: np.ndarray, labels: np.ndarray, where: Where) -> Rows:
-    """Rows of logits that calibrators and metrics can take.
-
-    A row is refused as by `_as_logits`, and where its own class is ruled out: nothing that is fitted gives such a row a
-    likelihood.
-    """
-    logits = _as_logits(said, kind, values, where)
-    ruled_out = np.isneginf(logits)
-    _refuse(said, where, np.take_along_axis(ruled_out, labels[:, None], 1)[:, 0], "rules its own class out", CLIPPED)
-    return Rows(logits, labels)
-
-
-def _as_logits(said: str, kind: str, values: np.ndarray, where: Where) -> Float[np.ndarray, "N C"]:
-    """Logits; a row is refused that has NaN, +inf or nothing but -inf, or probabilities that are none."""
-    if kind == "probabilities":
-        _refuse(said, where, values.min(1) < 0, "has a negative probability")
-        _refuse(said, where, np.abs(values.sum(1) - 1) > SUM, "has probabilities that do not add up to 1")
-        with np.errstate(divide="ignore"):
-            values = np.log(values)
-    ruled_out = np.isneginf(values)
-    _refuse(said, where, (~np.isfinite(values) & ~ruled_out).any(1) | ruled_out.all(1), "is not finite")
-    _refuse(said, where, np.where(ruled_out, 0, np.abs(values)).max(1) > LARGEST, f"has a logit beyond {LARGEST:g}")
-    return values
-
-
-def _refuse(said: str, where: Where, wrong: np.ndarray, what: str, way_out: str = "") -> None:
-    rows = np.flatnonzero(wrong)
-    if len(rows):
-        also = f" ({len(rows)} of {len(wrong)} do)" if len(rows) > 1 else ""
-        raise UserError(f"{said}: {where(int(rows[0]))} {what}{also}{way_out}.")
 
 
 def _scores(said: str, kind: str, fit: Rows, test: Rows | None, classes: Sequence[str]) -> Scores:
