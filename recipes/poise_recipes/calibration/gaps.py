@@ -43,7 +43,7 @@ class Ranked:
     rank: Int[Tensor, "N C"]
 
     @classmethod
-    def of(cls, logits: Float[Tensor, "N C"], temperature: Tensor) -> "Ranked":
+    def of(cls, logits: Float[Tensor, "N C"], temperature: Float[Tensor, ""]) -> "Ranked":
         """Sorts rows of logits, which are in double precision."""
         below = ((logits - logits.amax(1, keepdim=True)) / temperature).clamp(min=NEVER)
         falling, order = below.sort(dim=1, descending=True, stable=True)
