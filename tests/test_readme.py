@@ -81,7 +81,7 @@ def test_every_evaluation_composes(monkeypatch: pytest.MonkeyPatch) -> None:
     run.mkdir()
     (run / "config.yaml").write_text(to_yaml(compose()), encoding="utf-8")
     found = commands("evaluate")
-    assert len(found) == 9
+    assert len(found) == 10
     for words in found:
         assert parse_evaluation(words, lambda name, uri: run).config.evaluation
 

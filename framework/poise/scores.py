@@ -17,7 +17,6 @@ NOTES = {"mce": "mce is over bins of 10 or more examples"}  # or it seems wrong 
 _PART = re.compile(rf"(?P<measure>.+?)/(?P<kind>{'|'.join(KINDS)})/(?P<part>.+)", re.DOTALL)
 _WORST = re.compile(r"worst_(?P<kind>class|group)_(?P<measure>.+)", re.DOTALL)
 _OF_SHIFTS = re.compile(r"accuracy|nll|ece|robust_accuracy/[^/]+")  # what all shifts have a table of
-# in tables of their own
 _ELSEWHERE = re.compile(  # in tables of their own
     r"(?:honesty|attack_passes|power_law|conformal|ood|shift|failures|selective)/.+|robust_accuracy/[^/]+/[^/]+"
 )

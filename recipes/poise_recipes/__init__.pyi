@@ -24,6 +24,8 @@ from poise_recipes.calibration.intra_order_preserving import IntraOrderPreservin
 from poise_recipes.calibration.isotonic import Isotonic as Isotonic
 from poise_recipes.calibration.isotonic_pooled import IsotonicPooled as IsotonicPooled
 from poise_recipes.calibration.matrix_scaling import MatrixScaling as MatrixScaling
+from poise_recipes.calibration.order_invariant import OrderInvariant as OrderInvariant
+from poise_recipes.calibration.order_preserving import OrderPreserving as OrderPreserving
 from poise_recipes.calibration.spline import Spline as Spline
 from poise_recipes.calibration.temperature_scaling import TemperatureScaling as TemperatureScaling
 from poise_recipes.calibration.vector_scaling import VectorScaling as VectorScaling

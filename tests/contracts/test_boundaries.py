@@ -14,7 +14,10 @@ from written import hold
 FRAMEWORK = Path(poise.__file__).parent
 RECIPES = Path(poise_recipes.__file__).parent
 FILES = sorted([*FRAMEWORK.rglob("*.py"), *RECIPES.rglob("*.py")])
-NAMESAKES = {"corruptions.py": {"gaussian_noise"}}  # what CIFAR-10-C calls so, by the file that has to name it
+NAMESAKES = {  # what else is called so, by the file that has to name it
+    "corruptions.py": {"gaussian_noise"},  # of CIFAR-10-C
+    "scores.py": {"mmce"},  # a word in the name of a metric
+}
 SHAPED = {"Float", "Int", "Shaped", "UInt8", "Num", "Bool"}
 
 
