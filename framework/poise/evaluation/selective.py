@@ -12,13 +12,14 @@ from poise.evaluation.certificates import lower_bound
 from poise.evaluation.features import of_training
 from poise.evaluation.ranked import Key, Ranked, ranked, thinned
 from poise.evaluation.risk_target import COVERAGES, Selection, fewest, selection
-from poise.evaluation.selective_tables import CENTROID, by_split, meanings, on_test, path, told
+from poise.evaluation.selective_tables import CENTROID, after_calibration, by_split, meanings, on_test, path, told
 from poise.evaluator import Evaluator, Findings, Subject
 from poise.figures.selective import Curve, RiskCoverage
 from poise.scores import TEST
 from poise.uncertainty.class_centroids import AGREES, ClassCentroids
 
 AGREED = Selection(AGREES, math.nan)
+SEEN = "calibrators were fitted to the examples that choose it, and may look surer on these than on others"
 
 
 class Selective(Evaluator):
@@ -32,9 +33,10 @@ class Selective(Evaluator):
     over coverage, and `coverage_at_risk` is the largest coverage with a risk of `target` or less that any threshold has
     on these examples, in hindsight. Beside that a threshold is chosen on the calibration split so that, of examples
     like those, the risk is `target` or less but with a probability of `alpha`; what it comes to on test and on each
-    named shift is told, and where test breaks the promise a warning says so. It is strict for scores that the
-    calibration split has not fitted: a temperature hardly changes which answers are withheld, other calibrators may.
-    Of the centroids what comes of giving those answers alone which the nearest mean agrees with is told as well.
+    named shift is told, and where test breaks the promise a warning says so. Scores after a calibrator have a threshold
+    by the same rule and no promise, for the calibrator was fitted to the examples that choose it: a temperature hardly
+    changes which answers are withheld, calibrators that learn more may look surer on these examples than on others. Of
+    the centroids what comes of giving those answers alone which the nearest mean agrees with is told as well.
 
     Sources: Geifman, El-Yaniv, Selective Classification for Deep Neural Networks, 2017, arXiv 1705.08500, for the
     promise; Traub et al., 2024, arXiv 2407.01032, for `augrc`; Jiang et al., 2018, arXiv 1805.11783, for `centroid`.
@@ -60,9 +62,9 @@ class Selective(Evaluator):
         """`<split>/selective/<score>/<metric>`, after a calibrator `<split>/<calibrator>/selective/<score>/<metric>`.
 
         Metrics are `aurc`, `augrc`, `coverage_at_risk`, at the chosen threshold `coverage` and `risk`, and on test
-        `risk_bound`, what is promised, and `threshold`: the probability of the predicted class above which an answer is
-        given, for `centroid` the score below which. `<split>/selective/centroid/…` also has `coverage_where_agreed` and
-        `risk_where_agreed`.
+        `threshold`: the probability of the predicted class above which an answer is given, for `centroid` the score
+        below which. Before calibration also `risk_bound`, what is promised; `<split>/selective/centroid/…` also has
+        `coverage_where_agreed` and `risk_where_agreed`.
         """
         centroids, notes = self._centroids(subject)
         chosen = self._chosen(subject, centroids)
@@ -83,7 +85,7 @@ class Selective(Evaluator):
             {f"{TEST}-selective": self._drawing(found[TEST], values[TEST])},
             tables,
             notes=(*notes, *self._promised(subject, chosen)),
-            doubts=self._broken(found[TEST], chosen),
+            doubts=tuple(self._broken(found[TEST], chosen)),
             meanings=meanings(found[TEST]),
         )
 
@@ -126,9 +128,11 @@ class Selective(Evaluator):
         if not chosen:
             yield "No threshold was chosen for a risk target: the data have no calibration examples."
         at_most = f"a risk of {100 * self.target:g} % at most"
-        if kept := [told(key) for key, by in chosen.items() if by.promises]:
+        if kept := [told(key) for key, by in chosen.items() if by.promises and not after_calibration(key)]:
             sure = f"with a probability of {100 * (1 - self.alpha):g} %, by {examples:,} calibration examples"
             yield f"For {'; '.join(kept)} the threshold promises {at_most}, each {sure}."
+        if kept := [told(key) for key, by in chosen.items() if by.promises and after_calibration(key)]:
+            yield f"For {'; '.join(kept)} a threshold is chosen by the same rule, and promises nothing: {SEEN}."
         of_reason: dict[str, list[str]] = {}
         for key, by in chosen.items():
             if not by.promises:
@@ -142,27 +146,32 @@ class Selective(Evaluator):
         needed = fewest(self.target, self.alpha)
         if examples < needed:
             return (
-                f"by Clopper and Pearson's bound at {self.alpha:g}/{COVERAGES} that takes {needed:,} calibration "
-                f"examples, none of them wrong, and there are {examples:,}"
+                f"by {self._bound} that takes {needed:,} calibration examples, none of them wrong, and there are "
+                f"{examples:,}"
             )
         if by.enough is None:
             return f"too many of the surest of {examples:,} calibration examples are wrong, and more would not help"
         return (
             f"{examples:,} calibration examples are too few where errors are as frequent as among them, and about "
-            f"{by.enough:,} would do, by Clopper and Pearson's bound at {self.alpha:g}/{COVERAGES}"
+            f"{by.enough:,} would do, by {self._bound}"
         )
 
-    def _broken(self, test: Mapping[Key, Ranked], chosen: Mapping[Key, Selection]) -> tuple[str, ...]:
-        """What to be warned of where the risk on test is more than was promised, and that is no chance."""
-        broken = []
+    @property
+    def _bound(self) -> str:
+        """By what it is decided whether a threshold will do."""
+        return f"Clopper and Pearson's bound at {self.alpha:g}/{COVERAGES} ({COVERAGES} thresholds are tried)"
+
+    def _broken(self, test: Mapping[Key, Ranked], chosen: Mapping[Key, Selection]) -> Iterator[str]:
+        """What to be warned of where the risk on test is more than was asked for, and that is no chance."""
+        over: dict[bool, list[str]] = {}
         for key, by in chosen.items():
             count, wrong = test[key].accepted(by)
             if count and float(lower_bound(torch.tensor([wrong]), count, self.alpha)) > self.target:
-                broken.append(f"{told(key)} {100 * wrong / count:.1f} %")
-        if not broken:
-            return ()
-        risks = f"the risk at the chosen thresholds is {'; '.join(broken)}, over the {100 * self.target:g} % promised"
-        return (f"on test {risks}: test is not like the calibration split",)
+                over.setdefault(after_calibration(key), []).append(f"{told(key)} {100 * wrong / count:.1f} %")
+        for calibrated, risks in over.items():
+            limit = f"over the {100 * self.target:g} % {'asked for' if calibrated else 'promised'}"
+            why = SEEN if calibrated else "test is not like the calibration split"
+            yield f"on test the risk at the chosen thresholds is {'; '.join(risks)}, {limit}: {why}"
 
     def _drawing(self, test: Mapping[Key, Ranked], values: Mapping[Key, Mapping[str, float]]) -> RiskCoverage:
         curves = tuple(Curve(told(key), *thinned(own.curve), _point(values[key])) for key, own in test.items())
@@ -173,7 +182,7 @@ def _choice(key: Key, by: Selection) -> dict[str, float]:
     """What is promised and the threshold for it, which there is none of where all or no answers are given."""
     threshold = by.threshold if key == CENTROID else math.exp(-by.threshold)
     limits = {"threshold": threshold} if math.isfinite(by.threshold) else {}
-    return limits | ({"risk_bound": by.bound} if by.promises else {})
+    return limits | ({"risk_bound": by.bound} if by.promises and not after_calibration(key) else {})
 
 
 def _point(values: Mapping[str, float]) -> tuple[float, float] | None:

@@ -12,6 +12,7 @@ from poise.uncertainty.msp import msp
 Values = Mapping[Key, Mapping[str, float]]  # metrics of each score
 
 CENTROID: Key = ("", "centroid")
+AGREED = "centroid agrees"
 HEADINGS = {
     "aurc": "AURC",
     "augrc": "AUGRC",
@@ -35,12 +36,18 @@ def told(key: Key) -> str:
     return f"{score}, {alias}" if alias else score
 
 
+def after_calibration(key: Key) -> bool:
+    """Whether a score is of what a calibrator gives."""
+    return bool(key[0])
+
+
 def meanings(keys: Iterable[Key]) -> dict[str, str]:
-    """What scores and areas are, in a line each."""
+    """What scores, areas and the line of centroids that agree are, in a line each."""
     scores = {"msp": msp, "centroid": ClassCentroids}
     areas = {"AURC": AreaUnderRiskCoverage, "AUGRC": AreaUnderGeneralisedRiskCoverage}
-    named = {score: scores[score] for _, score in keys} | areas
-    return {name: meaning(what) for name, what in named.items()}
+    named = {score: meaning(scores[score]) for _, score in keys}
+    agreed = {AGREED: "Those answers alone that the nearest class mean agrees with"} if "centroid" in named else {}
+    return named | agreed | {name: meaning(what) for name, what in areas.items()}
 
 
 def on_test(values: Values, examples: int, target: float, alpha: float) -> Table:
@@ -56,13 +63,14 @@ def on_test(values: Values, examples: int, target: float, alpha: float) -> Table
     if CENTROID in values:
         agreed = {name: values[CENTROID].get(f"{name}_where_agreed") for name in ("coverage", "risk")}
         known = {name: value for name, value in agreed.items() if value is not None}
-        rows.append(Row("centroid agrees", _cells(known, examples)))
+        rows.append(Row(AGREED, _cells(known, examples)))
     asked = f"{100 * target:g} %"
     note = (
         f"best: the largest coverage with a risk of {asked} or less, in hindsight; given where: by a threshold on the "
         "probability, or on the score of centroids, that calibration examples chose; coverage: share of answers given; "
         "risk: share of wrong ones among them, of how many; promised: the risk of examples like those of calibration "
-        f"is no more, with a probability of {100 * (1 - alpha):g} %; where nothing can be promised no answer is given"
+        f"is no more, with a probability of {100 * (1 - alpha):g} %, nothing after a calibrator, which was fitted to "
+        "these examples; where no threshold will do no answer is given"
     )
     return Table(f"{TEST}, selective prediction, risk target {asked}", ("score", *HEADINGS.values()), tuple(rows), note)
 

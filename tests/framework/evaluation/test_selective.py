@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from gpus import needs_gpus
 from poise.attacks.threat import Threat
+from poise.batch import Predictions
+from poise.calibrator import Calibrator
 from poise.data.dataset import Arrays, Splits
 from poise.distributed import Ranks, current_ranks
 from poise.evaluation.selective import Selective
@@ -131,23 +134,52 @@ def test_the_figure_and_the_table_have_a_line_for_each_score() -> None:
     assert msp.risk[-1] == pytest.approx(float((~predict(subject().model, data().test, Ranks()).right).double().mean()))
     assert msp.chosen == tuple(found().metrics[f"test/selective/msp/{name}"] for name in ("coverage", "risk"))
     assert found().notes == (
-        "For msp; msp, scaled; centroid the threshold promises a risk of 10 % at most, each with a probability of "
-        "95 %, by 600 calibration examples.",
+        "For msp; centroid the threshold promises a risk of 10 % at most, each with a probability of 95 %, by 600 "
+        "calibration examples.",
+        "For msp, scaled a threshold is chosen by the same rule, and promises nothing: calibrators were fitted to the "
+        "examples that choose it, and may look surer on these than on others.",
     )
     assert "selective/" not in render(found().metrics, ["scaled"], found().notes, found().tables)
     assert not found().doubts
 
 
 def test_scores_and_areas_are_explained() -> None:
-    assert set(found().meanings) == {"msp", "centroid", "AURC", "AUGRC"}
+    assert set(found().meanings) == {"msp", "centroid", "centroid agrees", "AURC", "AUGRC"}
     assert all(found().meanings.values())
 
 
 def test_a_promise_that_test_breaks_is_a_warning() -> None:
     changed = replace(subject(), splits=replace(data(), test=data().shifts["wider"]))
-    (doubt,) = Selective(target=TARGET).evaluate(changed).doubts
+    doubt, _ = Selective(target=TARGET).evaluate(changed).doubts
     assert doubt.startswith("on test the risk at the chosen thresholds is msp ")
     assert doubt.endswith("over the 10 % promised: test is not like the calibration split")
+
+
+class ByHeart(Calibrator):
+    """Sure of the labels that it was fitted to, and of wrong ones for other rows."""
+
+    keeps_prediction = False
+
+    def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "ByHeart":
+        self.known = dict(zip(map(tuple, held_out.logits.tolist()), held_out.label.tolist(), strict=True))
+        return self
+
+    def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+        told = [self.known.get(tuple(row), row.index(min(row))) for row in logits.tolist()]
+        return (10 * nn.functional.one_hot(torch.tensor(told), logits.shape[1]).to(logits)).log_softmax(1)
+
+
+def test_what_a_calibrator_learnt_by_heart_is_no_promise_and_no_reason_to_doubt_test() -> None:
+    by_heart = ByHeart().fit(predict(subject().model, data().calibration, Ranks()))
+    found = Selective(target=TARGET).evaluate(replace(subject(), calibrators={"by_heart": by_heart}))
+    (doubt,) = found.doubts
+    assert doubt.startswith("on test the risk at the chosen thresholds is msp, by_heart ")
+    assert doubt.endswith(
+        "over the 10 % asked for: calibrators were fitted to the examples that choose it, and may look surer on these "
+        "than on others"
+    )
+    assert "test/selective/msp/risk_bound" in found.metrics
+    assert "test/by_heart/selective/msp/risk_bound" not in found.metrics
 
 
 def test_without_calibration_examples_or_features_the_rest_is_told() -> None:
@@ -177,7 +209,8 @@ def test_too_few_calibration_examples_promise_nothing() -> None:
     found = Selective(target=0.01).evaluate(replace(subject(), splits=few))
     assert found.notes == (
         "For msp; msp, scaled; centroid no threshold promises a risk of 1 % at most, so no answer is given: by Clopper "
-        "and Pearson's bound at 0.05/20 that takes 597 calibration examples, none of them wrong, and there are 20.",
+        "and Pearson's bound at 0.05/20 (20 thresholds are tried) that takes 597 calibration examples, none of them "
+        "wrong, and there are 20.",
     )
     assert found.metrics["test/selective/msp/coverage"] == 0
     assert not any("of" in cell for row in found.tables["test-selective"].rows[:-1] for cell in row.cells)
@@ -190,7 +223,7 @@ def test_how_many_calibration_examples_would_do_is_told() -> None:
     assert notes == tuple(
         f"For {score} no threshold promises a risk of 5 % at most, so no answer is given: 120 calibration examples are "
         f"too few where errors are as frequent as among them, and about {enough} would do, by Clopper and Pearson's "
-        "bound at 0.05/20."
+        "bound at 0.05/20 (20 thresholds are tried)."
         for score, enough in (("msp", 240), ("centroid", 960))
     )
     mixed = replace(data(), calibration=Arrays(rows(600, 2).x, torch.arange(600) % 2))
