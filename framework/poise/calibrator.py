@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, replace
+from functools import wraps
 from typing import Any, ClassVar
 
 import torch
@@ -21,8 +23,10 @@ class Calibrator(nn.Module):
 
     It stands outside the trained module. What it learns is kept in buffers, so `state_dict` is all of it, and
     its constructor arguments are kept under their own names. Buffers whose size the data tell are empty until then;
-    a state that is loaded gives them its own sizes. `fit` calls `check_held_out` first, sees every
-    rank's predictions and draws nothing at random, so all ranks come to the same state.
+    a state that is loaded gives them its own sizes. Casting it, or a module that holds it, leaves them in their
+    precision. `fit` calls `check_held_out` first, sees every
+    rank's predictions and draws nothing at random, so all ranks come to the same state. It runs outside
+    `torch.inference_mode()` wherever it is called, on copies of what was made in it.
 
     Before `fit` it gives the uncalibrated log-probabilities. After it logits have the classes of the held-out ones, or
     any number of them where `any_classes` says so.
@@ -46,6 +50,11 @@ class Calibrator(nn.Module):
     _watch: Callable[[float], None] | None = None
 
     def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "Calibrator":
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "fit" in vars(cls):
+            cls.fit = _outside_inference(cls.fit)  # type: ignore[method-assign]
+
         """Learn the map from the calibration split, and from unlabelled predictions where `needs` says so.
 
         Raises:
@@ -173,3 +182,23 @@ def _within_reach(logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
 
 def _beyond(logits: Float[Tensor, "N C"]) -> Bool[Tensor, "N C"]:
     return (logits.abs() > FAR) & logits.isfinite()
+def _outside_inference(fit: Callable[..., Calibrator]) -> Callable[..., Calibrator]:
+    """A fit to which inference mode is nothing: it may take gradients, and there are some through what it leaves."""
+
+    @wraps(fit)
+    def outside(calibrator: Calibrator, held_out: Predictions, unlabelled: Predictions | None = None) -> Calibrator:
+        with torch.inference_mode(False):
+            for name, buffer in [*calibrator.named_buffers(recurse=False)]:
+                setattr(calibrator, name, _usable(buffer))
+            return fit(calibrator, _usable(held_out), _usable(unlabelled))
+
+    return outside
+
+
+def _usable(given: Any) -> Any:
+    """A copy of what was made in inference mode, which no gradient passes; anything else as it is."""
+    if isinstance(given, Predictions):
+        return replace(given, **{field.name: _usable(getattr(given, field.name)) for field in fields(given)})
+    return given.clone() if isinstance(given, Tensor) and given.is_inference() else given
+
+

@@ -1,5 +1,6 @@
 """What every registered calibrator keeps, whoever wrote it: nobody is named here."""
 
+import copy
 import inspect
 import math
 from dataclasses import replace
@@ -163,6 +164,14 @@ def test_its_state_is_all_of_it(name: str) -> None:
 
 
 @every_calibrator
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.bfloat16])
+def test_a_cast_changes_nothing(name: str, dtype: torch.dtype) -> None:
+    logits, expected = predictions(seed=2).logits, kept(name, 4)(predictions(seed=2).logits)
+    parent = torch.nn.ModuleDict({"calibrator": copy.deepcopy(kept(name, 4))}).to(dtype)
+    assert torch.equal(parent["calibrator"](logits), expected)
+
+
+@every_calibrator
 def test_it_works_where_its_logits_lie(name: str) -> None:
     expected = fitted(name)(predictions(seed=2).logits)
     held_out, unlabelled, logits = predictions(), predictions(seed=1), predictions(seed=2).logits
@@ -199,6 +208,23 @@ def test_it_leaves_what_it_is_fitted_to_alone(name: str) -> None:
     registry.build("calibrator", name).fit(held_out, unlabelled)
     assert torch.equal(held_out.logits, predictions().logits)
     assert torch.equal(unlabelled.logits, predictions(seed=1).logits)
+
+
+@every_calibrator
+def test_it_is_fitted_under_inference_mode_too_and_gives_gradients_afterwards(name: str) -> None:
+    with torch.inference_mode():
+        calibrator, given = registry.build("calibrator", name), (predictions(), predictions(seed=1))
+        assert_same(calibrator.fit(*given).state_dict(), kept(name, 4).state_dict())
+    logits = predictions(seed=2).logits
+    torch.testing.assert_close(slope(calibrator, logits), slope(kept(name, 4), logits), atol=0, rtol=0, equal_nan=True)
+    assert_same(calibrator.fit(*given).state_dict(), kept(name, 4).state_dict())
+
+
+def slope(calibrator: Calibrator, logits: Tensor) -> Tensor:
+    """Of the second class's log-probabilities with respect to logits; 0 where no gradient passes."""
+    logits = logits.clone().requires_grad_()
+    calibrated = calibrator(logits)[:, 1].sum()
+    return torch.autograd.grad(calibrated, logits)[0] if calibrated.requires_grad else torch.zeros_like(logits)
 
 
 @every_calibrator
