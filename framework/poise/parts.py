@@ -10,6 +10,7 @@ from poise.attacks.threat import Threat
 from poise.config import Config, Entry
 from poise.config.schema import OBJECT
 from poise.data.dataset import Splits
+from poise.data.wrapper import Wrapper
 from poise.errors import UserError
 from poise.given import Objects
 from poise.models.classifier import Classifier
@@ -49,7 +50,9 @@ def load_splits(config: Config, objects: Objects) -> Splits:
 def as_wrapped(config: Config, splits: Splits) -> Splits:
     """Data of a source as the wrappers that a config names make them, one after the other."""
     for alias, entry in config.data.wrappers.items():
-        splits = _checked("wrapper", entry.name, make("wrapper", entry).wrap(splits, key(config.seed, "data", alias)))
+        wrapper: Wrapper = make("wrapper", entry)
+        wrapper.alias = alias
+        splits = _checked("wrapper", entry.name, wrapper.wrap(splits, key(config.seed, "data", alias)))
     return splits
 
 

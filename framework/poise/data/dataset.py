@@ -194,9 +194,13 @@ class Splits:
         return len(self.group_names) or max((int(group.max()) + 1 for group in groups), default=0)
 
 
+def names_a_set(name: str) -> bool:
+    """Whether reports and files can call a further test set so."""
+    return _NAME.fullmatch(name) is not None and name not in RESERVED
+
+
 def _check_name(name: str) -> None:
-    """Reports and files call a further test set so."""
-    if not _NAME.fullmatch(name) or name in RESERVED:
+    if not names_a_set(name):
         raise UserError(
             f"a shift or OOD set is called {name!r}: take letters, digits, '_', '-' and '.', and none of "
             f"{', '.join(RESERVED)}."

@@ -48,6 +48,11 @@ class DataSource:
         """The data, split and checked."""
         raise NotImplementedError(f"{type(self).__name__} does not say how to load its data: define `load`.")
 
+    @property
+    def file_name(self) -> str:
+        """Of the file or folder that anybody's data lie in, by which they are told apart; "" for data with a name."""
+        return ""
+
     def other_things(self, seed: int, input_shape: tuple[int, ...]) -> Mapping[str, OtherThings]:
         """What the source has for other data to be told from: its OOD sets by name, else its test split, as "".
 

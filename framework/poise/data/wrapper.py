@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from poise import registry
 from poise.data.dataset import Splits
 from poise.errors import UserError
 
@@ -18,10 +19,12 @@ class Wrapper:
         named: parameters that list names of the registry, and of which kind: they are looked up before anything is
             built.
         adds: it adds shifts and OOD sets and leaves all else as it is, so that a finished run may be evaluated on them.
+        alias: what the config calls it; "" where no config names it.
     """
 
     named: ClassVar[Mapping[str, str]] = {}
     adds: ClassVar[bool] = False
+    alias: str = ""
 
     def wrap(self, splits: Splits, seed: int) -> Splits:
         """Splits made of others, which stay as they are; depends on them, the parameters and the seed alone.
@@ -31,6 +34,10 @@ class Wrapper:
             seed: keyed by the run's and by the wrapper's alias, so that two of one name draw differently.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what it does to data: define `wrap`.")
+
+    def said(self, parameter: str) -> str:
+        """A parameter as the user writes it, such as `data.ood.sources`, for messages."""
+        return f"data.{self.alias}.{parameter}" if self.alias else f"{registry.name_of(self)}.{parameter}"
 
 
 def refuse_untrained(splits: Splits, said: str) -> None:

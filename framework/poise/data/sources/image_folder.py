@@ -1,6 +1,7 @@
 """Anybody's pictures, as a folder of files."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
@@ -70,6 +71,11 @@ class ImageFolder(DataSource):
         listing = list_metadata(folder) if (folder / METADATA).is_file() else list_folders(folder)
         shares = {"val": self.val, "calibration": self.calibration, "test": self.test}
         return load_folder(listing, Form(self.channels, self.size), self.cache, self.cache_limit, shares, seed)
+
+    @property
+    def file_name(self) -> str:
+        """Of the folder."""
+        return Path(self.path).name
 
     def other_things(self, seed: int, input_shape: tuple[int, ...]) -> Mapping[str, OtherThings]:
         """Pictures of no class: of each `ood/NAME`, else all in `test`, else all; or those that metadata.csv says are.

@@ -1,6 +1,7 @@
 """Anybody's data, as one file of numpy arrays."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -87,6 +88,11 @@ class Npz(DataSource):
             shifts={name: _split(file, f"shift_{name}") for name in _named(file, *SHIFT)},
             ood={name: _unlabelled(file, f"{OOD}{name}") for name in _named(file, OOD)},
         )
+
+    @property
+    def file_name(self) -> str:
+        """Of the file, without its ending."""
+        return Path(self.path).stem
 
     def other_things(self, seed: int, input_shape: tuple[int, ...]) -> Mapping[str, OtherThings]:
         """The x_ood_<name> of the file, else its x_test; it needs to have nothing else.

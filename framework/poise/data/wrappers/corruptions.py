@@ -71,8 +71,8 @@ class Corruptions(Wrapper):
                 have.
         """
         refuse_no_pictures(splits, "corruptions")
-        refuse_empty("corruptions.kinds", self.kinds)
-        refuse_empty("corruptions.severity", self.severity)
+        refuse_empty(self.said("kinds"), self.kinds)
+        refuse_empty(self.said("severity"), self.severity)
         if splits.valid_range != (0.0, 1.0) or min(splits.input_shape[1:]) < SMALLEST:
             raise UserError(f"corruptions needs pictures in 0 to 1 of {SMALLEST} × {SMALLEST} pixels or more.")
         test = splits.test
@@ -84,7 +84,7 @@ class Corruptions(Wrapper):
         }
         for name in found:
             if name in splits.shifts:
-                raise UserError(f"corruptions: the data have a shift {name!r} already: leave it out of kinds.")
+                raise UserError(f"{self.said('kinds')}: the data have a shift {name!r} already: leave it out of kinds.")
         return replace(splits, shifts={**splits.shifts, **found})
 
 

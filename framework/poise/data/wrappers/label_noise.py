@@ -45,7 +45,7 @@ class LabelNoise(Wrapper):
             UserError: nothing to train on.
         """
         refuse_untrained(splits, "label_noise")
-        refuse_empty("label_noise.splits", self.splits)
+        refuse_empty(self.said("splits"), self.splits)
         seen = {
             name: self._noisy(name, split, splits.num_classes, seed) if name in self.splits else split
             for name, split in splits.main.items()

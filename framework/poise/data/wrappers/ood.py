@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from poise import registry
-from poise.data.dataset import Arrays, Splits
+from poise.data.dataset import Arrays, Splits, names_a_set
 from poise.data.pictures import grey
 from poise.data.source import DataSource, OtherThings
 from poise.data.stored import changed
@@ -21,12 +21,15 @@ from poise.errors import UserError
 class Ood(Wrapper):
     """OOD sets: those that other sources have, else their test splits, brought to the size and channels of the data.
 
-    An OOD set of a source keeps its name (of x_ood_<name> in an npz file it is <name>), a test split is called like its
-    source. An npz file needs to hold nothing but x_ood_<name>, or x_test; an image_folder nothing but pictures in
-    `ood/NAME`, else in `test`, else at any depth, read in the size of the data where that is square. Other pictures are
-    resized as a whole, bilinearly and smoothed where they get smaller; grey ones are given three channels, and coloured
-    ones their brightness where the data are grey. What is no picture has to have the shape of the data. Classes of
-    other things mean nothing here: every label is -1.
+    An OOD set of a source keeps its name (of x_ood_<name> in an npz file it is <name>). A test split is called `far` by
+    an `ood@far` of one source; else like the file or folder, of an npz or image_folder, that its path names, where a
+    set can be called so; else like its source.
+
+    An npz file needs to hold nothing but x_ood_<name>, or x_test; an image_folder nothing but pictures in `ood/NAME`,
+    else in `test`, else at any depth, read in the size of the data where that is square. Other pictures are resized as
+    a whole, bilinearly and smoothed where they get smaller; grey ones are given three channels, and coloured ones their
+    brightness where the data are grey. What is no picture has to have the shape of the data. Classes of other things
+    mean nothing here: every label is -1.
 
     Args:
         sources: names of data.
@@ -47,24 +50,36 @@ class Ood(Wrapper):
             UserError: a source that is not there, cannot be loaded or has nothing to take; two sets of one name; inputs
                 of another kind than the data's.
         """
-        refuse_empty("ood.sources", self.sources)
+        refuse_empty(self.said("sources"), self.sources)
         found = dict(splits.ood)
         for source in self.sources:
-            for own, things in self._loaded(source, splits, seed).items():
-                name = own or source.rpartition(":")[2]
+            said = f"{self.said('sources')}={source}"
+            for name, things in self._loaded(said, source, splits, seed).items():
                 if name in found:
-                    raise UserError(f"ood.sources: there is an OOD set {name!r} already: leave one of them out.")
-                found[name] = _matched(f"ood.sources={source}", things, splits)
+                    raise UserError(
+                        f"{said}: there is an OOD set {name!r} already: leave one of them out, or call a test split "
+                        "otherwise, by an alias (ood@NAME)."
+                    )
+                found[name] = _matched(said, things, splits)
         return replace(splits, ood=found)
 
-    def _loaded(self, source: str, splits: Splits, seed: int) -> Mapping[str, OtherThings]:
+    def _loaded(self, said: str, source: str, splits: Splits, seed: int) -> dict[str, OtherThings]:
+        """The sets of a source by the names that they get."""
         takes = registry.find("data", source).parameter("path")
         given: dict[str, Any] = {"path": self.path} if takes and self.path is not None else {}
         try:
             made: DataSource = registry.build("data", source, **given)
-            return made.other_things(seed, splits.input_shape)
+            sets = made.other_things(seed, splits.input_shape)
         except UserError as error:
-            raise UserError(f"ood.sources={source}: {error}") from error
+            told = str(error).replace("data.path=", f"{self.said('path')}=")
+            raise UserError(f"{said}: {told}") from error
+        return {name or self._called(made, source): things for name, things in sets.items()}
+
+    def _called(self, made: DataSource, source: str) -> str:
+        """The name of its test split."""
+        if len(self.sources) == 1 and self.alias not in ("", registry.name_of(self)):
+            return self.alias
+        return made.file_name if names_a_set(made.file_name) else source.rpartition(":")[2]
 
 
 def _matched(said: str, things: OtherThings, splits: Splits) -> Arrays:

@@ -25,12 +25,12 @@ def npz(folder: Path, *shape: int, dtype: str = "uint8") -> str:
 def test_other_data_are_brought_to_the_channels_and_the_size(tmp_path: Path) -> None:
     data = ColoredDigits().load(0)
     made = Ood(("digits", "npz"), path=npz(tmp_path, 12, 10, 3)).wrap(data, 0)
-    assert list(made.ood) == ["digits", "npz"]
+    assert list(made.ood) == ["digits", "others"]
     digits = made.ood["digits"]
     assert digits.x[:].equal(Digits().load(0).test.x.expand(-1, 3, -1, -1))
-    assert set(digits.label.tolist()) == set(made.ood["npz"].label.tolist()) == {-1}
-    assert made.ood["npz"].x.shape == (9, 3, 8, 8)
-    assert made.ood["npz"].x.dtype == torch.uint8
+    assert set(digits.label.tolist()) == set(made.ood["others"].label.tolist()) == {-1}
+    assert made.ood["others"].x.shape == (9, 3, 8, 8)
+    assert made.ood["others"].x.dtype == torch.uint8
     assert made.main == data.main
     grey = Ood(("colored_digits",)).wrap(splits(), 0).ood["colored_digits"]
     red, green, _ = data.test.x.unbind(1)
@@ -67,7 +67,38 @@ def test_the_ood_sets_of_a_source_are_taken_under_their_names_and_its_test_split
 
 def test_labels_of_other_things_need_not_be_there(tmp_path: Path) -> None:
     made = Ood(("npz",), path=archive(tmp_path, x_test=pictures(9))).wrap(splits(), 0)
-    assert made.ood["npz"].label.tolist() == [-1] * 9
+    assert made.ood["arrays"].label.tolist() == [-1] * 9
+
+
+def configured(first: str, second: str, sources: str = "npz") -> list[str]:
+    """The names of the OOD sets that two files get from a config with two wrappers."""
+    from poise.given import Objects
+
+    named = ["data.a.sources=npz", f"data.a.path={first}", f"data.b.sources={sources}", f"data.b.path={second}"]
+    return list(load_splits(parse(["data=digits,ood@a,ood@b", *named]), Objects()).ood)
+
+
+def test_a_set_without_a_name_is_called_by_an_alias_or_else_like_its_file(tmp_path: Path) -> None:
+    path = archive(tmp_path, x_test=pictures(9))
+    assert configured(path, path) == ["a", "b"]
+    assert configured(path, path, "npz,digits") == ["a", "arrays", "digits"]
+    for name, called in (("test.npz", "npz"), ("my noise.npz", "npz"), ("noise.v2.npz", "noise.v2")):
+        np.savez(tmp_path / name, x_test=pictures(9))
+        assert list(Ood(("npz",), path=str(tmp_path / name)).wrap(splits(), 0).ood) == [called]
+
+
+def test_what_is_wrong_is_said_of_the_parameter_as_it_was_written(tmp_path: Path) -> None:
+    path = archive(tmp_path, x_ood_moss=pictures(5))
+    with pytest.raises(UserError) as caught:
+        configured(path, path)
+    assert str(caught.value) == (
+        "data.b.sources=npz: there is an OOD set 'moss' already: leave one of them out, or call a test split "
+        "otherwise, by an alias (ood@NAME)."
+    )
+    with pytest.raises(UserError, match=r"^data\.b\.sources=npz: data\.b\.path=.*nowhere\.npz: there is no such file"):
+        configured(path, str(tmp_path / "nowhere.npz"))
+    with pytest.raises(UserError, match=r"^data\.b\.sources is empty"):
+        configured(path, path, "")
 
 
 def test_a_file_with_nothing_usable_is_said_in_one_line(tmp_path: Path) -> None:
@@ -110,9 +141,9 @@ def from_folder(folder: Path) -> dict[str, list[int]]:
 
 def test_a_folder_of_pictures_needs_no_classes_and_no_size(folder: Path) -> None:
     draw(folder, (8, 8), (20, 11), (3, 9))
-    assert from_folder(folder) == {"image_folder": [0, 1, 2]}
+    assert from_folder(folder) == {"pictures": [0, 1, 2]}
     draw(folder / "test" / "moss" / "green", (8, 8))
-    assert from_folder(folder) == {"image_folder": [0]}
+    assert from_folder(folder) == {"pictures": [0]}
     draw(folder / "ood" / "sand", (8, 8), (30, 30))
     draw(folder / "ood" / "snow", (16, 8))
     assert from_folder(folder) == {"sand": [0, 1], "snow": [0]}
@@ -122,7 +153,7 @@ def test_a_folder_without_pictures_is_said_in_one_line(folder: Path) -> None:
     (folder / "ood" / "empty").mkdir(parents=True)
     with pytest.raises(UserError, match=r"^ood\.sources=image_folder: .*pictures holds no pictures\.$"):
         from_folder(folder)
-    with pytest.raises(UserError, match=r"^ood\.sources=image_folder: data\.path=.*/nowhere: there is no such folder"):
+    with pytest.raises(UserError, match=r"^ood\.sources=image_folder: ood\.path=.*/nowhere: there is no such folder"):
         from_folder(folder / "nowhere")
 
 
@@ -155,7 +186,7 @@ def test_a_config_names_it_and_mistakes_are_said_before_anything_is_built() -> N
 
 def test_what_cannot_be_an_ood_set_is_refused(tmp_path: Path) -> None:
     data = splits()
-    with pytest.raises(UserError, match=r"ood\.sources=npz: data\.path=nowhere\.npz: there is no such file"):
+    with pytest.raises(UserError, match=r"ood\.sources=npz: ood\.path=nowhere\.npz: there is no such file"):
         Ood(("npz",), path="nowhere.npz").wrap(data, 0)
     with pytest.raises(UserError, match=r"ood\.sources=npz: npz needs a value for path"):
         Ood(("npz",)).wrap(data, 0)
