@@ -119,7 +119,7 @@ class FGSMRS(Recipe):
         if not self._examples:
             return
         look = Look.at(step, self._examples, self.sample)
-        step.log("fgsm_rs/train_robust_accuracy", look.accuracy)
+        step.log("fgsm_rs/robust_accuracy", look.accuracy)
         step.log("fgsm_rs/gradient_alignment", look.alignment)
         if self._best.accuracy - look.accuracy > max(self.drop * self._best.accuracy, LEAST):
             self._fallen(step, look.accuracy)

@@ -85,10 +85,10 @@ class Epochs:
 def test_a_fall_is_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     run = Epochs(FGSMRS())
     run.end(0, knows=1.0)
-    assert run.logged["fgsm_rs/train_robust_accuracy"] == 1.0
+    assert run.logged["fgsm_rs/robust_accuracy"] == 1.0
     assert caplog.messages == []
     run.end(1, knows=-1.0)
-    assert run.logged["fgsm_rs/train_robust_accuracy"] == 0.0
+    assert run.logged["fgsm_rs/robust_accuracy"] == 0.0
     (line,) = caplog.messages
     assert line.startswith(
         "fgsm_rs overfits to itself: PGD accuracy on training examples fell from 1.000 after epoch 1 to 0.000"
