@@ -69,7 +69,7 @@ def main(asked: Calibrate, scores: Scores) -> int:
     tables = {} if not asked.bootstrap else {f"{compared.title}-intervals": _intervals(asked.bootstrap, compared)}
     say(render(_metrics(compared), list(compared.columns), _told(compared, calibration), tables).rstrip())
     if asked.explain:
-        lines = explained(compared.rows, compared.columns, calibration)
+        lines = explained(compared.rows, compared.columns, calibration, held_out, scores.classes)
         say("\n".join(["", *(fill(line, WIDTH, subsequent_indent="  ", break_long_words=False) for line in lines)]))
     for line in written:
         say(line)
@@ -100,7 +100,12 @@ def _written(
 
 def _keep(asked: Calibrate, path: str, scores: Scores, calibration: Calibration) -> str:
     """Write the shipped calibrator."""
-    assert calibration.shipped is not None  # a command that keeps one and fits none is refused
+    if calibration.shipped is None:
+        alone = next(iter(asked.calibration))
+        raise UserError(
+            f"save={path} keeps nothing: no calibrator does better than the rows as they are. One that is named alone "
+            f"is kept in any case, as with calibration={alone}."
+        )
     entry = described(asked.calibration[calibration.shipped])
     assert entry is not None  # the command line has no objects
     file = CalibratorFile(calibration.calibrators[calibration.shipped], entry, tuple(scores.classes))

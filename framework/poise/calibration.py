@@ -30,7 +30,7 @@ class Calibration:
 
     Args:
         calibrators: fitted on the whole calibration split, by alias.
-        shipped: alias of the one that goes with the model; None where there is no calibrator.
+        shipped: alias of the one that goes with the model; None where the model is shipped as it is.
         scores: negative log-likelihood by alias, cross-validated on the calibration split, and of
             'uncalibrated'; empty where there was nothing to choose, or too little to choose by.
         examples: of the calibration split.
@@ -57,7 +57,7 @@ class Calibration:
     @property
     def reason(self) -> str:
         """One sentence for the report: what is shipped and why."""
-        if self.shipped is None:
+        if not self.calibrators:
             return "There is no calibrator: what is shipped is uncalibrated."
         if len(self.calibrators) == 1:
             return f"{self.shipped} is shipped, the only calibrator, fitted on {self.examples} examples."
@@ -65,15 +65,18 @@ class Calibration:
             return f"{self.shipped} is shipped, the first: {self.examples} examples are too few to choose by."
         scores = sorted(self.scores.items(), key=lambda item: item[1])
         told = ", ".join(f"{name} {score:z.{DIGITS}f}" for name, score in scores)
+        uncertain = f"; these examples cannot tell it from {', '.join(self.as_good)} (95 %)" if self.as_good else ""
+        if self.shipped is None:
+            return (
+                f"The model is shipped as it is: no calibrator has a lower cross-validated NLL on {self.examples} "
+                f"examples ({told}){uncertain}. A calibrator that is named alone is shipped in any case."
+            )
         lowest = round(self.scores[self.shipped], DIGITS)
         tied = [name for name in self.calibrators if round(self.scores[name], DIGITS) == lowest]
         simplest = f", of {len(tied)} equal ones the simplest" if len(tied) > 1 else ""
-        none_helps = "; none of them beats the uncalibrated model, which calibration=none ships"
-        uncertain = f"; these examples cannot tell it from {', '.join(self.as_good)} (95 %)"
         return (
             f"{self.shipped} is shipped, the calibrator with the lowest cross-validated NLL on {self.examples} "
-            f"examples ({told}){simplest}{none_helps if scores[0][0] == UNCALIBRATED else ''}"
-            f"{uncertain if self.as_good else ''}."
+            f"examples ({told}){simplest}{uncertain}."
         )
 
 
@@ -85,8 +88,9 @@ def fitted(
 ) -> Calibration:
     """Fit all calibrators on the calibration split and choose, of several, by cross-validated NLL on it.
 
-    Of those that are equal in the four digits shown the one that learnt the fewest numbers is chosen, of those the
-    first. The calibrators given are the ones fitted; all ranks come to the same.
+    The model as it is is one of them; a calibrator that is given alone is chosen. Of those that are equal in the four
+    digits shown the one that learnt the fewest numbers is taken, of those the first. The calibrators given are the ones
+    fitted; all ranks come to the same.
 
     Raises:
         UserError: unlabelled data that a calibrator needs are not there, or predictions nothing can be fitted to.
@@ -104,14 +108,25 @@ def fitted(
             with calibrator.watched(done):
                 calibrator.fit(held_out, unlabelled)
             log.info("fitted %s on %d examples", alias, len(held_out.label))
+            _doubt(alias, calibrator, held_out)
     if not crossed:
         return Calibration(calibrators, next(iter(calibrators), None), {}, len(held_out.label))
     by_row = {UNCALIBRATED: losses(held_out.logits, held_out.label)}
     by_row |= {alias: losses(logits, held_out.label) for alias, logits in crossed.items()}
     scores = {name: float(each.mean()) for name, each in by_row.items()}
-    shipped = min(calibrators, key=lambda alias: (round(scores[alias], DIGITS), learnt(calibrators[alias])))
-    as_good = [name for name in by_row if name != shipped and not difference(by_row[name], by_row[shipped]).clear]
+    kept = {UNCALIBRATED: 0} | {alias: learnt(calibrator) for alias, calibrator in calibrators.items()}
+    best = min(by_row, key=lambda name: (round(scores[name], DIGITS), kept[name]))
+    as_good = [name for name in by_row if name != best and not difference(by_row[name], by_row[best]).clear]
+    shipped = None if best == UNCALIBRATED else best
     return Calibration(calibrators, shipped, scores, len(held_out.label), crossed, as_good)
+
+
+@torch.no_grad()
+def _doubt(alias: str, calibrator: Calibrator, held_out: Predictions) -> None:
+    """Warn of a calibrator that gives no probabilities."""
+    gone = int(calibrator(held_out.logits).isnan().any(-1).sum())
+    if gone:
+        log.warning("%s gives NaN for %d of the %d examples that it was fitted to", alias, gone, len(held_out.label))
 
 
 def learnt(calibrator: nn.Module) -> int:

@@ -14,6 +14,7 @@ from poise.batch import Predictions
 from poise.data.checks import check_tensor
 from poise.errors import UserError
 from poise.examples import refuse
+from poise.own_dtype import Move, in_own_dtype
 
 FAR = 1e100  # from 0, or from the highest of its row: further off a finite logit of double precision could overflow
 
@@ -49,12 +50,12 @@ class Calibrator(nn.Module):
 
     _watch: Callable[[float], None] | None = None
 
-    def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "Calibrator":
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "fit" in vars(cls):
             cls.fit = _outside_inference(cls.fit)  # type: ignore[method-assign]
 
+    def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "Calibrator":
         """Learn the map from the calibration split, and from unlabelled predictions where `needs` says so.
 
         Raises:
@@ -88,6 +89,11 @@ class Calibrator(nn.Module):
         """What a fit came to in a few words, such as `T = 1.204`; "" where there is little to say."""
         return ""
 
+    @property
+    def doubt(self) -> str:
+        """Why a fit is not to be relied on, such as a parameter at its bound, in a few words; "" where nothing says."""
+        return ""
+
     def take_sizes(self, state: Mapping[str, Any], prefix: str = "") -> None:
         """Give buffers the sizes that they have in a state, where their names begin so."""
         for name, buffer in self._buffers.items():
@@ -117,6 +123,10 @@ class Calibrator(nn.Module):
             self._watch = None
         watch(left)
 
+    def _apply(self, fn: Move, recurse: bool = True) -> "Calibrator":
+        super()._apply(in_own_dtype(fn), recurse)
+        return self
+
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *further: Any) -> None:
         self.take_sizes(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *further)
@@ -129,6 +139,11 @@ def check_held_out(held_out: Predictions) -> None:
         UserError: fewer than two examples, labels outside 0…C-1, or logits that are no finite numbers or too
             large for sums.
     """
+    if not hasattr(held_out, "logits"):
+        raise UserError(
+            f"A calibrator is fitted to Predictions, not to a {type(held_out).__name__}: "
+            "give Predictions.of(logits, labels)."
+        )
     logits = check_tensor(held_out.logits, "logits")
     label = check_tensor(held_out.label, "label")
     if logits.ndim != 2 or label.shape != logits.shape[:1]:
@@ -171,17 +186,6 @@ def keep_prediction(calibrated: Float[Tensor, "N C"], logits: Float[Tensor, "N C
     return torch.where(tied, calibrated.scatter(-1, predicted, above), calibrated)
 
 
-def _within_reach(logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
-    """Logits none of which overflows where it is scaled; rows as they are wherever that holds of them."""
-    if torch.finfo(logits.dtype).max <= FAR:
-        return logits
-    beyond = _beyond(logits).any(-1, keepdim=True)
-    nearer = (logits - logits.amax(-1, keepdim=True)).clamp(min=-FAR).masked_fill(logits.isneginf(), -inf)
-    return torch.where(beyond, nearer, logits)
-
-
-def _beyond(logits: Float[Tensor, "N C"]) -> Bool[Tensor, "N C"]:
-    return (logits.abs() > FAR) & logits.isfinite()
 def _outside_inference(fit: Callable[..., Calibrator]) -> Callable[..., Calibrator]:
     """A fit to which inference mode is nothing: it may take gradients, and there are some through what it leaves."""
 
@@ -202,3 +206,14 @@ def _usable(given: Any) -> Any:
     return given.clone() if isinstance(given, Tensor) and given.is_inference() else given
 
 
+def _within_reach(logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+    """Logits none of which overflows where it is scaled; rows as they are wherever that holds of them."""
+    if torch.finfo(logits.dtype).max <= FAR:
+        return logits
+    beyond = _beyond(logits).any(-1, keepdim=True)
+    nearer = (logits - logits.amax(-1, keepdim=True)).clamp(min=-FAR).masked_fill(logits.isneginf(), -inf)
+    return torch.where(beyond, nearer, logits)
+
+
+def _beyond(logits: Float[Tensor, "N C"]) -> Bool[Tensor, "N C"]:
+    return (logits.abs() > FAR) & logits.isfinite()

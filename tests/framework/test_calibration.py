@@ -197,10 +197,22 @@ def test_what_examples_cannot_tell_apart_is_said() -> None:
 
 
 def test_what_gives_no_numbers_is_not_shipped() -> None:
-    found = fitted({"nothing": Nothing(), "some": Divided(9.0)}, overconfident())
+    found = fitted({"nothing": Nothing(), "some": Divided(3.0)}, overconfident())
     assert found.shipped == "some"
     assert "nothing" not in found.as_good
     assert found.scores["nothing"] == math.inf
+
+
+def test_the_model_as_it_is_is_shipped_where_nothing_is_better() -> None:
+    found = fitted({"surer": Divided(0.5), "surest": Divided(0.2)}, overconfident(400))
+    assert found.shipped is None
+    assert found.reason.startswith("The model is shipped as it is: no calibrator has a lower cross-validated NLL on ")
+    assert fitted({"surer": Divided(0.5)}, overconfident(400)).shipped == "surer"
+
+
+def test_what_gives_no_numbers_is_said_where_it_is_alone(caplog: pytest.LogCaptureFixture) -> None:
+    fitted({"nothing": Nothing()}, overconfident())
+    assert caplog.messages[-1] == "nothing gives NaN for 60 of the 60 examples that it was fitted to"
 
 
 def test_a_bar_is_told_of_each_fit() -> None:
@@ -278,16 +290,15 @@ def test_the_log_tells_of_the_whole_split_only(caplog: pytest.LogCaptureFixture)
         ),
         (
             {"uncalibrated": 0.2, "a": 0.25, "b": 0.3},
-            "a",
-            "a is shipped, the calibrator with the lowest cross-validated NLL on 179 examples "
-            "(uncalibrated 0.2000, a 0.2500, b 0.3000); none of them beats the uncalibrated model, "
-            "which calibration=none ships.",
+            None,
+            "The model is shipped as it is: no calibrator has a lower cross-validated NLL on 179 examples "
+            "(uncalibrated 0.2000, a 0.2500, b 0.3000). A calibrator that is named alone is shipped in any case.",
         ),
         ({}, "a", "a is shipped, the first: 179 examples are too few to choose by."),
     ],
 )
 def test_the_reason_says_what_is_shipped_and_why(scores: dict[str, float], shipped: str | None, told: str) -> None:
-    calibrators: dict[str, Calibrator] = {} if shipped is None else {"a": Divided(), "b": Divided()}
+    calibrators: dict[str, Calibrator] = {"a": Divided(), "b": Divided()} if scores or shipped else {}
     assert Calibration(calibrators, shipped, scores, 179).reason == told
 
 

@@ -1,6 +1,7 @@
 import inspect
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -148,3 +149,9 @@ def test_nobody_watches_any_more_after_a_fit_that_failed() -> None:
         check_held_out(predictions(torch.zeros(1, 3), LABELS[:1]))
     slow.advance(1.0)
     assert told == []
+
+
+def test_bare_logits_are_no_predictions() -> None:
+    bare: Any = torch.zeros(3, 2), torch.zeros(3)
+    with pytest.raises(UserError, match=r"not to a tuple: give Predictions.of\(logits, labels\)"):
+        inspect.unwrap(check_held_out)(bare)

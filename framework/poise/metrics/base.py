@@ -1,17 +1,22 @@
 """What the metrics on logits and labels have in common."""
 
+import inspect
+import zlib
 from abc import abstractmethod
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+from torch.nn import Module
 from torchmetrics import Metric
 
 from poise.blocks import block_size
 from poise.errors import UserError
 from poise.examples import refuse
 from poise.metrics.given import NO_PROBABILITIES, as_examples, impossible, outside
+from poise.own_dtype import Move, in_own_dtype
 
 _ROOM = 2**16  # logits that are held in float64 at a time
 
@@ -20,7 +25,8 @@ class LogitsMetric(Metric):
     """A metric whose states are sums over examples, in float64, or counts in int64, added up over ranks.
 
     Where sums do not tell enough, a state is a value for each example, gathered from the ranks. Updates and merges
-    in any order give the same number up to rounding. Without any example it is nan.
+    in any order give the same number up to rounding. Without any example it is nan. Casting it, or a module that holds
+    it, moves it and leaves its sums in float64.
 
     A class that derives from it says what `add` does with examples, and by `result` what its states come to.
     """
@@ -35,8 +41,10 @@ class LogitsMetric(Metric):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.compute_with_cache = False  # `merge_state` leaves the cache as it was
-        self.set_dtype(torch.float64)  # of what a rank without examples adds to gathered values
+        self._dtype = torch.float64  # of what a rank without examples adds to gathered values
         self.add_count("refused", 2)
+        # a MetricCollection takes metrics whose states have the same names and values for one and the same
+        self.add_state(self._own, torch.zeros((), dtype=torch.int64), dist_reduce_fx="max")
 
     @property
     def update_called(self) -> bool:
@@ -69,6 +77,7 @@ class LogitsMetric(Metric):
             refuse(strange, "the update", f"has a label outside 0…{classes - 1}")
             refuse(without, "the update", f"has {NO_PROBABILITIES}")
         self.refused += torch.stack([strange, without]).sum(1)
+        getattr(self, self._own).fill_(self._settings)
         self.add(logits, labels.clamp(0, classes - 1))
 
     @abstractmethod
@@ -100,6 +109,22 @@ class LogitsMetric(Metric):
                 f"Of the examples of this metric {strange} have a label outside 0…C-1 and {without} have "
                 f"{NO_PROBABILITIES}. After metric.reset() it begins anew."
             )
+
+    @property
+    def _own(self) -> str:
+        """The name of a state that no other class has."""
+        return f"settings_of_{type(self).__name__}"
+
+    @cached_property
+    def _settings(self) -> int:
+        """A number for what its constructor was given, which objects with other settings hardly have."""
+        given = {name: getattr(self, name, None) for name in inspect.signature(type(self)).parameters}
+        return zlib.crc32(repr(given).encode())
+
+    def _apply(self, fn: Move, *further: Any, **named: Any) -> Module:
+        moved = super()._apply(in_own_dtype(fn), *further, **named)
+        self._dtype = torch.float64
+        return moved
 
     def add_sum(self, name: str, *shape: int) -> None:
         """A state of float64 zeros."""

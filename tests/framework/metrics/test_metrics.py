@@ -12,7 +12,7 @@ import torch.distributed
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 
 from gpus import needs_gpus
 from metric_loops import CASES, MAKERS
@@ -84,6 +84,34 @@ def test_merging_halves_equals_the_whole(make: Callable[[], Metric]) -> None:
     first.compute()
     first.merge_state(second)
     torch.testing.assert_close(first.compute(), whole.compute(), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("begun", [0, 1])
+def test_a_collection_keeps_metrics_apart_that_have_begun_alike(begun: int) -> None:
+    """torchmetrics takes those for one whose states are the same after the first update."""
+    sure, (logits, labels) = torch.tensor([[25.0, 0.0, 0.0, 0.0]], dtype=torch.float64), draw(5, 60)
+    whole = MetricCollection({str(number): make() for number, make in enumerate(MAKERS)})
+    whole.update(sure[:begun], torch.zeros(begun, dtype=torch.int64))
+    whole.update(logits, labels)
+    found = whole.compute()
+    for number, make in enumerate(MAKERS):
+        alone = make()
+        alone.update(torch.cat([sure[:begun], logits]), torch.cat([torch.zeros(begun, dtype=torch.int64), labels]))
+        torch.testing.assert_close(found[str(number)], alone.compute(), rtol=0, atol=1e-14)
+
+
+@makers
+@pytest.mark.parametrize("cast", [lambda m: m.to(torch.bfloat16), lambda m: m.half(), lambda m: m.to("cpu")])
+def test_sums_stay_in_float64_whatever_a_metric_is_cast_to(make: Callable[[], Metric], cast: Any) -> None:
+    logits, labels = draw(6, 300)
+    whole, parent = make(), torch.nn.ModuleDict({"metric": make()})
+    metric = cast(parent)["metric"]
+    for rows in torch.arange(300).split(50):
+        metric.update(logits[rows], labels[rows])
+        cast(parent)
+    whole.update(logits, labels)
+    assert metric.compute().dtype == torch.float64
+    torch.testing.assert_close(metric.compute(), whole.compute(), rtol=0, atol=1e-14)
 
 
 def of_part(number: int, size: int) -> Tensor:
