@@ -1,6 +1,6 @@
 """What is to be told from test examples, how well each score does it, and that as numbers, tables and panels."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from poise.evaluation.strangeness import Judged
@@ -13,7 +13,9 @@ from poise.uncertainty.detection import Detection, detection
 Columns = Mapping[str, Judged]  # of the report: `test`, `test/<calibrator>`
 
 CONFIDENT = 0.9  # probability of the predicted class
-KINDS = {"ood": "semantic shift", "shift": "covariate shift", "failures": "failures"}
+FAILURES = "failures"
+KINDS = {"ood": "semantic shift", "shift": "covariate shift", FAILURES: "failures"}
+COUNTS = "right/wrong"  # a heading of the table of failures
 HEADINGS = {
     "auroc": "AUROC",
     "aupr_out": "AUPR out",
@@ -21,10 +23,6 @@ HEADINGS = {
     "fpr_at_95_id_recall": "FPR, 95 % in",
     "fpr_at_95_ood_recall": "FPR, 95 % out",
 }
-NOTE = (
-    "out: strange ones are positive, in: usual ones; FPR, 95 % in: share of strange ones that pass where 95 % of the "
-    "usual do; FPR, 95 % out: share of usual ones that are flagged where 95 % of the strange are"
-)
 
 
 @dataclass(frozen=True)
@@ -52,20 +50,32 @@ class Comparison:
 
     def table(self) -> Table:
         """A line for each score."""
-        rows = (
-            Row(_told(column, score), tuple(f"{value:.4f}" for value in found.scores().values()))
+        rows = {
+            _told(column, score): tuple(f"{value:.4f}" for value in found.scores().values())
             for (column, score), found in self.by.items()
-        )
-        kind = f"{KINDS[self.kind]}, {self.name}" if self.name else KINDS[self.kind]
-        title = f"{TEST}, {kind}: {self._usual:,} usual, {self._strange:,} strange"
-        return Table(title, ("score", *HEADINGS.values()), tuple(rows), NOTE)
+        }
+        if self.kind == FAILURES:
+            return self._of_failures(rows)
+        title = f"{TEST}, {KINDS[self.kind]}, {self.name}: {self._usual:,} usual, {self._strange:,} strange"
+        lines = tuple(Row(name, cells) for name, cells in rows.items())
+        return Table(title, ("score", *HEADINGS.values()), lines, _note("usual", "strange"))
 
     def panel(self) -> Panel:
         """A curve for each score of the uncalibrated model."""
         curves = {
             score: Curve(*found.curve(), found.auroc) for (column, score), found in self.by.items() if column == TEST
         }
-        return Panel(KINDS[self.kind], self.name, self._usual, self._strange, curves)
+        words = ("right", "wrong") if self.kind == FAILURES else None
+        return Panel(KINDS[self.kind], self.name, self._usual, self._strange, curves, words)
+
+    def _of_failures(self, rows: Mapping[str, tuple[str, ...]]) -> Table:
+        """With how many answers are right and wrong in each line: a calibrator may change some."""
+        counts = [f"{int(found.usual[-1]):,}/{int(found.strange[-1]):,}" for found in self.by.values()]
+        lines = tuple(Row(name, (count, *rows[name])) for name, count in zip(rows, counts, strict=True))
+        changed = "; lines with other counts, of calibrators that change answers, are not to be compared with the rest"
+        note = _note("right", "wrong") + changed * (len(set(counts)) > 1)
+        title = f"{TEST}, {KINDS[FAILURES]}: right answers, told from wrong ones"
+        return Table(title, ("score", COUNTS, *HEADINGS.values()), lines, note)
 
     @property
     def _usual(self) -> int:
@@ -76,9 +86,12 @@ class Comparison:
         return int(next(iter(self.by.values())).strange[-1])
 
 
-def column_meanings() -> dict[str, str]:
-    """What each column of `Comparison.table` is, in a line."""
-    return {heading: meaning(getattr(Detection, name)) for name, heading in HEADINGS.items()}
+def column_meanings(found: Iterable[Comparison]) -> dict[str, str]:
+    """What each column of their tables is, in a line."""
+    failed = any(comparison.kind == FAILURES for comparison in found)
+    counts = {COUNTS: "How many answers are right and wrong; the wrong ones are what is strange there"}
+    named = {heading: meaning(getattr(Detection, name)) for name, heading in HEADINGS.items()}
+    return (counts if failed else {}) | named
 
 
 def against(kind: str, name: str, test: Columns, strange: Columns) -> Comparison:
@@ -105,7 +118,7 @@ def failures(test: Columns) -> list[Comparison]:
         for score, scores in judged.strangeness.items()
         if 0 < judged.right.sum() < len(judged.right)
     }
-    return [Comparison("failures", "", by)] if any(column == TEST for column, _ in by) else []
+    return [Comparison(FAILURES, "", by)] if any(column == TEST for column, _ in by) else []
 
 
 def by_shift(found: list[Comparison], shifts: Mapping[str, Judged]) -> Table:
@@ -134,6 +147,13 @@ def confidence_on(sets: Mapping[str, Columns]) -> Findings:
     headings = ("OOD set", "mean confidence", f"above {100 * CONFIDENT:g} %")
     table = Table(f"{TEST}, confidence on OOD sets", headings, tuple(rows))
     return Findings(metrics, tables={f"{TEST}-confidence-on-ood": table})
+
+
+def _note(usual: str, strange: str) -> str:
+    return (
+        f"out: {strange} ones are positive, in: {usual} ones; FPR, 95 % in: share of {strange} ones that pass where "
+        f"95 % of the {usual} do; FPR, 95 % out: share of {usual} ones that are flagged where 95 % of the {strange} are"
+    )
 
 
 def _told(column: str, name: str) -> str:

@@ -29,9 +29,9 @@ class Ood(Evaluator):
 
     Nothing is fitted to or chosen on what is to be detected. `auroc` counts ties half. `aupr_out` and `aupr_in` are
     average precisions with strange and with usual examples as the positive ones, and hang on how many there are of
-    each. The literature calls two numbers FPR95: `fpr_at_95_id_recall` is the share of strange examples that pass where
-    95 % of the usual ones do, `fpr_at_95_ood_recall` the share of usual examples that are flagged where 95 % of the
-    strange ones are.
+    each, which of failures each line tells: a calibrator that changes answers has others than the model. The literature
+    calls two numbers FPR95: `fpr_at_95_id_recall` is the share of strange examples that pass where 95 % of the usual
+    ones do, `fpr_at_95_ood_recall` the share of usual examples that are flagged where 95 % of the strange ones are.
 
     Sources: Yang et al., ImageNet-OOD: Deciphering Modern Out-of-Distribution Detection Algorithms, 2024, arXiv
     2310.01755, for the three questions; each score's own, in `poise.uncertainty`. Departures from the first: failures
@@ -83,6 +83,6 @@ class Ood(Evaluator):
             {f"{TEST}-ood": Roc(TEST, tuple(comparison.panel() for comparison in found[:MOST_PANELS]))},
             tables,
             notes=(fitted_to, *(() if wrong else ("There are no failures on test to detect.",))),
-            meanings=score_meanings(of_features) | column_meanings(),
+            meanings=score_meanings(of_features) | column_meanings(found),
         )
         return Findings.merged([told, confidence_on(sets)])

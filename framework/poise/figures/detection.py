@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from poise.figures.canvas import (
     QUIET,
@@ -10,6 +10,7 @@ from poise.figures.canvas import (
     colour_of,
     figure,
     legend,
+    line_of,
     name_axes,
     panel_title,
     percent_axis,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACROSS = 3  # panels side by side
+ROLES = ("usual", "strange")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Panel:
         usual: how many examples are usual.
         strange: how many are strange.
         curves: by score; the first is the baseline.
+        words: what usual and strange ones are called, where by other names.
     """
 
     kind: str
@@ -57,6 +60,15 @@ class Panel:
     usual: int
     strange: int
     curves: Mapping[str, Curve]
+    words: tuple[str, str] | None = None
+
+    @property
+    def told(self) -> str:
+        """How many there are of each, in a line."""
+        usual, strange = ROLES
+        if self.words is not None:
+            usual, strange = (f"{word} ({role})" for word, role in zip(self.words, ROLES, strict=True))
+        return f"{self.usual:,} {usual}, {self.strange:,} {strange}"
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ class Roc:
         """The panels, in rows of three."""
         across, down = min(ACROSS, len(self.panels)), -(-len(self.panels) // ACROSS)
         whole = figure(0.9 + 3.0 * across, 0.6 + 3.3 * down)
-        title(whole, f"{short(self.split)}: what scores flag")
+        title(whole, f"{short(self.split)}: what uncalibrated scores flag")
         axes = whole.subplots(down, across, squeeze=False).flatten()
         for place, panel in enumerate(self.panels):
             _draw(axes[place], panel)
@@ -90,11 +102,12 @@ def _draw(axes: "Axes", panel: Panel) -> None:
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
     for place, (score, curve) in enumerate(panel.curves.items()):
         label = f"{short(score)}  {curve.auroc:.3f}"
-        axes.plot(curve.usual, curve.strange, color=colour_of(place), label=label, linewidth=1.5)
+        look: dict[str, Any] = {"color": colour_of(place), "linestyle": line_of(place), "linewidth": 1.5}
+        axes.plot(curve.usual, curve.strange, label=label, **look)
     axes.set(xlim=(0, 1), ylim=(0, 1))
     for which in ("x", "y"):
         percent_axis(axes, which)
     tidy(axes)
     split = f"{short(panel.name)}: " if panel.name else ""
-    panel_title(axes, panel.kind, below=f"{split}{panel.usual:,} usual, {panel.strange:,} strange")
+    panel_title(axes, panel.kind, below=f"{split}{panel.told}")
     legend(axes, loc="lower right", title="area below", title_fontsize=SMALL)

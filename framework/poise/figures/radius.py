@@ -12,6 +12,7 @@ from poise.figures.canvas import (
     colour_of,
     figure,
     legend,
+    line_of,
     log_axes,
     name_axes,
     note,
@@ -87,7 +88,7 @@ class Radius:
         drawn = [place for place, (_, accuracy) in enumerate(self.columns) if place == 0 or accuracy != own]
         for place in drawn:
             name, accuracy = self.columns[place]
-            self._curve(axes, x, accuracy, colour_of(place), name)
+            self._curve(axes, x, accuracy, place, name)
         self._mark(axes, scale * self.eps, f"eps = {scale * self.eps:.3g}{unit}")
         axes.set(xlim=(0, max(x)), ylim=(0, 1))
         percent_axis(axes, "y")
@@ -121,11 +122,11 @@ class Radius:
             told = f"share = {law.factor:.3g} · radius^{law.exponent:.2f} in input units,  R² = {law.r2:.3f}"
         note(axes, told, (0, 1), (0, 4))
 
-    def _curve(self, axes: "Axes", x: list[float], accuracy: tuple[float, ...], colour: str, name: str) -> None:
+    def _curve(self, axes: "Axes", x: list[float], accuracy: tuple[float, ...], place: int, name: str) -> None:
         low, high = zip(*(wilson(value, self.examples) for value in accuracy), strict=True)
-        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(x, low, high, color=colour_of(place), alpha=0.18, linewidth=0)
         look: dict[str, Any] = {"linewidth": 1.8, "marker": "o", "markersize": 4.5, "clip_on": False}
-        axes.plot(x, accuracy, color=colour, label=short(name), **look)
+        axes.plot(x, accuracy, color=colour_of(place), linestyle=line_of(place), label=short(name), **look)
 
     def _mark(self, axes: "Axes", eps: float, label: str) -> None:
         axes.axvline(eps, color=INK, linewidth=1, linestyle=(0, (4, 3)))

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from poise.figures.canvas import (
     COLOURS,
     INK,
     figure,
     legend,
+    line_of,
     name_axes,
     panel_title,
     percent_axis,
@@ -46,7 +47,7 @@ class ReliabilityCurves:
             empty.remove()
         for place, (axes, name) in enumerate(zip(panels, names, strict=False)):
             for number, (source, columns) in enumerate(self.sources.items()):
-                _curve(axes, columns[name], COLOURS[number % len(COLOURS)], "" if place else short(source))
+                _curve(axes, columns[name], number, "" if place else short(source))
             axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
             axes.set(xlim=(0, 1), ylim=(0, 1))
             for which in ("x", "y"):
@@ -59,7 +60,8 @@ class ReliabilityCurves:
         return whole
 
 
-def _curve(axes: "Axes", column: Column, colour: str, label: str) -> None:
+def _curve(axes: "Axes", column: Column, number: int, label: str) -> None:
     seen = [place for place, count in enumerate(column.counts) if count >= FEWEST]
     confidence, accuracy = ([values[place] for place in seen] for values in (column.confidence, column.accuracy))
-    axes.plot(confidence, accuracy, color=colour, linewidth=1.6, marker="o", markersize=3, label=label)
+    look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": line_of(number + 1), "linewidth": 1.6}
+    axes.plot(confidence, accuracy, marker="o", markersize=3, label=label, **look)

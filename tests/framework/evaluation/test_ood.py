@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from jaxtyping import Float
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
@@ -112,6 +113,29 @@ def test_tables_and_the_figure_hold_the_three_questions_apart() -> None:
     passing = found().metrics["test/shift/snow/msp/fpr_at_95_id_recall"]
     assert cells["accuracy"] == f"{100 * right:.1f}"
     assert cells["msp"] == f"{100 * (1 - passing):.1f}"
+
+
+class Turned(TemperatureScaling):
+    """Changes every answer."""
+
+    keeps_prediction = False
+
+    def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+        return super().forward(logits).roll(1, 1)
+
+
+def test_a_calibrator_that_changes_answers_has_failures_of_its_own() -> None:
+    turned = Turned().fit(predict(subject().model, data().calibration, Ranks()))
+    changed = Ood(neighbours=5).evaluate(replace(subject(), calibrators={**subject().calibrators, "turned": turned}))
+    seen = predict(subject().model, data().test, Ranks())
+    counts = {row.name: row.cells[0] for row in changed.tables["test-failures"].rows}
+    right, after = (int((given.argmax(1) == seen.label).sum()) for given in (seen.logits, turned(seen.logits)))
+    assert counts["msp"] == counts["msp, scaled"] == f"{right}/{24 - right}"
+    assert counts["msp, turned"] == f"{after}/{24 - after}" != counts["msp"]
+    assert "are not to be compared with the rest" in changed.tables["test-failures"].note
+    assert "not to be compared" not in found().tables["test-failures"].note
+    panel = changed.figures["test-ood"].panels[1]  # type: ignore[attr-defined]
+    assert panel.told == f"{right} right (usual), {24 - right} wrong (strange)"
 
 
 def test_scores_and_columns_are_explained() -> None:
