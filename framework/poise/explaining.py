@@ -8,27 +8,40 @@ from torch import Tensor
 
 from poise.batch import Predictions
 from poise.calibration import Calibration, learnt
+from poise.calibrator import Calibrator
+from poise.doubts import FEW_MISTAKES, doubts, mistakes, of_labels
 from poise.metrics.bins import bin_of
 from poise.metrics.summary import summarised
-from poise.paired import Z, difference, losses
+from poise.paired import Difference, Z, difference, losses
 from poise.scores import UNCALIBRATED
 
 DRAWS = 200  # of labels that a model would have which means what it says
 BINS = 15  # of the table's ECE
 
 
-def explained(rows: Predictions, columns: Mapping[str, Float[Tensor, "N C"]], calibration: Calibration) -> list[str]:
+def explained(
+    rows: Predictions,
+    columns: Mapping[str, Float[Tensor, "N C"]],
+    calibration: Calibration,
+    held_out: Predictions,
+    classes: Sequence[str],
+) -> list[str]:
     """Sentences for who does not read such numbers every day.
 
     Args:
         rows: that were measured, before calibration.
         columns: their logits after each calibrator, by alias.
         calibration: what was fitted, and what of it is shipped.
+        held_out: what it was fitted to; these may be the rows that were measured.
+        classes: names of the C classes.
     """
-    lines = ["What this says:", *_confidence(rows, UNCALIBRATED, rows.logits)]
+    lines = [f"- {doubt}" for doubt in doubts(held_out, calibration.calibrators, classes)]
+    if rows is not held_out:
+        lines += [f"- {doubt}" for doubt in of_labels(rows, "to test on")]
+    lines += _confidence(rows, UNCALIBRATED, rows.logits)
     if calibration.shipped is not None:
         lines += _confidence(rows, calibration.shipped, columns[calibration.shipped])
-    return [*lines, *_trusted(rows, columns, calibration)]
+    return ["What this says:", *lines, *_trusted(rows, columns, calibration)]
 
 
 def _confidence(rows: Predictions, name: str, logits: Tensor) -> Iterator[str]:
@@ -62,44 +75,69 @@ def _by_chance(logits: Tensor) -> float:
 
 
 def _trusted(rows: Predictions, columns: Mapping[str, Tensor], calibration: Calibration) -> Iterator[str]:
-    """What is gained by the shipped calibrator, and who is as good."""
-    shipped = calibration.shipped
-    if shipped is None:
+    """What is gained by what is shipped, and who is as good."""
+    if not columns:
         return
     yield "- NLL, in nats, weighs every probability and rewards no trick: trust what lowers it. Lower is better."
-    own = losses(columns[shipped], rows.label)
-    gain = difference(losses(rows.logits, rows.label), own)
-    if not gain.clear:
-        yield (
-            f"- {shipped} changes it by {-gain.mean:+.4f} ± {gain.margin:.4f} (95 %): these rows cannot tell whether "
-            "it is better than the model as it is."
-        )
+    every = {UNCALIBRATED: rows.logits, **columns}
+    by_row = {name: losses(logits, rows.label) for name, logits in every.items()}
+    shipped, as_good = calibration.shipped or UNCALIBRATED, []
+    if shipped == UNCALIBRATED:
+        yield "- The model is shipped as it is: cross-validated on the rows to fit on, no calibrator lowers it."
     else:
-        lowers, trusted = ("lowers", "it rather than ") if gain.mean > 0 else ("raises", "")
-        told = f"{abs(gain.mean):.4f} ± {gain.margin:.4f}"
-        yield f"- {shipped} {lowers} it by {told} (95 %): trust {trusted}the model as it is."
-    as_good = [shipped]
-    for name, logits in columns.items():
+        gain = difference(by_row[UNCALIBRATED], by_row[shipped])
+        yield f"- {shipped} {_gained(gain, rows, calibration.calibrators[shipped])}"
+        as_good = [] if gain.clear else [UNCALIBRATED]
+    for name in columns:
         if name == shipped:
             continue
-        worse = difference(losses(logits, rows.label), own)
+        worse = difference(by_row[name], by_row[shipped])
         if worse.clear:
             than = "worse" if worse.mean > 0 else "better"
-            yield f"- {name} is {than} than it by {abs(worse.mean):.4f} ± {worse.margin:.4f} on these rows."
+            yield f"- {name} is {than} than {shipped} by {_size(worse)} on these rows."
         else:
             as_good.append(name)
-            told = f"{worse.mean:+.4f} ± {worse.margin:.4f}"
-            yield f"- {name} differs from it by {told}: these rows cannot tell which is better."
-    if len(as_good) > 1:
-        yield _choice(as_good, calibration)
+            yield f"- {name} differs from {shipped} by {_signed(worse)}: these rows cannot tell which is better."
+    if as_good:
+        yield _choice(shipped, as_good, calibration)
 
 
-def _choice(as_good: Sequence[str], calibration: Calibration) -> str:
-    """What to do where rows cannot tell."""
-    kept = {name: learnt(calibration.calibrators[name]) for name in as_good}
-    simplest = min(kept, key=lambda name: kept[name])
-    told = ", ".join(f"{name} {count:,}" for name, count in kept.items())
+def _gained(gain: Difference, rows: Predictions, calibrator: Calibrator) -> str:
+    """What a calibrator does to the NLL, and whether to trust it for that."""
+    if not gain.clear:
+        changed = _signed(Difference(-gain.mean, gain.margin))
+        return f"changes it by {changed} (95 %): these rows cannot tell whether it is better than the model as it is."
+    if gain.mean < 0:
+        return f"raises it by {_size(gain)} (95 %): trust the model as it is."
+    wrong = mistakes(rows)
+    if wrong < FEW_MISTAKES:
+        verdict = f", but with {wrong} of {len(rows.label)} rows predicted wrong that is no reason to trust it."
+    elif calibrator.doubt:
+        verdict = f", but do not rely on it: {calibrator.doubt}."
+    else:
+        verdict = ": trust it rather than the model as it is."
+    return f"lowers it by {_size(gain)} (95 %){verdict}"
+
+
+def _choice(shipped: str, as_good: Sequence[str], calibration: Calibration) -> str:
+    """What to do where rows cannot tell what is shipped from others."""
+    names = [name for name in (UNCALIBRATED, *calibration.calibrators) if name == shipped or name in as_good]
+    kept = {name: 0 if name == UNCALIBRATED else learnt(calibration.calibrators[name]) for name in names}
+    simplest = min(kept, key=lambda name: (kept[name], name != shipped))
+    numbers = "numbers learnt: " + ", ".join(f"{name} {count:,}" for name, count in kept.items())
+    told = f"- So the choice of {shipped}, which is shipped, rather than {', '.join(as_good)} is uncertain"
+    if simplest == shipped:
+        return f"{told}; it is the simplest of them, and the safest ({numbers})."
+    alone = "none" if simplest == UNCALIBRATED else simplest
     return (
-        f"- So the choice among {', '.join(as_good)} is uncertain. Unless more rows decide it, the simplest is the "
-        f"safest: {simplest} (numbers learnt: {told})."
+        f"{told}. Unless more rows decide it, the simplest is the safest: {simplest}, which calibration={alone} ships "
+        f"({numbers})."
     )
+
+
+def _size(change: Difference) -> str:
+    return f"{abs(change.mean):.4f} ± {change.margin:.4f}"
+
+
+def _signed(change: Difference) -> str:
+    return f"{change.mean:+.4f} ± {change.margin:.4f}"

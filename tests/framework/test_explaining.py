@@ -7,20 +7,23 @@ import torch
 from torch import Tensor
 
 from poise.batch import Predictions
-from poise.calibration import Calibration
+from poise.calibration import Calibration, fitted
 from poise.explaining import explained
 from poise.metrics.summary import summarised
-from poise_recipes import TemperatureScaling
+from poise_recipes import Isotonic, TemperatureScaling
 
 GENERATOR = torch.Generator().manual_seed(0)
 HONEST = 2 * torch.randn(4000, 4, generator=GENERATOR, dtype=torch.float64)
 LABEL = torch.multinomial(HONEST.softmax(1), 1, generator=GENERATOR)[:, 0]
 
 
-def told(logits: Tensor, columns: dict[str, Tensor], shipped: str | None = "mine") -> str:
-    rows = Predictions(logits, None, LABEL, group=None, index=torch.arange(len(LABEL)))
-    calibrators = {name: TemperatureScaling() for name in columns}
-    return "\n".join(explained(rows, columns, Calibration(calibrators, shipped, {}, len(LABEL))))
+CLASSES = ("ant", "bee", "cat", "dog")
+
+
+def told(logits: Tensor, columns: dict[str, Tensor], shipped: str | None = "mine", label: Tensor = LABEL) -> str:
+    calibration = Calibration({name: TemperatureScaling() for name in columns}, shipped, {}, len(label))
+    rows = Predictions.of(logits, label)
+    return "\n".join(explained(rows, columns, calibration, rows, CLASSES))
 
 
 def test_too_sure_too_unsure_and_neither() -> None:
@@ -47,13 +50,56 @@ def test_whom_to_trust() -> None:
     better = told(3 * HONEST, {"mine": HONEST, "other": HONEST + 1e-9 * LABEL[:, None], "worse": 2 * HONEST})
     assert "mine lowers it by" in better
     assert "trust it rather than the model as it is" in better
-    assert "other differs from it by" in better
-    assert "worse is worse than it by" in better
+    assert "other differs from mine by" in better
+    assert "worse is worse than mine by" in better
     assert (
-        "the choice among mine, other is uncertain. Unless more rows decide it, the simplest is the safest: mine"
-        in better
+        "the choice of mine, which is shipped, rather than other is uncertain; it is the simplest of them, and the "
+        "safest (numbers learnt: mine 1, other 1)" in better
     )
     assert "the choice" not in told(3 * HONEST, {"mine": HONEST, "worse": 2 * HONEST})
     assert "mine raises it by" in told(HONEST, {"mine": 3 * HONEST})
     nearly = HONEST + 0.02 * torch.randn(HONEST.shape, generator=torch.Generator().manual_seed(3))
-    assert "these rows cannot tell whether it is better" in told(HONEST, {"mine": nearly})
+    unsure = told(HONEST, {"mine": nearly})
+    assert "these rows cannot tell whether it is better" in unsure
+    assert "the simplest is the safest: uncalibrated, which calibration=none ships" in unsure
+
+
+def test_the_model_as_it_is_may_be_what_is_shipped() -> None:
+    alike = told(HONEST, {"same": HONEST + 1e-9 * LABEL[:, None], "worse": 2 * HONEST}, None)
+    assert "The model is shipped as it is" in alike
+    assert "worse is worse than uncalibrated by" in alike
+    assert "same differs from uncalibrated by" in alike
+    assert "the choice of uncalibrated, which is shipped, rather than same is uncertain; it is the simplest" in alike
+
+
+def test_it_speaks_of_the_choice_that_the_command_makes() -> None:
+    held_out = Predictions.of(HONEST[:400], LABEL[:400])
+    calibration = fitted({"one": TemperatureScaling(), "many": Isotonic()}, held_out)
+    lines = explained(held_out, calibration.crossed, calibration, held_out, CLASSES)
+    shipped = calibration.shipped or "uncalibrated"
+    choices = [line for line in lines if "the choice of" in line]
+    assert bool(choices) == bool(calibration.as_good)
+    for line in choices:
+        assert f"the choice of {shipped}, which is shipped, rather than {', '.join(calibration.as_good)} is" in line
+
+
+def test_a_gain_on_rows_that_are_all_right_is_no_reason_for_trust() -> None:
+    surer = told(HONEST, {"mine": 9 * HONEST}, label=HONEST.argmax(1))
+    assert "mine lowers it by" in surer
+    assert "with 0 of 4000 rows predicted wrong that is no reason to trust it" in surer
+    assert "trust it rather than" not in surer
+
+
+def test_a_fit_that_doubts_itself_is_not_trusted_for_its_gain() -> None:
+    held_out = Predictions.of(0.004 * HONEST, LABEL)
+    calibrator = TemperatureScaling().fit(held_out)
+    columns = {"mine": calibrator(held_out.logits)}
+    lines = explained(held_out, columns, Calibration({"mine": calibrator}, "mine", {}, 4000), held_out, CLASSES)
+    assert any(line.endswith("but do not rely on it: T = 0.01 is a bound of 0.01…100.") for line in lines)
+
+
+def test_doubts_come_first_and_those_of_test_rows_too() -> None:
+    held_out, test = Predictions.of(HONEST, LABEL), Predictions.of(5 * HONEST, LABEL.roll(1))
+    first, second, *_ = explained(test, {}, Calibration({}, None, {}, 4000), held_out, CLASSES)
+    assert first == "What this says:"
+    assert second.startswith("- Of the 4000 rows to test on")

@@ -16,7 +16,7 @@ from poise.batch import Predictions
 from poise.calibrator import Calibrator, check_held_out, keep_prediction
 from poise.errors import UserError
 from poise_recipes.calibration.line_search import descend
-from poise_recipes.calibration.temperature_scaling import solve_temperature
+from poise_recipes.calibration.temperature_scaling import solve_temperature, why_no_optimum
 
 log = logging.getLogger("poise")
 
@@ -37,10 +37,11 @@ class EnsembleTemperature(Calibrator):
 
     Departures from the authors' code: there T and w minimise the squared error, with the likelihood as the other choice
     of its helpers; T is between 0.05 and 5; w comes from a general solver, here from Newton's method on each face of
-    the simplex. Classes that are masked have no share of the uniform distribution.
+    the simplex. Classes that are masked have no share of the uniform distribution. Where examples are all predicted
+    right there is no best T, and nothing is changed.
 
     Args:
-        lowest: smallest T. Examples that are all predicted right would take T to 0.
+        lowest: smallest T.
         highest: largest T. Logits that say nothing of the labels would take T to infinity.
 
     Raises:
@@ -67,7 +68,7 @@ class EnsembleTemperature(Calibrator):
         self.register_buffer("hit_bound", torch.zeros((), dtype=torch.bool))
 
     def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "EnsembleTemperature":
-        """Find T and the weights; logs a warning where T is one of the bounds."""
+        """Find T and the weights; logs a warning where T is not the optimum."""
         check_held_out(held_out)
         logits, label = held_out.logits.detach().double(), held_out.label.long()
         temperature, hit_bound = solve_temperature(logits, label, self.lowest, self.highest)
@@ -76,8 +77,8 @@ class EnsembleTemperature(Calibrator):
         own = [part.gather(1, label[:, None])[:, 0] for part in members(logits, self.temperature)]
         self.weights.copy_(mixture_weights(torch.stack(own, 1)))
         log.info("ensemble_temperature: %s from %d examples", self.settled, len(label))
-        if hit_bound:
-            log.warning("ensemble_temperature: T = %g is a bound of %g…%g", temperature, self.lowest, self.highest)
+        if self.doubt:
+            log.warning("ensemble_temperature: %s", self.doubt)
         return self
 
     @property
@@ -85,6 +86,11 @@ class EnsembleTemperature(Calibrator):
         """The temperature and the three weights."""
         told = ", ".join(f"{weight:.3g}" for weight in self.weights.tolist())
         return f"T = {float(self.temperature):.4g}, w = {told}"
+
+    @property
+    def doubt(self) -> str:
+        """That T is a bound, or that examples which are all right tell none."""
+        return why_no_optimum(float(self.temperature), self.lowest, self.highest) if self.hit_bound else ""
 
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`."""

@@ -18,6 +18,7 @@ from poise_recipes.calibration.h.monotone import Monotone
 from poise_recipes.calibration.h.piecewise import Piecewise
 from poise_recipes.calibration.h.search import FEWEST, FOLDS, Family, Found, Search
 from poise_recipes.calibration.h.selectors import SELECTORS
+from poise_recipes.calibration.temperature_scaling import all_right
 
 log = logging.getLogger("poise")
 
@@ -52,7 +53,8 @@ class HCalibration(Calibrator):
     that a fixed number of steps with a falling rate is enough where theirs stop by the calibration error. The network
     sees log(1 - l) and is integrated on a grid of tenths of a nat in place of 51 points for each number. They choose
     the mapping, of four sizes of each, on the rows that it was fitted to. Probabilities are in single precision in the
-    search, as theirs are; sums over events are in double.
+    search, as theirs are; sums over events are in double. Examples that are all predicted right have no best map, for
+    the surer of them the better: there none is fitted, and nothing is changed.
 
     Args:
         mapping: which maps; 'automatic' chooses.
@@ -66,7 +68,7 @@ class HCalibration(Calibrator):
         temperatures: K of a mixture; 16, 32, 64 or 128 as published.
         segments: of a piecewise map; 1, 10, 100 or 500 as published.
         hidden: width of the network's two layers; 2, 10, 20 or 50 as published.
-        lowest: smallest T. Examples that are all predicted right would take T to 0.
+        lowest: smallest T.
         highest: largest T. Logits that say nothing of the labels would take T to infinity, a share of labels that
             are noise one T.
 
@@ -119,18 +121,25 @@ class HCalibration(Calibrator):
         self.register_buffer("hit_bound", torch.zeros((), dtype=torch.bool))
 
     def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "HCalibration":
-        """Find a map; logs which, and a warning where a temperature is one of the bounds."""
+        """Find a map; logs which, and a warning where a temperature is one of the bounds or examples tell of none."""
         check_held_out(held_out)
         logits, label = held_out.logits.detach(), held_out.label.long()
+        if all_right(logits, label):
+            self._forget()
+        else:
+            self._search(logits, label)
+            log.info("h_calibration: %s from %d examples", self.settled, len(label))
+        if self.doubt:
+            log.warning("h_calibration: %s", self.doubt)
+        return self
+
+    def _search(self, logits: Float[Tensor, "N C"], label: Int[Tensor, " N"]) -> None:
+        """Find a map and keep it."""
         descent = Descent(SELECTORS[self.selector], self.window, self.tolerance, self.steps, self.patience)
         search = Search(descent, self.lowest, self.highest)
         name, share = self._mapping(search, logits, label)
         found = search.found(self._families[name], logits, label, lambda part: self.advance(share * part))
         self._keep(name, found)
-        log.info("h_calibration: %s from %d examples", self.settled, len(label))
-        if found.at_bound:
-            log.warning("h_calibration: a T is a bound of %g…%g", self.lowest, self.highest)
-        return self
 
     @property
     def settled(self) -> str:
@@ -139,6 +148,15 @@ class HCalibration(Calibrator):
             return ""
         chosen = f" by {self.selector}" if self.mapping == "automatic" else ""
         return f"{MAPPINGS[int(self.chosen)]}{chosen} at T = {float(self.temperature):.4g}"
+
+    @property
+    def doubt(self) -> str:
+        """That a T is a bound, or that examples which are all right tell of no map."""
+        if not self.hit_bound:
+            return ""
+        if not len(self.values):
+            return "every example is predicted right, which tells of no map: nothing is changed"
+        return f"a T is a bound of {self.lowest:g}…{self.highest:g}"
 
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`.
@@ -189,3 +207,10 @@ class HCalibration(Calibrator):
         self.values = found.parameters
         self.chosen.fill_(MAPPINGS.index(name))
         self.hit_bound.fill_(found.at_bound)
+
+    def _forget(self) -> None:
+        """Be as before a fit, but that there was no optimum."""
+        self.temperature.fill_(1.0)
+        self.values = self.values.new_zeros(0)
+        self.chosen.fill_(0)
+        self.hit_bound.fill_(True)

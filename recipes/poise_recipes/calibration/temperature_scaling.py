@@ -27,10 +27,12 @@ class TemperatureScaling(Calibrator):
     equation 9. Logits [B, C] go in, log-probabilities [B, C] come out, for any C. The predicted class never changes.
     Departures from the authors' code: there L-BFGS steps on T, which may stop far away or at a negative T; here
     the derivative of the loss, which is convex in 1/T, is solved for zero in float64 by Newton's method on log 1/T
-    in a bracket, which is halved where a step leads out of it or is not half as long as the one before.
+    in a bracket, which is halved where a step leads out of it or is not half as long as the one before. Examples that
+    are all predicted right are the likelier the smaller T is, down to 0, where one mistake among new ones costs the
+    more: there is no optimum, and T stays 1.
 
     Args:
-        lowest: smallest T. Examples that are all predicted right would take T to 0.
+        lowest: smallest T.
         highest: largest T. Logits that say nothing of the labels would take T to infinity.
 
     Raises:
@@ -53,21 +55,26 @@ class TemperatureScaling(Calibrator):
         self.register_buffer("hit_bound", torch.zeros((), dtype=torch.bool))
 
     def fit(self, held_out: Predictions, unlabelled: Predictions | None = None) -> "TemperatureScaling":
-        """Find T; logs a warning where it is one of the bounds."""
+        """Find T; logs a warning where it is not the optimum."""
         check_held_out(held_out)
         temperature, hit_bound = solve_temperature(held_out.logits.detach(), held_out.label, self.lowest, self.highest)
         self.temperature.fill_(temperature)
         self.hit_bound.fill_(hit_bound)
         size = len(held_out.label)
         log.info("temperature_scaling: %s from %d examples", self.settled, size)
-        if hit_bound:
-            log.warning("temperature_scaling: T = %g is a bound of %g…%g", temperature, self.lowest, self.highest)
+        if self.doubt:
+            log.warning("temperature_scaling: %s", self.doubt)
         return self
 
     @property
     def settled(self) -> str:
         """The temperature."""
         return f"T = {float(self.temperature):.4g}"
+
+    @property
+    def doubt(self) -> str:
+        """That T is a bound, or that examples which are all right tell none."""
+        return why_no_optimum(float(self.temperature), self.lowest, self.highest) if self.hit_bound else ""
 
     def forward(self, logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         """Log-probabilities in the dtype of `logits`; uncalibrated ones before `fit`."""
@@ -79,7 +86,12 @@ class TemperatureScaling(Calibrator):
 def solve_temperature(
     logits: Float[Tensor, "N C"], label: Int[Tensor, " N"], lowest: float, highest: float
 ) -> tuple[float, bool]:
-    """The T in lowest…highest with the least negative log-likelihood, and whether it is one of the two."""
+    """The T in lowest…highest with the least negative log-likelihood, and whether that would fall on beyond them.
+
+    Where examples that are all predicted right have it fall to T = 0, it is not followed: T is 1, or next to it.
+    """
+    if all_right(logits, label):
+        return min(max(1.0, lowest), highest), True
     logits = logits.double()
     own = logits.gather(1, label[:, None].long())
     excess = (logits - own).masked_fill(logits == -inf, 0.0)
@@ -106,3 +118,15 @@ def solve_temperature(
         if reach < CLOSE:
             break
     return math.exp(-place), False
+
+
+def all_right(logits: Float[Tensor, "N C"], label: Int[Tensor, " N"]) -> bool:
+    """Whether no class has a higher logit than its row's label: the smaller T, the likelier are such labels."""
+    return bool((logits <= logits.gather(1, label[:, None].long())).all())
+
+
+def why_no_optimum(temperature: float, lowest: float, highest: float) -> str:
+    """In a few words, why `solve_temperature` found no T at which the negative log-likelihood is least."""
+    if lowest < temperature < highest:
+        return f"every example is predicted right, which tells no temperature: T stays {temperature:g}"
+    return f"T = {temperature:g} is a bound of {lowest:g}…{highest:g}"

@@ -141,14 +141,23 @@ def test_gradients_pass_a_masked_class(weights: list[float]) -> None:
     assert logits.grad[0, 0] > 0
 
 
-def test_a_separable_split_hits_the_lower_bound(caplog: pytest.LogCaptureFixture) -> None:
+def test_examples_that_are_all_right_change_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    logits = skewed(40).logits
     with caplog.at_level(logging.WARNING, "poise"):
-        found = EnsembleTemperature().fit(predictions(5 * torch.eye(4), torch.arange(4)))
+        found = EnsembleTemperature().fit(predictions(logits, logits.argmax(1)))
+    assert found.settled == "T = 1, w = 1, 0, 0"
+    torch.testing.assert_close(found(logits), EnsembleTemperature()(logits))
+    assert "ensemble_temperature: every example is predicted right, which tells no temperature" in caplog.text
+
+
+def test_small_logits_hit_the_lower_bound(caplog: pytest.LogCaptureFixture) -> None:
+    logits = 0.01 * torch.eye(4)
+    logits[0, 1] = 0.0101
+    with caplog.at_level(logging.WARNING, "poise"):
+        found = EnsembleTemperature().fit(predictions(logits, torch.arange(4)))
     assert found.temperature == 0.01
     assert found.hit_bound
     assert "T = 0.01 is a bound of 0.01…100" in caplog.text
-    assert found.settled == "T = 0.01, w = 1, 0, 0"
-    torch.testing.assert_close(found.weights, torch.tensor([1.0, 0, 0], dtype=torch.float64))
 
 
 def test_unfitted_it_is_the_softmax() -> None:

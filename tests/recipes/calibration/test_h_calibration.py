@@ -128,25 +128,35 @@ def test_large_logits_are_fitted_as_small_ones(mapping: Any) -> None:
     torch.testing.assert_close(found(large.logits), wanted(held_out.logits), rtol=1e-6, atol=1e-6)
 
 
+@every_mapping
 @pytest.mark.parametrize(
-    ("logits", "label", "bound"),
+    ("logits", "label"),
     [
-        (5 * torch.eye(4), torch.arange(4), "lowest"),
-        (torch.eye(4)[[0, 0, 0]], torch.zeros(3, dtype=torch.long), "lowest"),
-        (-5 * torch.eye(4), torch.arange(4), "highest"),
-        (torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]), "lowest"),
+        (5 * torch.eye(4), torch.arange(4)),
+        (torch.eye(4)[[0, 0, 0]], torch.zeros(3, dtype=torch.long)),
+        (torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])),
     ],
-    ids=["separable", "one class", "nothing", "two examples"],
+    ids=["separable", "one class", "two examples"],
 )
-def test_what_has_no_optimum_stays_within_bounds(
-    logits: Tensor, label: Tensor, bound: str, caplog: pytest.LogCaptureFixture
+def test_examples_that_are_all_right_change_nothing(
+    mapping: Any, logits: Tensor, label: Tensor, caplog: pytest.LogCaptureFixture
 ) -> None:
+    with caplog.at_level(logging.WARNING, "poise"):
+        found = HCalibration(mapping).fit(predictions(logits, label))
+    assert found.hit_bound
+    assert "h_calibration: every example is predicted right, which tells of no map" in caplog.text
+    assert torch.equal(found(logits), HCalibration()(logits))
+    assert found.settled == ""
+
+
+def test_logits_that_say_nothing_stay_within_bounds(caplog: pytest.LogCaptureFixture) -> None:
+    logits, label = -5 * torch.eye(4), torch.arange(4)
     with caplog.at_level(logging.WARNING, "poise"):
         found = HCalibration().fit(predictions(logits, label))
     temperature = temperatures(found)
     assert found.hit_bound
     assert "a T is a bound of 0.01…100" in caplog.text
-    assert (temperature.min() if bound == "lowest" else temperature.max()) == pytest.approx(getattr(found, bound))
+    assert temperature.max() == pytest.approx(found.highest)
     assert ((temperature > 0.0099) & (temperature < 100.01)).all()
     assert not found(logits).isnan().any()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.optimize import minimize_scalar
@@ -118,13 +118,37 @@ def test_unfitted_it_is_the_softmax() -> None:
     torch.testing.assert_close(TemperatureScaling()(logits), logits.log_softmax(-1))
 
 
-def test_a_separable_split_hits_the_lower_bound(caplog: pytest.LogCaptureFixture) -> None:
-    logits = 5 * torch.eye(4)
+def test_examples_that_are_all_right_tell_no_temperature(caplog: pytest.LogCaptureFixture) -> None:
+    logits = synthetic(3.0).logits
+    with caplog.at_level(logging.WARNING, "poise"):
+        found = TemperatureScaling().fit(predictions(logits, logits.argmax(1)))
+    assert found.temperature == 1
+    assert found.hit_bound
+    assert torch.equal(found(logits), TemperatureScaling()(logits))
+    assert found.doubt == "every example is predicted right, which tells no temperature: T stays 1"
+    assert f"temperature_scaling: {found.doubt}" in caplog.text
+    assert "T = 2 is a bound of 2…4" in TemperatureScaling(2.0, 4.0).fit(predictions(logits, logits.argmax(1))).doubt
+
+
+def test_one_mistake_is_enough_for_a_temperature() -> None:
+    logits = synthetic(3.0).logits
+    label = logits.argmax(1)
+    label[7] = logits[7].argmin()
+    found = TemperatureScaling().fit(predictions(logits, label))
+    assert 0.01 < found.temperature < 100
+    assert found.temperature != 1
+    assert not found.hit_bound
+    assert found.doubt == ""
+
+
+def test_small_logits_hit_the_lower_bound(caplog: pytest.LogCaptureFixture) -> None:
+    logits = 0.01 * torch.eye(4)
+    logits[0, 1] = 0.0101
     with caplog.at_level(logging.WARNING, "poise"):
         found = TemperatureScaling().fit(predictions(logits, torch.arange(4)))
     assert found.temperature == 0.01
     assert found.hit_bound
-    assert "T = 0.01 is a bound of 0.01…100" in caplog.text
+    assert "temperature_scaling: T = 0.01 is a bound of 0.01…100" in caplog.text
 
 
 def test_logits_that_say_nothing_hit_the_upper_bound() -> None:
@@ -199,6 +223,7 @@ def test_halving_finds_the_same(seed: int, scale: float, sure: bool) -> None:
     logits = torch.randn(30, 3, generator=keyed, dtype=torch.float64)
     label = torch.randint(3, (30,), generator=keyed)
     label[5:] = logits.argmax(1)[5:] if sure else label[5:]
+    assume((label != logits.argmax(1)).any())
     temperature, hit_bound = solve_temperature(scale * logits, label, 0.01, 100.0)
 
     def slope(inverse: float) -> float:
