@@ -62,7 +62,7 @@ class Built:
 
     @property
     def selection(self) -> str:
-        """The validation metric, the greater the better, that chooses the epoch."""
+        """The validation metric that chooses the epoch."""
         return f"val/{self.config.selection or self._choices[0]}"
 
     @property
@@ -131,7 +131,7 @@ class Built:
         chosen, choices = self.config.selection, self._choices
         if not chosen or chosen in choices:
             return
-        why = "it is no accuracy of the validation"
+        why = "it is no metric of the validation"
         if chosen in selections(attacked=True, grouped=True):
             why = "no recipe attacks" if "robust" in chosen else "the validation examples have no groups"
         raise UserError(

@@ -1,6 +1,7 @@
 """When checkpoints are written, and which are kept."""
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from poise.errors import UserError
 from poise.module import TrainingModule
 from poise.shipping import shipped_state
 from poise.stopping import Agreement, Requests
-from poise.validation import validation_metrics
+from poise.validation import LESS_IS_BETTER, NLL, validation_metrics
 
 log = logging.getLogger("poise")
 
@@ -40,7 +41,7 @@ class Saver(Checkpoint):
 
     Args:
         root: directory of the run's checkpoints.
-        selection: validation metric whose greatest value is best.
+        selection: validation metric that tells which epoch is best.
         every: optimiser steps between two checkpoints inside an epoch; only at its end if None.
         requests: that the run stop; None where nobody can ask.
     """
@@ -100,9 +101,10 @@ class Saver(Checkpoint):
 
 
 def best(root: Path) -> Manifest | None:
-    """The checkpoint of the best epoch: the greatest score, the earliest of equals; None where none was validated.
+    """The checkpoint of the best epoch; None where none was validated.
 
-    Those that are damaged are logged and skipped.
+    It has the best score: the greatest, or where that is a loss the least. Of equal ones the lowest validation NLL
+    decides, where it is noted, then the earliest epoch. Those that are damaged are logged and skipped.
 
     Raises:
         UserError: all of them are.
@@ -176,7 +178,18 @@ def _all(root: Path) -> list[Manifest]:
 def _by_score(manifests: Iterable[Manifest]) -> list[Manifest]:
     """Those of validated epochs, the best first."""
     scored = [manifest for manifest in manifests if manifest.facts["score"] is not None]
-    return sorted(scored, key=lambda m: (-m.facts["score"], m.facts["step"]))
+    return sorted(scored, key=_place)
+
+
+def _place(manifest: Manifest) -> tuple[float, float, int]:
+    """What is less for the better of two: by score, validation NLL and step; what is no number is worst."""
+    facts = manifest.facts
+    sign = 1 if facts["selection"] in LESS_IS_BETTER else -1
+    score, nll = (
+        math.inf if math.isnan(value) else value
+        for value in (sign * facts["score"], facts.get("metrics", {}).get(NLL, math.inf))
+    )
+    return score, nll, facts["step"]
 
 
 def _prune(root: Path, newest: Path) -> None:

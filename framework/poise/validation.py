@@ -13,6 +13,9 @@ from poise.metrics import NegativeLogLikelihood
 from poise.shipping import shipped_state
 from poise.stack import RecipeStack
 
+NLL = "val/nll"
+LESS_IS_BETTER = frozenset({NLL})  # of what may choose an epoch
+
 
 class Validation(nn.Module):
     """The metrics of a validation split by name: `val/nll`, `val/accuracy`, and `val/robust_accuracy` under PGD-10.
@@ -85,7 +88,7 @@ class Validation(nn.Module):
 
 
 def selections(attacked: bool, grouped: bool) -> list[str]:
-    """The validation metrics that may choose an epoch, the greater the better, the default first.
+    """The validation metrics that may choose an epoch, the default first.
 
     Args:
         attacked: whether the stack attacks.
@@ -93,7 +96,7 @@ def selections(attacked: bool, grouped: bool) -> list[str]:
     """
     accuracies = ["robust_accuracy", "accuracy"] if attacked else ["accuracy"]
     parts = ["class", "group"] if grouped else ["class"]
-    return [*accuracies, *(f"worst_{part}_{accuracy}" for part in parts for accuracy in accuracies)]
+    return [*accuracies, *(f"worst_{part}_{accuracy}" for part in parts for accuracy in accuracies), "nll"]
 
 
 def validation_metrics(trainer: L.Trainer) -> dict[str, float]:

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from ranks import Pair
 from small_runs import CLASSES, rows, small_fit, splits
 
 
-def written(root: Path, step: int, score: float | None, state: dict[str, Any] | None = None) -> None:
+def written(root: Path, step: int, score: float | None, state: dict[str, Any] | None = None, **facts: Any) -> None:
     def save(path: Path) -> None:
         path.write_bytes(b"state")
 
-    facts = {"step": step, "score": score}
+    facts = {"step": step, "score": score, "selection": "val/accuracy", **facts}
     checkpoint.write(root / f"step-{step:08d}", Ranks(), save, state, facts)
 
 
@@ -34,6 +35,35 @@ def test_the_best_checkpoint_has_the_greatest_score_and_is_the_earliest_of_equal
     assert chosen.facts["step"] == 8
     written(tmp_path / "without", 3, None)
     assert saving.best(tmp_path / "without") is None
+
+
+@pytest.mark.parametrize(
+    ("losses", "step"),
+    [
+        ([0.3, 0.9, 0.7, 0.8], 3),
+        ([0.3, 0.7, 0.7, 0.8], 2),
+        ([0.3, math.nan, 0.7, math.inf], 3),
+        ([0.3, math.nan, math.inf, None], 2),
+        ([0.3, None, 0.7, 0.6], 4),  # an earlier version has noted none
+        ([0.3, None, None, None], 2),
+    ],
+)
+def test_of_equal_scores_the_lowest_loss_is_best_then_the_earliest(
+    tmp_path: Path, losses: list[float | None], step: int
+) -> None:
+    for place, (score, loss) in enumerate(zip((0.5, 0.75, 0.75, 0.75), losses, strict=True), start=1):
+        written(tmp_path, place, score, **({} if loss is None else {"metrics": {"val/nll": loss}}))
+    chosen = saving.best(tmp_path)
+    assert chosen is not None
+    assert chosen.facts["step"] == step
+
+
+def test_a_loss_is_best_where_it_is_lowest(tmp_path: Path) -> None:
+    for step, loss in ((1, math.nan), (2, 0.75), (3, 0.5), (4, None), (5, 0.5), (6, 0.6)):
+        written(tmp_path, step, loss, selection="val/nll", metrics={} if loss is None else {"val/nll": loss})
+    chosen = saving.best(tmp_path)
+    assert chosen is not None
+    assert chosen.facts["step"] == 3
 
 
 def test_of_damaged_checkpoints_the_next_best_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -51,6 +81,16 @@ def test_of_damaged_checkpoints_the_next_best_is_taken(tmp_path: Path, caplog: p
         saving.best(tmp_path)
 
 
+class Spoils(Recipe):
+    """Takes all classes for equally likely after each epoch but the first."""
+
+    def on_epoch_trained(self, step: Step) -> None:
+        if step.epoch:
+            with torch.no_grad():
+                for parameter in step.model.head.parameters():
+                    parameter.zero_()
+
+
 def test_a_run_whose_best_checkpoint_is_damaged_ships_the_next_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,14 +100,14 @@ def test_a_run_whose_best_checkpoint_is_damaged_ships_the_next_best(
     with monkeypatch.context() as patch:
         patch.setattr("poise.train.evaluate", interrupted)
         with pytest.raises(ValueError, match="no evaluation yet"):
-            small_fit(tmp_path / "run")
+            small_fit(tmp_path / "run", [Spoils()])
     root = tmp_path / "run" / "checkpoints"
     chosen = saving.best(root)
     assert chosen is not None
     chosen.state.write_bytes(chosen.state.read_bytes()[:-1])
     following = saving.best(root)
     assert following is not None
-    small_fit(tmp_path / "run")
+    small_fit(tmp_path / "run", [Spoils()])
     assert f"{chosen.directory} is damaged: state has" in capsys.readouterr().err
     shipped = load_file(tmp_path / "run" / "predictor" / "model.safetensors")
     kept = load_file(following.directory / saving.WEIGHTS)
@@ -160,8 +200,7 @@ def test_a_run_cut_short_inside_an_epoch_is_validated_where_it_ends(tmp_path: Pa
 @pytest.mark.parametrize(
     ("selection", "why"),
     [
-        ("elegance", "it is no accuracy of the validation"),
-        ("nll", "it is no accuracy of the validation"),
+        ("elegance", "it is no metric of the validation"),
         ("robust_accuracy", "no recipe attacks"),
         ("worst_group_accuracy", "the validation examples have no groups"),
     ],
@@ -170,7 +209,7 @@ def test_a_metric_that_nothing_gives_chooses_no_epoch(tmp_path: Path, selection:
     val = rows(24, 1)
     with pytest.raises(UserError) as caught:
         small_fit(tmp_path / "run", selection=selection, data=splits(val=Arrays(val.x, val.label)))
-    said = f"selection={selection} chooses no epoch here ({why}); it is one of accuracy, worst_class_accuracy."
+    said = f"selection={selection} chooses no epoch here ({why}); it is one of accuracy, worst_class_accuracy, nll."
     assert str(caught.value).startswith(said)
     assert not (tmp_path / "run").exists()
 

@@ -235,9 +235,9 @@ class Config:
         slurm: the job on a cluster.
         strategy: how ranks share the work; auto is one process, or ddp on several devices.
         deepspeed: JSON file of settings for DeepSpeed, over those of the strategy.
-        selection: the validation metric whose greatest value chooses the epoch: accuracy, worst_class_accuracy, with
-            groups worst_group_accuracy, and where the stack attacks the same of robust_accuracy; None is
-            robust_accuracy where the stack attacks, else accuracy.
+        selection: the validation metric whose best value chooses the epoch, of equal ones the lowest nll: accuracy,
+            worst_class_accuracy, with groups worst_group_accuracy, and where the stack attacks the same of
+            robust_accuracy; or nll, by its lowest; None is robust_accuracy where the stack attacks, else accuracy.
         tables: per-example tables of earlier runs by name: a file or a run.
         seed: of everything random.
         run_dir: where the run is kept; None is date, time and stack.
