@@ -8,13 +8,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from poise.attacks.attack import MEMORY, Attack, check_counts
+from poise.attacks.attack import MEMORY, Attack
 from poise.attacks.climb import Landscape, climb
 from poise.attacks.draws import Draws
 from poise.attacks.margins import dlr
 from poise.attacks.survivors import Found, worst_of
 from poise.attacks.threat import Threat
 from poise.errors import UserError, nearest
+from poise.number_checks import check_counts
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "ce": lambda logits, y: cross_entropy(logits, y, reduction="none"),

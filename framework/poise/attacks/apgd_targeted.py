@@ -7,12 +7,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from poise.attacks.apgd import ascended
-from poise.attacks.attack import MEMORY, Attack, check_counts
+from poise.attacks.attack import MEMORY, Attack
 from poise.attacks.climb import Landscape
 from poise.attacks.draws import Draws
 from poise.attacks.margins import targeted_dlr
 from poise.attacks.survivors import Found, worst_of
 from poise.attacks.threat import Threat
+from poise.number_checks import check_counts
 
 
 class TargetedAPGD(Attack):

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from numbers import Integral
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -14,6 +13,7 @@ from poise.attacks.given import check_given, check_kinds
 from poise.attacks.threat import Threat
 from poise.errors import UserError
 from poise.modes import Mode, in_mode
+from poise.number_checks import check_counts
 
 MEMORY = 2**30  # bytes of activations that a pass may keep
 
@@ -143,13 +143,6 @@ def check_threat(attack: str, threat: object) -> None:
     """Raises UserError unless it is a threat."""
     if not isinstance(threat, Threat):
         raise UserError(f"threat={threat!r} of {attack} is not a Threat: give one such as Threat('linf', 8 / 255).")
-
-
-def check_counts(attack: str, **counts: object) -> None:
-    """Raises UserError unless all are whole numbers >= 1."""
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
-            raise UserError(f"{name}={count!r} of {attack} is not a whole number >= 1.")
 
 
 def gradient_of(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from poise.attacks.apgd import APGD
 from poise.attacks.apgd_targeted import TargetedAPGD
-from poise.attacks.attack import MEMORY, Attack, at_once, check_counts, check_threat, is_right, own, own_labels
+from poise.attacks.attack import MEMORY, Attack, at_once, check_threat, is_right, own, own_labels
 from poise.attacks.draws import Draws
 from poise.attacks.fab import FAB
 from poise.attacks.fab_targeted import TargetedFAB
@@ -23,6 +23,7 @@ from poise.attacks.threat import Threat
 from poise.attacks.work import Work, counted
 from poise.errors import UserError, nearest
 from poise.modes import in_mode
+from poise.number_checks import check_counts
 from poise.progress import Progress, no_progress
 
 CLEAN = "clean"

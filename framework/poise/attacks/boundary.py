@@ -7,13 +7,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from poise.attacks.attack import MEMORY, Attack, at_least_float32, check_counts, gradient_of, is_right
+from poise.attacks.attack import MEMORY, Attack, at_least_float32, gradient_of, is_right
 from poise.attacks.draws import Draws
 from poise.attacks.given import check_kinds
 from poise.attacks.hyperplanes import PLANES, change_to, length
 from poise.attacks.survivors import per_example
 from poise.attacks.threat import Threat
 from poise.errors import UserError, nearest
+from poise.number_checks import check_counts
 
 ALPHA_MAX = 0.1  # the most that a step is drawn towards the clean input
 ETA = 1.05  # overshoot beyond the hyperplane

@@ -5,13 +5,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from poise.attacks.apgd_targeted import most_likely_wrong
-from poise.attacks.attack import MEMORY, Attack, at_least_float32, check_counts, gradient_of, is_right
+from poise.attacks.attack import MEMORY, Attack, at_least_float32, gradient_of, is_right
 from poise.attacks.draws import Draws
 from poise.attacks.given import check_kinds
 from poise.attacks.hyperplanes import change_to, dual_length
 from poise.attacks.survivors import per_example
 from poise.attacks.threat import Threat
 from poise.errors import UserError
+from poise.number_checks import check_counts
 
 
 class DeepFool(Attack):

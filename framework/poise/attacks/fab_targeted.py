@@ -7,9 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from poise.attacks.apgd_targeted import most_likely_wrong
-from poise.attacks.attack import MEMORY, check_counts
+from poise.attacks.attack import MEMORY
 from poise.attacks.boundary import BoundaryAttack, Linearised, difference
 from poise.attacks.threat import Threat
+from poise.number_checks import check_counts
 
 
 class TargetedFAB(BoundaryAttack):

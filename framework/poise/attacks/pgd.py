@@ -8,11 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from poise.attacks.attack import MEMORY, Attack, agrees, at_least_float32, check_counts, gradient_of, is_right, own
+from poise.attacks.attack import MEMORY, Attack, agrees, at_least_float32, gradient_of, is_right, own
 from poise.attacks.draws import Draws
 from poise.attacks.survivors import Found, per_example, worst_of
 from poise.attacks.threat import Threat
 from poise.errors import UserError
+from poise.number_checks import check_counts
 
 
 def pgd(

@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from poise.attacks.attack import MEMORY, Attack, at_least_float32, check_counts
+from poise.attacks.attack import MEMORY, Attack, at_least_float32
 from poise.attacks.draws import Draws
 from poise.attacks.squares import SQUARES
 from poise.attacks.threat import Threat
 from poise.errors import UserError, nearest
+from poise.number_checks import check_counts
 
 SHARE = 0.8  # of a picture that the first windows take up
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries, whatever their number
