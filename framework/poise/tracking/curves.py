@@ -17,7 +17,8 @@ class Curves(Listener):
     """Gives what the module logs to functions, on the rank that writes: a point for each step that is due.
 
     An epoch's last step has its point when the epoch is over, with what is found after it: the validation's metrics,
-    and what recipes log then. No step has two points, and no value a second one.
+    and what recipes log then. No step has two points, and no value a second one. `epoch` counts from 1, as
+    wherever people see it.
 
     A callback that comes before the one that saves, and no logger: Lightning calls loggers after it has saved, so a
     run killed in between would go on behind a step that nobody has noted.
@@ -53,7 +54,7 @@ class Curves(Listener):
             return
         values = {self._name(name): value for name, value in {**module.read_logged(), **validated}.items()}
         for write in self._writes:
-            write(values | {"epoch": float(trainer.current_epoch)}, trainer.global_step)
+            write(values | {"epoch": float(trainer.current_epoch + 1)}, trainer.global_step)
 
     def _name(self, name: str) -> str:
         if name not in self._names:

@@ -84,7 +84,7 @@ def test_what_is_logged_at_an_epochs_end_stands_there_and_nowhere_else(
     assert found["train/trained"] == {4: 0.5, 8: 1.5, 12: 2.5}
     assert found["train/once"] == {4: 1.5}
     assert found["train/ended"] == found["val/accuracy"]
-    assert found["epoch"] == {3: 0, 4: 0, 6: 1, 8: 1, 9: 2, 12: 2}
+    assert found["epoch"] == {3: 1, 4: 1, 6: 2, 8: 2, 9: 3, 12: 3}
     assert list(found["train/loss"]) == [3, 4, 6, 8, 9, 12]
     assert found["train/begun"] == {3: 0, 6: 1, 9: 2}
     assert found["train/done"] == {3: 2, 4: 4, 6: 5, 8: 8, 12: 12}  # a step later, but for an epoch's last
