@@ -1,8 +1,7 @@
 """Rules by which sets of labels are made: what is strange, and how strange a label may be."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -44,15 +43,33 @@ class Rule:
     Args:
         strangeness: (logits, u) -> scores, the stranger the higher.
         most: one threshold, or one of each class; inf takes every label in.
+        settled: what was chosen for it beside that, in words; "" where nothing was.
     """
 
     strangeness: Strangeness
     most: Float[Tensor, "*classes"]
+    settled: str = ""
 
     def sets(self, logits: Float[Tensor, "N C"], u: Float[Tensor, " N"]) -> Bool[Tensor, "N C"]:
         """Which labels are in the set of each example; all where its logits are no numbers."""
         rows = torch.arange(len(logits)).split(max(1, PIECE // logits.shape[1]))
         return torch.cat([~(self.strangeness(logits[some], u[some]) > self.most) for some in rows])
+
+
+@dataclass(frozen=True)
+class Raps:
+    """RAPS with what it asks for: a penalty for each label further down than the free places."""
+
+    penalty: float
+    free: int
+
+    def __call__(self, logits: Float[Tensor, "N C"], u: Float[Tensor, " N"]) -> Float[Tensor, "N C"]:
+        """How strange each label is."""
+        return raps(logits, u, self.penalty, self.free)
+
+    def __str__(self) -> str:
+        places = "1 free place" if self.free == 1 else f"{self.free} free places"
+        return f"penalty {self.penalty:g} after {places}"
 
 
 def rule(strangeness: Strangeness, held: Held, alpha: float) -> Rule:
@@ -75,10 +92,11 @@ def rules(tuning: Held, held: Held, alpha: float) -> dict[str, Rule]:
         held: to set thresholds by; nothing was fitted to them.
         alpha: share of the sets, at most, without the true label; in (0, 1).
     """
+    chosen = tuned_raps(tuning, alpha)
     return {
         "lac": rule(_lac, held, alpha),
         "aps": rule(aps, held, alpha),
-        "raps": rule(tuned_raps(tuning, alpha), held, alpha),
+        "raps": replace(rule(chosen, held, alpha), settled=str(chosen)),
         "class_conditional": rule_by_class(_lac, held, alpha),
     }
 
@@ -89,7 +107,7 @@ def meanings() -> dict[str, str]:
     return {name: meaning(rule) for name, rule in named.items()}
 
 
-def tuned_raps(tuning: Held, alpha: float) -> Strangeness:
+def tuned_raps(tuning: Held, alpha: float) -> Raps:
     """RAPS with the free places that hold most true labels, and the penalty with the smallest sets on these examples.
 
     Source: Angelopoulos et al., 2021, arXiv 2009.14193, section 2.4 and algorithm 4. Departures from the authors' code:
@@ -102,7 +120,7 @@ def tuned_raps(tuning: Held, alpha: float) -> Strangeness:
     """
     place = threshold(places(tuning.logits).gather(1, tuning.label[:, None])[:, 0].double(), alpha)
     free = int(min(place, tuning.logits.shape[1]))
-    tried = [partial(raps, penalty=penalty, free=free) for penalty in PENALTIES]
+    tried = [Raps(penalty, free) for penalty in PENALTIES]
     return min(tried, key=lambda strangeness: _mean_size(rule(strangeness, tuning, alpha), tuning))
 
 

@@ -45,6 +45,20 @@ def thresholds_by_class(
     return torch.tensor(of_class, dtype=torch.float64)
 
 
+def spread(count: int, alpha: float) -> tuple[float, float]:
+    """Between what the coverage of a threshold by so many examples lies in 95 % of cases, of examples without end.
+
+    Ends of the Beta distribution of `threshold`; (1, 1) where all labels are taken in.
+    """
+    from scipy.stats import beta
+
+    place = rank(count, alpha)
+    if place > count:
+        return 1.0, 1.0
+    low, high = beta.interval(0.95, place, count + 1 - place)
+    return float(low), float(high)
+
+
 def rank(count: int, alpha: float) -> int:
     """⌈(count + 1)(1 - alpha)⌉, of alpha as it is written: rounding would lift some a place too high."""
     return math.ceil((count + 1) * (1 - Fraction(str(alpha))))

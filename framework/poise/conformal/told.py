@@ -35,6 +35,7 @@ class Inputs:
 
 
 AS_THEY_ARE = Inputs()
+BELOW = "↓"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def metrics(sets: Iterable[Told], split: str, inputs: Inputs, alpha: float) -> d
     return {f"{split}/{where}/{name}": value for name, value in inputs.settings.items()} | measures
 
 
-def table(sets: Iterable[Told], split: str, inputs: Inputs, alpha: float) -> Table:
+def table(sets: Iterable[Told], split: str, inputs: Inputs, alpha: float, least: float) -> Table:
     """A line for each rule by each column of the report.
 
     Args:
@@ -81,14 +82,20 @@ def table(sets: Iterable[Told], split: str, inputs: Inputs, alpha: float) -> Tab
         split: that was measured.
         inputs: what was done to them.
         alpha: as of `metrics`.
+        least: coverage that chance alone may leave; lines whose whole interval is below it are marked.
     """
     where = f"{split} under {inputs.name}" if inputs.name else split
-    note = f"{NOTE}; {inputs.name}: {inputs.said}" if inputs.name else NOTE
     values = {_line(one.rule, one.column): one.measured.metrics(alpha) for one in _by_rule(sets)}
+    marked = f"{BELOW}: below {100 * least:.1f} %, so far from what sets were made for that it is no chance"
+    lines = {
+        NOTE: True,
+        marked: any(_below(of_line, least) for of_line in values.values()),
+        f"{inputs.name}: {inputs.said}": bool(inputs.name),
+    }
     measures = [name for name in HEADINGS if any(name in of_line for of_line in values.values())]
     headings = ("sets", "coverage", "size", "empty/one/all", *map(HEADINGS.__getitem__, measures))
-    rows = tuple(Row(line, _cells(of_line, measures)) for line, of_line in values.items())
-    return Table(_title(where, alpha), headings, rows, note)
+    rows = tuple(Row(line, _cells(of_line, measures, least)) for line, of_line in values.items())
+    return Table(_title(where, alpha), headings, rows, "; ".join(line for line, holds in lines.items() if holds))
 
 
 def shift_table(by_shift: Mapping[str, Sequence[Told]], alpha: float) -> Table:
@@ -113,11 +120,17 @@ def sizes(sets: Iterable[Told]) -> tuple[Sizes, ...]:
     return tuple(Sizes(one.rule, one.measured.counts, one.measured.coverage) for one in sets if not one.column)
 
 
-def _cells(values: Mapping[str, float], measures: Iterable[str]) -> tuple[str, ...]:
+def _cells(values: Mapping[str, float], measures: Iterable[str], least: float) -> tuple[str, ...]:
     low, high = (f"{100 * values[f'coverage_{end}']:.1f}" for end in ("low", "high"))
     sizes = "/".join(f"{100 * values[name]:.0f}" for name in ("empty", "single", "full"))
     shares = (f"{100 * values[name]:.1f} %" if name in values else "" for name in measures)
-    return (f"{100 * values['coverage']:.1f} % ({low}–{high})", f"{values['mean_size']:.3g}", f"{sizes} %", *shares)
+    coverage = f"{100 * values['coverage']:.1f} % ({low}–{high})"
+    marked = f"{BELOW} {coverage}" if _below(values, least) else coverage
+    return (marked, f"{values['mean_size']:.3g}", f"{sizes} %", *shares)
+
+
+def _below(values: Mapping[str, float], least: float) -> bool:
+    return values["coverage_high"] < least
 
 
 def _by_rule(sets: Iterable[Told]) -> list[Told]:
@@ -132,4 +145,4 @@ def _line(name: str, column: str) -> str:
 
 
 def _title(where: str, alpha: float) -> str:
-    return f"{where}, conformal sets of coverage {100 * (1 - alpha):g} %"
+    return f"{where}, conformal sets made for a coverage of {100 * (1 - alpha):g} %"

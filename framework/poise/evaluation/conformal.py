@@ -9,7 +9,7 @@ from poise.conformal import robust
 from poise.conformal.measures import Measured
 from poise.conformal.robust import check_beta
 from poise.conformal.rules import meanings
-from poise.conformal.threshold import fewest, rank
+from poise.conformal.threshold import fewest, rank, spread
 from poise.conformal.told import AS_THEY_ARE, Inputs, Told, metrics, shift_table, sizes, table
 from poise.data.dataset import Arrays, Splits
 from poise.errors import UserError
@@ -21,7 +21,7 @@ from poise.evaluator import Evaluator, Findings, Subject
 from poise.figures.set_sizes import SetSizes
 from poise.meanings import meaning
 from poise.predictions import predict
-from poise.scores import SHIFTS, TEST, Table
+from poise.scores import SHIFTS, TEST, UNCALIBRATED, Table
 
 FEWEST = 2  # examples that a calibrator can be fitted to
 UNLIKELY = 1e-4  # of a coverage so low where examples are exchangeable
@@ -121,7 +121,8 @@ class Conformal(Evaluator):
             on_test = sets[TEST]
             sets[TEST] = {inputs: on_test.get(inputs, []) + more.get(inputs, []) for inputs in on_test | more}
             further.append(said)
-        return Findings.merged([*(self._told(split, by_inputs) for split, by_inputs in sets.items()), *further])
+        least, _ = spread(len(halves.setting), self.alpha)
+        return Findings.merged([*(self._told(split, by_inputs, least) for split, by_inputs in sets.items()), *further])
 
     @property
     def _least_alpha(self) -> float:
@@ -188,16 +189,17 @@ class Conformal(Evaluator):
         doubts = _full(sets[AS_THEY_ARE].measured, sigma)
         return sets, Findings(notes=(note,), doubts=doubts, meanings={"rscp_plus": meaning(robust)})
 
-    def _told(self, split: str, by_inputs: Mapping[Inputs, Sequence[Told]]) -> Findings:
-        """Numbers, tables and the figure of a split."""
+    def _told(self, split: str, by_inputs: Mapping[Inputs, Sequence[Told]], least: float) -> Findings:
+        """Numbers, tables and the figure of a split; `least` is what `table` takes."""
         values: dict[str, float] = {}
         shown: dict[str, Table] = {}
         for inputs, sets in by_inputs.items():
             values |= metrics(sets, split, inputs, self.alpha)
             if split == TEST:
                 name = "-".join(filter(None, (split, "conformal", inputs.name)))
-                shown[name] = table(sets, split, inputs, self.alpha)
-        drawn = tuple((inputs.name or "as they are", sizes(sets)) for inputs, sets in by_inputs.items())
+                shown[name] = table(sets, split, inputs, self.alpha, least)
+        clean = "as they are" if len(by_inputs) > 1 else ""
+        drawn = tuple((inputs.name or clean, sizes(sets)) for inputs, sets in by_inputs.items())
         return Findings(values, {f"{split}-conformal-sizes": SetSizes(split, self.alpha, drawn)}, shown)
 
     def _rows(self, subject: Subject, halves: Halves, made: PlainSets) -> str:
@@ -205,7 +207,7 @@ class Conformal(Evaluator):
         told = (
             f"Conformal sets at alpha = {self.alpha:g}: {len(halves.setting):,} examples, a random half of the "
             f"calibration split, set thresholds; to the other {len(halves.fitting):,} copies of the calibrators are "
-            "fitted, and RAPS is tuned on them."
+            f"fitted, and RAPS is tuned on them. {_spread(len(halves.setting), self.alpha)} {_of_raps(made)}"
         )
         rare = int(made.rules[0]["class_conditional"].most.isinf().sum())
         if not rare:
@@ -226,6 +228,21 @@ class Conformal(Evaluator):
             f"examples promise {100 * (1 - self.alpha):g} %: the two are not of the same kind, or the model was "
             "trained on the calibration split",
         )
+
+
+def _spread(examples: int, alpha: float) -> str:
+    """What so few examples leave to chance, in a sentence."""
+    low, high = (f"{100 * end:.1f}" for end in spread(examples, alpha))
+    return f"By a threshold from {examples:,} examples coverage comes to between {low} and {high} % in 95 % of cases."
+
+
+def _of_raps(made: PlainSets) -> str:
+    """What RAPS was tuned to, in a sentence."""
+    chosen = "; ".join(
+        f"{settled} ({', '.join(name or UNCALIBRATED for name in columns)})"
+        for settled, columns in made.settled("raps").items()
+    )
+    return f"RAPS: {chosen}."
 
 
 def _inputs(attack: SetAttack) -> Inputs:

@@ -66,6 +66,13 @@ class PlainSets:
             made.append(rules(held.rows(halves.fitting), held.rows(halves.setting), alpha))
         return cls(own, made)
 
+    def settled(self, rule: str) -> dict[str, list[str]]:
+        """What was chosen for a rule, in words, and for which columns; "" is the uncalibrated one."""
+        columns: dict[str, list[str]] = {}
+        for name, by_name in zip(("", *self.subject.calibrators), self.rules, strict=True):
+            columns.setdefault(by_name[rule].settled, []).append(name)
+        return columns
+
     def told(self, split: str, seen: Predictions, index: Rows) -> Iterator[Told]:
         """The sets of each column and rule for examples at these positions of a split."""
         u = _uniform(self.subject, split, index)

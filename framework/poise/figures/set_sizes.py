@@ -40,7 +40,8 @@ class SetSizes:
     Args:
         split: that was measured.
         alpha: share of the sets, at most, that are to be without the true label.
-        panels: sets of each rule, by what inputs they are of; all of the same number of classes.
+        panels: sets of each rule, by what inputs they are of, "" where that goes without saying; all of the same
+            number of classes.
     """
 
     split: str

@@ -111,6 +111,8 @@ def test_raps_takes_the_penalty_with_the_smallest_sets() -> None:
         return float(rule(score, tuning, ALPHA).sets(tuning.logits, tuning.u).sum(1).double().mean())
 
     assert size(chosen) == min(size(partial(raps, penalty=penalty, free=free)) for penalty in PENALTIES)
+    assert str(chosen) == f"penalty {chosen.penalty:g} after {free} free place{'s' * (free > 1)}"
+    assert rules(tuning, held(300, 1), ALPHA)["raps"].settled == str(chosen)
     assert torch.equal(tuned_raps(held(5, 0), ALPHA)(tuning.logits, tuning.u), aps(tuning.logits, tuning.u))
 
 

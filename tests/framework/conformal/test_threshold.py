@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from poise.conformal.threshold import fewest, rank, threshold, thresholds_by_class
+from poise.conformal.threshold import fewest, rank, spread, threshold, thresholds_by_class
 
 SPLITS, N, ALPHA = 2000, 50, 0.1
 
@@ -25,6 +25,15 @@ def coverages(find: Find) -> np.ndarray:
     """
     scores = torch.rand(SPLITS, N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return np.array([find(row) for row in scores])
+
+
+def test_the_spread_of_coverage_is_that_of_many_splits() -> None:
+    low, high = spread(N, ALPHA)
+    found = coverages(partial(threshold, alpha=ALPHA))
+    # 2.5 % on each side, within four standard errors of 2000 splits
+    assert abs((found < low).mean() - 0.025) < 0.014
+    assert abs((found > high).mean() - 0.025) < 0.014
+    assert spread(8, ALPHA) == (1, 1)
 
 
 def off_by(places: int) -> Find:

@@ -138,6 +138,9 @@ def test_nothing_is_attacked_that_is_not_asked_for() -> None:
     told = {name: value for name, value in found().metrics.items() if "pgd" not in name and "rscp" not in name}
     assert plain.metrics == told
     assert len(plain.notes) == 1
+    sizes = plain.figures["test-conformal-sizes"]
+    assert isinstance(sizes, SetSizes)
+    assert [name for name, _ in sizes.panels] == [""]
     assert Conformal(alpha=0.001).beta == 0.001  # of which nothing is taken off alpha
 
 
@@ -183,7 +186,9 @@ def test_what_is_told_says_which_rows_did_what() -> None:
     rows, robust = found().notes
     assert rows == (
         "Conformal sets at alpha = 0.1: 300 examples, a random half of the calibration split, set thresholds; to the "
-        "other 300 copies of the calibrators are fitted, and RAPS is tuned on them."
+        "other 300 copies of the calibrators are fitted, and RAPS is tuned on them. By a threshold from 300 examples "
+        "coverage comes to between 86.4 and 93.2 % in 95 % of cases. RAPS: penalty 0.01 after 2 free places "
+        "(uncalibrated); penalty 0.1 after 2 free places (scaled)."
     )
     assert robust.startswith("RSCP+ with PTT: coverage within l2 radius 0.25 of the examples, sigma = 0.5, 256 copies")
     assert "100 calibration examples set its threshold, 300 others rank scores; 100 test examples, attacked" in robust
