@@ -5,7 +5,9 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from poise.errors import UserError
-from poise.uncertainty.features import check_features
+from poise.examples import check_labels
+from poise.number_checks import check_counts
+from poise.uncertainty.features import check_asked, check_features
 
 AGREES = 0.5  # below it no other class's mean is nearer than that of the predicted class
 
@@ -21,20 +23,25 @@ class ClassCentroids:
     has the nearest of those training examples of a class that lie densely.
     """
 
+    _width: int | None = None
+
     def fit(self, features: Shaped[Tensor, "..."], label: Int[Tensor, "..."], num_classes: int) -> "ClassCentroids":
         """Take the classes' means of features [N, D] and their true classes [N], on the features' device.
 
         Raises:
-            UserError: features that are not finite numbers [N, D] of one or more examples, labels that are not [N],
-                examples of a single class, which no other one is nearer than.
+            UserError: features that are not finite numbers [N, D] of one or more examples, labels that are no integers
+                [N] in 0…C-1, examples of a single class, which no other one is nearer than.
         """
-        check_features(features, label)
+        check_features(features)
+        check_counts("ClassCentroids", num_classes=num_classes)
+        check_labels(label, len(features), num_classes, "ClassCentroids")
         counts = label.bincount(minlength=num_classes)
         if (counts > 0).sum() < 2:
             raise UserError("class centroids need examples of two classes or more: these are all of one.")
         sums = torch.zeros(num_classes, features.shape[1], dtype=torch.float64, device=features.device)
         self._centres = sums.index_add(0, label, features.double()) / counts[:, None].clamp(min=1)
         self._nowhere = counts == 0
+        self._width = features.shape[1]
         return self
 
     @property
@@ -43,9 +50,16 @@ class ClassCentroids:
         return int(self._nowhere.sum())
 
     def __call__(self, features: Float[Tensor, "M D"], predicted: Int[Tensor, " M"]) -> Float[Tensor, " M"]:
-        """How strange it is that examples are of the predicted classes, on the device of what it is fitted to."""
+        """How strange it is that examples are of the predicted classes, on the device of what it is fitted to.
+
+        Raises:
+            UserError: it is not fitted, or to features of another width; predictions that are no integers [M] in 0…C-1.
+        """
+        check_asked("ClassCentroids", features, self._width)
+        check_labels(predicted, len(features), len(self._centres), "ClassCentroids")
         distance = torch.cdist(features.double(), self._centres).masked_fill(self._nowhere, torch.inf)
-        own = distance.gather(1, predicted[:, None])[:, 0]
-        other = distance.scatter(1, predicted[:, None], torch.inf).amin(1)
+        place = predicted[:, None].long()
+        own = distance.gather(1, place)[:, 0]
+        other = distance.scatter(1, place, torch.inf).amin(1)
         found = (own / (own + other)).nan_to_num(AGREES)  # of an example that lies on two means
         return found.where(own.isfinite(), 1.0)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from poise.data.checks import check_tensor
 from poise.errors import UserError
 
 RECALL = 95  # percent
@@ -81,12 +82,15 @@ def detection(usual: Float[Tensor, " N"], strange: Float[Tensor, " M"]) -> Detec
     """What scores of two kinds of examples come to; one that is no number counts as the highest.
 
     Raises:
-        UserError: none of one kind.
+        UserError: none of one kind, or something else than tensors [N] and [M].
     """
+    for name, scores in (("usual", usual), ("strange", strange)):
+        if check_tensor(scores, name).ndim != 1:
+            raise UserError(f"{name} has shape {tuple(scores.shape)}: detection takes a score for each example.")
     if not len(usual) or not len(strange):
         raise UserError(f"{len(usual)} usual and {len(strange)} strange examples: detection needs some of both.")
-    scores = torch.cat([usual.double(), strange.double()]).nan_to_num(torch.inf, torch.inf, -torch.inf)
-    different, place = scores.unique(return_inverse=True)
+    both = torch.cat([usual.double(), strange.double()]).nan_to_num(torch.inf, torch.inf, -torch.inf)
+    different, place = both.unique(return_inverse=True)
     flagged = (_rising(own, len(different)) for own in place.split([len(usual), len(strange)]))
     return Detection(*flagged)
 

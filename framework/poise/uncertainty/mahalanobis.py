@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from poise.uncertainty.features import PIECE, check_features
+from poise.uncertainty.features import PIECE, check_asked, check_features
 
 RIDGE = 1e-6  # of the mean variance, added to every variance: features that never vary leave no inverse
 
@@ -22,11 +22,14 @@ class Mahalanobis:
     takes a pseudo-inverse.
     """
 
+    _width: int | None = None
+
     def fit(self, features: Shaped[Tensor, "..."], label: Int[Tensor, "..."]) -> "Mahalanobis":
         """Take means and covariance of features [N, D] and their true classes [N], on the features' device.
 
         Raises:
-            UserError: features that are not finite numbers [N, D] of one or more examples, or labels that are not [N].
+            UserError: features that are not finite numbers [N, D] of one or more examples, or labels that are no
+                integers [N] from 0 on.
         """
         check_features(features, label)
         classes, place = label.to(features.device).unique(return_inverse=True)
@@ -41,10 +44,16 @@ class Mahalanobis:
             covariance += away.T @ away / len(features)
         self._root = torch.linalg.cholesky(covariance + _ridge(covariance))
         self._centres = self._white(means)
+        self._width = features.shape[1]
         return self
 
     def __call__(self, features: Float[Tensor, "M D"]) -> Float[Tensor, " M"]:
-        """How strange each example is, >= 0, of features on the device of those that it is fitted to."""
+        """How strange each example is, >= 0, of features on the device of those that it is fitted to.
+
+        Raises:
+            UserError: it is not fitted, or to features of another width.
+        """
+        check_asked("Mahalanobis", features, self._width)
         return torch.cdist(self._white(features), self._centres).amin(1).square() / 2
 
     def _white(self, features: Tensor) -> Tensor:

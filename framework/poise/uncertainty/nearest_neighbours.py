@@ -6,7 +6,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from poise.errors import UserError
-from poise.uncertainty.features import PIECE, check_features
+from poise.number_checks import check_counts
+from poise.uncertainty.features import PIECE, check_asked, check_features
 
 
 class NearestNeighbours:
@@ -17,9 +18,15 @@ class NearestNeighbours:
 
     Args:
         k: which neighbour; published are 50 with all 50,000 examples of CIFAR, 1000 with all of ImageNet.
+
+    Raises:
+        UserError: k is no whole number >= 1.
     """
 
+    _width: int | None = None
+
     def __init__(self, k: int = 50) -> None:
+        check_counts("NearestNeighbours", k=k)
         self.k = k
 
     def fit(self, features: Shaped[Tensor, "..."]) -> "NearestNeighbours":
@@ -32,10 +39,16 @@ class NearestNeighbours:
         if len(features) < self.k:
             raise UserError(f"there is no neighbour number {self.k} among {len(features)} examples: give a smaller k.")
         self._bank = F.normalize(features, dim=1)
+        self._width = features.shape[1]
         return self
 
     def __call__(self, features: Float[Tensor, "M D"]) -> Float[Tensor, " M"]:
-        """How strange each example is, of features on the device of those that it is fitted to."""
+        """How strange each example is, of features on the device of those that it is fitted to.
+
+        Raises:
+            UserError: it is not fitted, or to features of another width.
+        """
+        check_asked("NearestNeighbours", features, self._width)
         return torch.cat([self._distance(some) for some in features.split(max(1, PIECE // len(self._bank)))])
 
     def _distance(self, features: Float[Tensor, "M D"]) -> Float[Tensor, " M"]:

@@ -41,3 +41,16 @@ def test_a_single_class_has_no_other_to_be_nearer_to() -> None:
 def test_an_example_on_two_means_is_even() -> None:
     centroids = ClassCentroids().fit(torch.zeros(2, 3), torch.tensor([0, 1]), 2)
     assert centroids(torch.zeros(1, 3), torch.tensor([0])).tolist() == [AGREES]
+
+
+def test_labels_and_predictions_are_classes() -> None:
+    features = torch.rand(4, 3)
+    with pytest.raises(
+        UserError, match=r"^Example 2 of what ClassCentroids takes has a label outside 0…2 \(1 of 4 do\)"
+    ):
+        ClassCentroids().fit(features, torch.tensor([0, 1, 3, 2]), 3)
+    fitted = ClassCentroids().fit(features, torch.tensor([0, 1, 1, 2]), 3)
+    with pytest.raises(UserError, match=r"^Example 0 of what ClassCentroids takes has a label outside 0…2"):
+        fitted(features[:1], torch.tensor([-1]))
+    with pytest.raises(UserError, match="^ClassCentroids is not fitted: call its fit first"):
+        ClassCentroids()(features, torch.zeros(4).long())

@@ -1,3 +1,5 @@
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from torch import Tensor
 
 from poise.errors import UserError
 from poise.uncertainty.detection import detection
+
+look = inspect.unwrap(detection)  # without the checker of annotations, which would speak first
 
 ROUND = st.integers(-3, 3).map(float)  # few different values, so many ties
 SOME = st.lists(ROUND, min_size=1, max_size=30)
@@ -87,3 +91,10 @@ def test_what_is_no_number_is_flagged_first() -> None:
 def test_nothing_to_tell_apart_is_refused(usual: Tensor, strange: Tensor) -> None:
     with pytest.raises(UserError, match="detection needs some of both"):
         detection(usual, strange)
+
+
+def test_what_are_no_scores_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^strange is of type ndarray: give a torch tensor"):
+        look(torch.zeros(3), np.zeros(3))
+    with pytest.raises(UserError, match=r"^usual has shape \(3, 1\): detection takes a score for each example"):
+        look(torch.zeros(3, 1), torch.zeros(3))

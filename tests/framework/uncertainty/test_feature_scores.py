@@ -1,3 +1,6 @@
+import inspect
+from typing import Any
+
 import pytest
 import torch
 from sklearn.covariance import EmpiricalCovariance
@@ -70,7 +73,33 @@ def test_what_nothing_can_be_fitted_to_is_refused() -> None:
         NearestNeighbours(91).fit(TRAIN)
     with pytest.raises(UserError, match="have to be finite"):
         Mahalanobis().fit(TRAIN * torch.inf, LABEL)
-    with pytest.raises(UserError, match=r"need labels \[90\], not \(3,\)"):
+    with pytest.raises(UserError, match=r"need integer labels \[90\], not torch.int64 \(3,\)"):
         Mahalanobis().fit(TRAIN, LABEL[:3])
     with pytest.raises(UserError, match=r"floating point \[N, D\], not torch.int64 \(90,\)"):
         NearestNeighbours(1).fit(LABEL)
+    look = inspect.unwrap(Mahalanobis.fit)  # without the checker of annotations, which would speak first
+    with pytest.raises(UserError, match=r"^90 rows of features need integer labels \[90\], not torch.float32 \(90,\)"):
+        look(Mahalanobis(), TRAIN, LABEL.float())
+    with pytest.raises(UserError, match=r"^Example 0 of these features has a label below 0 \(30 of 90 do\)"):
+        Mahalanobis().fit(TRAIN, LABEL - 1)
+    with pytest.raises(UserError, match=r"^features is of type ndarray"):
+        look(Mahalanobis(), TRAIN.numpy(), LABEL)
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5])
+def test_a_neighbour_has_a_number_from_one_on(k: Any) -> None:
+    with pytest.raises(UserError, match=rf"^k={k} of NearestNeighbours is not a whole number >= 1"):
+        inspect.unwrap(NearestNeighbours.__init__)(object.__new__(NearestNeighbours), k)
+
+
+@pytest.mark.parametrize(
+    ("score", "fitted"),
+    [(Mahalanobis(), Mahalanobis().fit(TRAIN, LABEL)), (NearestNeighbours(1), NearestNeighbours(1).fit(TRAIN))],
+)
+def test_scores_are_asked_of_features_like_those_they_are_fitted_to(score: Any, fitted: Any) -> None:
+    name, look = type(score).__name__, inspect.unwrap(type(score).__call__)
+    with pytest.raises(UserError, match=rf"^{name} is not fitted: call its fit first"):
+        score(TEST)
+    for other in (TEST[:, :4], TEST[0], TEST.long()):
+        with pytest.raises(UserError, match=rf"^{name} was fitted to features of width 5 and takes float features"):
+            look(fitted, other)

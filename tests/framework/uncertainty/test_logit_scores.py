@@ -1,9 +1,12 @@
+import inspect
 import math
+from typing import Any
 
 import pytest
 import torch
 from scipy import special, stats
 
+from poise.errors import UserError
 from poise.uncertainty.energy import energy
 from poise.uncertainty.entropy import entropy
 from poise.uncertainty.max_logit import max_logit
@@ -44,3 +47,19 @@ def test_classes_that_cannot_be_take_no_part() -> None:
     assert float(entropy(logits)) == pytest.approx(math.log(2))
     assert float(msp(logits)) == pytest.approx(math.log(2))
     assert float(energy(logits)) == pytest.approx(-math.log(2))
+
+
+@pytest.mark.parametrize("score", [msp, entropy, energy, max_logit])
+def test_what_are_no_logits_is_refused(score: Any) -> None:
+    look = inspect.unwrap(score)  # without the checker of annotations, which would speak first
+    with pytest.raises(UserError, match=r"^logits is of type ndarray: give a torch tensor"):
+        look(LOGITS.numpy())
+    for logits, told in ((LOGITS[0], r"float32 of shape \(6,\)"), (LOGITS.long(), r"int64 of shape \(40, 6\)")):
+        with pytest.raises(UserError, match=rf"^{score.__name__} takes float logits \[N, C\], not torch.{told}\.$"):
+            look(logits)
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, math.nan, math.inf])
+def test_energy_has_a_temperature_above_zero(temperature: float) -> None:
+    with pytest.raises(UserError, match=rf"^temperature={temperature} of energy is not a number > 0\.$"):
+        energy(LOGITS, temperature)
