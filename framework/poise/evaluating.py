@@ -3,7 +3,7 @@
 import logging
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from poise.given import Objects, config_of
 from poise.last_words import last_words
 from poise.located import located
 from poise.memory import memory_told, smaller_evaluation
+from poise.modes import flags_given_back
 from poise.parts import described, device_of, load_model, load_splits, made, threat_of
 from poise.predictions import predict
 from poise.predictor import Predictor
@@ -60,7 +61,8 @@ def evaluate(
     """Calibrate, evaluate and report a model that poise never trained; or evaluate and report a finished run again.
 
     Args:
-        model: any module from inputs to logits, or a name; with `run`, an instance for a run whose model was one.
+        model: any module from inputs to logits, or a name; with `run`, an instance for a run whose model was one. An
+            instance has its modes and gradients as before when this is done; one in half precision is in float32.
         data: a name, a mapping, a source or splits; None with `run` for the run's own.
         run: directory or MLflow id of a finished run.
         trust: whether code that the run's predictor names but poise does not know may be imported.
@@ -74,7 +76,8 @@ def evaluate(
             raise UserError("evaluate() needs model= and data=, or run=, a finished run.")
         check_groups(groups)
         config, objects = config_of((), data, model, groups)
-        return _evaluated(Evaluation(config, named="calibration" in groups), objects)
+        with _left_alone(model):
+            return _evaluated(Evaluation(config, named="calibration" in groups), objects)
     if model is not None and not isinstance(model, nn.Module):
         raise UserError("evaluate(run=…) takes the run's own model: leave model= out, or give an instance of it.")
     splits = data if isinstance(data, Splits) else None
@@ -85,7 +88,12 @@ def evaluate(
         config = replace(config, data=DataConfig(f"{OBJECT}:Splits"))
     if model is not None:
         config = replace(config, model=ModelConfig(f"{OBJECT}:{type(model).__name__}"))
-    return _evaluated(replace(asked, config=config), Objects(model=model, data=splits))
+    with _left_alone(model):
+        return _evaluated(replace(asked, config=config), Objects(model=model, data=splits))
+
+
+def _left_alone(model: object) -> AbstractContextManager[None]:
+    return flags_given_back(model) if isinstance(model, nn.Module) else nullcontext()
 
 
 def _named(data: str | Mapping[str, Any] | Splits | DataSource | None) -> dict[str, Any]:

@@ -36,6 +36,20 @@ def in_mode(model: nn.Module, mode: Mode) -> Iterator[None]:
 
 
 @contextmanager
+def flags_given_back(model: nn.Module) -> Iterator[None]:
+    """Afterwards every module is in its own mode again, and every parameter asks for gradients as it did."""
+    modes = [(module, module.training) for module in model.modules()]
+    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, needed in trained:
+            parameter.requires_grad_(needed)
+
+
+@contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
     """Batch norm in training mode uses the batch's statistics, and its running ones and its count stay.
 

@@ -36,6 +36,8 @@ from poise.trial import refuse_unheard
 from poise.validation import Validation, validation_metrics
 from poise.watch import FiniteWatch
 
+OWN_NOTES = ("loss", "lr")  # that a step notes itself
+
 
 class TrainingModule(L.LightningModule):
     """A classifier trained by a stack of recipes.
@@ -288,6 +290,8 @@ class TrainingModule(L.LightningModule):
         return {f"train/{name}": float(value) for name, value in logged.items()}
 
     def _log(self, name: str, value: Any) -> None:
+        if name in OWN_NOTES:
+            raise UserError(f"step.log({name!r}, …): train/{name} is the run's own; log it under another name.")
         self._notes.keep({name: value})
 
     def _stop(self, reason: str) -> None:

@@ -27,7 +27,7 @@ class Notes:
 
     def keep(self, values: Mapping[str, Shaped[Tensor, "..."] | float]) -> None:
         """Note values, a tensor of any shape as its mean."""
-        self._new |= {name: v.detach().mean() if isinstance(v, Tensor) else float(v) for name, v in values.items()}
+        self._new |= {name: _mean(v) if isinstance(v, Tensor) else float(v) for name, v in values.items()}
 
     def end_batch(self, examples: int, first: bool) -> None:
         """Count what was noted as that of a micro-batch of so many examples, the first of its step or a further one."""
@@ -56,6 +56,11 @@ class Notes:
 
     def _latest(self) -> dict[str, Tensor | float]:
         return self._kept | self._new
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Of numbers of any type."""
+    return (values.detach() if values.is_floating_point() else values.double()).mean()
 
 
 def _tensor(value: Tensor | float) -> Tensor:

@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,7 +106,10 @@ def test_a_model_given_as_an_object_has_a_directory_among_the_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = evaluate(_linear(), splits(), calibration="none", **SETTINGS)
+    model = _linear().train()
+    found = evaluate(model, splits(), calibration="none", **SETTINGS)
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     assert found.path.parent == Path("runs")
     assert found.path.name.endswith("-evaluate-object-Sequential")
@@ -118,7 +122,9 @@ def test_a_model_given_as_an_object_has_a_directory_among_the_runs(
 def test_a_model_that_knows_the_calibration_split_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     torch.manual_seed(0)
     x = torch.rand(400, 1, 8, 8)
-    data = splits(calibration=_labelled(x[:200], _linear()), test=_labelled(x[200:], None))
+    known = _labelled(x[:200], _linear())
+    known.label[:4] = (known.label[:4] + 1) % 3  # temperatures stay as they are where no row is wrong
+    data = splits(calibration=known, test=_labelled(x[200:], None))
     with caplog.at_level(logging.WARNING, "poise"):
         found = evaluate(_linear(), data, run_dir=str(tmp_path / "out"), **SETTINGS)
     assert "the model fits the calibration split better than test" in caplog.text
@@ -143,7 +149,7 @@ def test_the_settings_of_a_foreign_model_tell_of_no_training(tmp_path: Path) -> 
     assert "object:Sequential" in page
 
 
-def _labelled(x: torch.Tensor, model: nn.Module | None) -> object:
+def _labelled(x: torch.Tensor, model: nn.Module | None) -> Any:
     """Inputs with the model's own labels, as if it had learnt them by heart; or with labels of no sense."""
     label = torch.arange(len(x)) % 3 if model is None else model(x).argmax(1)
     return type(rows(1, 0))(x, label)

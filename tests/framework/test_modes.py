@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from poise.errors import UserError
-from poise.modes import check_mode, frozen_statistics, in_mode
+from poise.modes import check_mode, flags_given_back, frozen_statistics, in_mode
 
 
 def network() -> nn.Sequential:
@@ -57,6 +57,16 @@ def test_frozen_statistics_survive_values_that_are_not_finite() -> None:
     with frozen_statistics(model):
         model[:2](torch.full((2, 1, 4, 4), float("nan")))
     assert model[1].running_mean.isfinite().all()
+
+
+def test_flags_are_given_back_one_by_one() -> None:
+    model = network()
+    model[0].weight.requires_grad_(False)
+    model[1].eval()
+    before = [module.training for module in model.modules()], [p.requires_grad for p in model.parameters()]
+    with flags_given_back(model):
+        model.eval().requires_grad_(False)
+    assert ([module.training for module in model.modules()], [p.requires_grad for p in model.parameters()]) == before
 
 
 def test_frozen_statistics_in_evaluation_mode_are_the_running_ones() -> None:

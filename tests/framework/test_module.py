@@ -312,6 +312,16 @@ def test_terms_and_logged_values_reach_the_metrics_at_the_end(every: int) -> Non
     assert float(metrics["train/steps_done"]) == 3  # said after the last step
 
 
+@pytest.mark.parametrize("name", ["loss", "lr"])
+def test_the_runs_own_curves_are_no_recipes(name: str) -> None:
+    class Greedy(Recipe):
+        def on_step_end(self, batch: Batch, step: Step) -> None:
+            step.log(name, 42.0)
+
+    with pytest.raises(UserError, match=rf"step.log\('{name}', …\): train/{name} is the run's own"):
+        train(TrainingModule(model(), [Greedy()], CLASSES), Rows("pair"))
+
+
 class Notes(L.Callback):
     def __init__(self) -> None:
         self.seen: list[bool] = []

@@ -56,3 +56,9 @@ def test_what_is_kept_between_two_steps_is_taken_up() -> None:
     notes.keep({"said": 0.3})
     resumed.load(notes.state())
     assert resumed.read(CPU, Ranks()) == notes.read(CPU, Ranks())
+
+
+def test_numbers_of_any_type_are_noted() -> None:
+    notes = Notes()
+    notes.keep({"counts": torch.tensor([1, 2]), "shares": torch.tensor([True, False, False, False])})
+    assert read(notes) == {"counts": 1.5, "shares": 0.25}
