@@ -13,7 +13,7 @@ from torch import Tensor, inf, nn
 from poise.batch import Predictions
 from poise.data.checks import check_tensor
 from poise.errors import UserError
-from poise.examples import refuse
+from poise.examples import check_logits, refuse
 from poise.own_dtype import Move, in_own_dtype
 
 FAR = 1e100  # from 0, or from the highest of its row: further off a finite logit of double precision could overflow
@@ -69,7 +69,7 @@ class Calibrator(nn.Module):
         Raises:
             UserError: logits that are no tensor of floats [N, C], or of another number of classes than was fitted to.
         """
-        check_logits(logits)
+        check_logits(logits, "A calibrator")
         calibrated = super().__call__(_within_reach(logits))
         rounded = calibrated.isneginf() & logits.isfinite()
         return calibrated.masked_fill(rounded, torch.finfo(calibrated.dtype).min)
@@ -163,13 +163,6 @@ def check_held_out(held_out: Predictions) -> None:
     refuse((logits.isnan() | logits.isposinf()).any(-1), split, "has logits that are not finite")
     refuse(_beyond(logits).any(-1), split, f"has finite logits beyond ±{FAR:g}")
     refuse(logits.gather(1, label[:, None].long()).isneginf()[:, 0], split, "has the logit -inf for its own label")
-
-
-def check_logits(logits: object) -> None:
-    """Raises UserError unless logits are a tensor of floats [N, C] of one class or more."""
-    given = check_tensor(logits, "logits")
-    if given.ndim != 2 or not given.shape[1] or not given.is_floating_point():
-        raise UserError(f"A calibrator takes float logits [N, C], not {given.dtype} of shape {tuple(given.shape)}.")
 
 
 def check_classes(calibrator: str, fitted: int, logits: Float[Tensor, "N C"]) -> None:
