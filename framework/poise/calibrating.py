@@ -18,6 +18,7 @@ from poise.calibration import FOLDS, Calibration, fitted, out_of_fold
 from poise.calibrator import Calibrator
 from poise.calibrator_file import CalibratorFile
 from poise.config.commands import PICTURE, Calibrate
+from poise.doubts import grave
 from poise.errors import UserError
 from poise.explaining import explained
 from poise.figures.canvas import save
@@ -64,6 +65,9 @@ def main(asked: Calibrate, scores: Scores) -> int:
         log.warning("%s", scores.doubt)
     held_out = _predictions(scores.fit)
     calibration = fitted(_made(asked), held_out, progress=progress_bar(shown=True))
+    if not asked.explain:  # which begins with them
+        for doubt in grave(held_out):
+            log.warning("%s", doubt)
     compared = _on_test(scores, scores.test, calibration) if scores.test else _crossed(asked, held_out, calibration)
     written, refused = _written(asked, scores, compared, calibration)  # before what is printed, which may break off
     tables = {} if not asked.bootstrap else {f"{compared.title}-intervals": _intervals(asked.bootstrap, compared)}

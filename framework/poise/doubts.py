@@ -24,6 +24,18 @@ def doubts(held_out: Predictions, calibrators: Mapping[str, Calibrator], classes
         calibrators: as they are after that, by alias.
         classes: names of the C classes.
     """
+    yield from grave(held_out)
+    size = len(held_out.label)
+    for alias, calibrator in calibrators.items():
+        if calibrator.doubt:
+            yield f"{alias} is not to be relied on: {calibrator.doubt}."
+    if size < FEW_ROWS:
+        yield f"{size} rows are few to fit to, and to choose by: others could well rank the calibrators otherwise."
+    yield from _of_classes(held_out.label, classes)
+
+
+def grave(held_out: Predictions) -> Iterator[str]:
+    """Those that everybody has to hear of: labels of other rows, and mistakes that are too few to learn from."""
     yield from of_labels(held_out, "to fit on")
     size, wrong = len(held_out.label), mistakes(held_out)
     if not wrong:
@@ -37,12 +49,6 @@ def doubts(held_out: Predictions, calibrators: Mapping[str, Calibrator], classes
             f"Of the {size} rows to fit on {wrong} {'is' if wrong == 1 else 'are'} predicted wrong, and decide alone "
             f"how sure a calibrator may be. Trust none that is fitted to fewer than {FEW_MISTAKES} mistakes."
         )
-    for alias, calibrator in calibrators.items():
-        if calibrator.doubt:
-            yield f"{alias} is not to be relied on: {calibrator.doubt}."
-    if size < FEW_ROWS:
-        yield f"{size} rows are few to fit to, and to choose by: others could well rank the calibrators otherwise."
-    yield from _of_classes(held_out.label, classes)
 
 
 def of_labels(rows: Predictions, purpose: str) -> Iterator[str]:
@@ -84,6 +90,6 @@ def _of_classes(label: Tensor, classes: Sequence[str]) -> Iterator[str]:
     absent = [name for place, name in enumerate(classes) if not (label == place).any()]
     if absent:
         yield (
-            f"No row to fit on is of {len(absent)} of the {len(classes)} classes: {listed(absent)}. What is learnt for "
-            "each class by itself says nothing of such a class."
+            f"{len(absent)} of the {len(classes)} classes {'has' if len(absent) == 1 else 'have'} no row to fit on: "
+            f"{listed(absent)}. What is learnt for each class by itself says nothing of such a class."
         )

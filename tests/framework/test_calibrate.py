@@ -575,6 +575,16 @@ def test_what_it_says_in_words(run: Run) -> None:
     assert "cannot" not in run("logits=many.npz", ONE)[1]
 
 
+def test_grave_doubts_are_said_in_any_case_and_once(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    np.savez("right.npz", logits=LOGITS, labels=LOGITS.argmax(1))
+    assert run("logits=right.npz", ONE)[0] == 0
+    assert "Every one of the 60 rows to fit on is predicted right." in caplog.text
+    caplog.clear()
+    _, out, _ = run("logits=right.npz", ONE, "--explain")
+    assert "Every one of the 60 rows to fit on is predicted right." in out
+    assert "Every one" not in caplog.text
+
+
 def test_a_diagram_is_drawn(run: Run) -> None:
     np.savez("scores.npz", **FIT)
     code, out, _ = run("logits=scores.npz", ONE, "figures=pictures/mine")

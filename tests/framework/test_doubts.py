@@ -51,7 +51,7 @@ def test_few_rows() -> None:
 def test_a_class_without_rows() -> None:
     rows = LABEL != 1
     (line,) = told(LOGITS[rows], LABEL[rows])
-    assert line.startswith("No row to fit on is of 1 of the 3 classes: bee.")
+    assert line.startswith("1 of the 3 classes has no row to fit on: bee.")
 
 
 def test_labels_that_do_not_belong_to_the_rows() -> None:
