@@ -1,9 +1,10 @@
-"""What the command says before it imports PyTorch, which takes seconds: what it is about to do."""
+"""What a run is of, in a line: said before PyTorch is imported, which takes seconds, and at the head of its report."""
 
-from poise.config import Config
+from poise.config import Config, Entry
 from poise.config.evaluating import Evaluation
 from poise.config.planning import Plan
 from poise.tracking.facts import data_name
+from poise.written import as_text
 
 
 def of_training(config: Config, finished: bool = False) -> str:
@@ -13,6 +14,18 @@ def of_training(config: Config, finished: bool = False) -> str:
     stack = ",".join(config.recipe) or "plain"
     epochs = config.trainer.max_epochs
     return f"Training {stack} on {data_name(config)}, {config.model.name}, {epochs} epoch{'s' * (epochs > 1)}"
+
+
+def of_report(config: Config, trained: bool) -> str:
+    """Such as `recipe trades · model small_cnn · data digits, label_noise (rate=0.2)`; no recipe of a stranger."""
+    data = ", ".join([config.data.name, *(_with_parameters(*item) for item in config.data.wrappers.items())])
+    recipe = [f"recipe {', '.join(config.recipe) or 'plain'}"] if trained else []
+    return " · ".join([*recipe, f"model {config.model.name}", f"data {data}"])
+
+
+def _with_parameters(alias: str, entry: Entry) -> str:
+    given = ", ".join(f"{name}={as_text(value)}" for name, value in entry.params.items() if value is not None)
+    return f"{alias} ({given})" if given else alias
 
 
 def of_evaluation(asked: Evaluation) -> str:

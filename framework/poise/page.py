@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from poise.figures.canvas import DPI
-from poise.scores import FEW, KINDS, SHIFTS, TEST, VALIDATION, Row, Sheet, Table, by_shift, sheets
+from poise.scores import FEW, KINDS, SHIFTS, TEST, VALIDATION, Row, Sheet, Table, by_shift, marked, sheets
 from poise.secrets import redact
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 STYLE = Path(__file__).with_name("page.css")
 PIXELS = 96  # of a page, an inch
 MANY = 9  # columns of a table that has room
+WARNING = "Warning: "  # with which a remark begins that is one
+BEST = "bold green: best of its row"
 
 Thing = TypeVar("Thing")
 
@@ -50,13 +52,13 @@ def page(report: "Report", pictures: Mapping[str, Path]) -> str:
     found = sheets(report.findings.metrics, report.calibrators)
     measured = {sheet.split: sheet for sheet in found if sheet.split not in (VALIDATION, SHIFTS)}
     at = placed(pictures, [*measured, SHIFTS])
-    further = placed(report.findings.tables, [*measured, SHIFTS])
-    body = [f"<h1>{_text(report.title)}</h1>"]
-    body += [f"<p>{_text(line)}</p>" for line in report.remarks]
-    together = by_shift(found)
+    tables = {name: marked(table, report.shipped) for name, table in report.findings.tables.items()}
+    further = placed(tables, [*measured, SHIFTS])
+    body = [*_head(report)]
+    together = [marked(table, report.shipped) for table in by_shift(found)]
     sections = []
     for split, sheet in measured.items():
-        parts = _parts(sheet, further[split], at[split])
+        parts = _parts(sheet, report.shipped, further[split], at[split])
         sections.append(_section(split, _closed(parts) if together and split != TEST else parts))
     shifts = [*map(_table, together), *map(_titled, further[SHIFTS].values()), *_figures(at[SHIFTS])]
     if shifts:  # before each of them, after test
@@ -74,6 +76,15 @@ def page(report: "Report", pictures: Mapping[str, Path]) -> str:
     if report.config:
         body.append(_section("Settings", [f"<pre>{_text(report.config)}</pre>"]))
     return _PAGE.format(title=_text(report.title), style=STYLE.read_text(encoding="utf-8"), body="\n".join(body))
+
+
+def _head(report: "Report") -> Iterator[str]:
+    """What it is of, what to be wary of, and all other remarks."""
+    yield f"<h1>{_text(report.title)}</h1>"
+    if report.about:
+        yield f"<p class=about>{_text(report.about)}</p>"
+    yield from (f"<p class=warning>{_text(line)}</p>" for line in report.remarks if line.startswith(WARNING))
+    yield from (f"<p>{_text(line)}</p>" for line in report.remarks if not line.startswith(WARNING))
 
 
 def placed(things: Mapping[str, Thing], splits: Iterable[str]) -> dict[str | None, dict[str, Thing]]:
@@ -96,10 +107,10 @@ def _closed(parts: Iterable[str]) -> Iterator[str]:
     yield "</details>"
 
 
-def _parts(sheet: Sheet, further: Mapping[str, Table], pictures: Mapping[str, Path]) -> Iterator[str]:
+def _parts(sheet: Sheet, shipped: str, further: Mapping[str, Table], pictures: Mapping[str, Path]) -> Iterator[str]:
     """The tables of a split, each with the pictures of what it tells."""
     kinds = {kind: table for kind in KINDS if (table := sheet.parts(kind, few=None)) is not None}
-    scores, attacked = sheet.scores(), sheet.attacked()
+    scores, attacked = marked(sheet.scores(), shipped), marked(sheet.attacked(), shipped)
     further = {**({f"{sheet.split}-attacked": attacked} if attacked.rows else {}), **further}
     beside = _beside(pictures, [*further, *kinds])
     if scores.rows or beside[None]:
@@ -107,7 +118,7 @@ def _parts(sheet: Sheet, further: Mapping[str, Table], pictures: Mapping[str, Pa
     for name, table in further.items():
         yield _together([_titled(table)], beside[name])
     for kind, table in kinds.items():
-        yield _together([_folded(table, KINDS[kind])], beside[kind])
+        yield _together([_titled(table, KINDS[kind])], beside[kind])
 
 
 def _beside(pictures: Mapping[str, Path], tables: Iterable[str]) -> dict[str | None, dict[str, Path]]:
@@ -135,8 +146,8 @@ def _together(tables: Iterable[str], pictures: Mapping[str, Path]) -> str:
     return "\n".join(["<div>", *tables, *_figures(pictures), "</div>"])
 
 
-def _titled(table: Table) -> str:
-    return f"<h3>{_text(table.title)}</h3>\n{_folded(table, 'lines')}"
+def _titled(table: Table, lines: str = "lines") -> str:
+    return f"<h3>{_text(table.title)}</h3>\n{_folded(table, lines)}"
 
 
 def _folded(table: Table, lines: str) -> str:
@@ -155,7 +166,8 @@ def _table(table: Table) -> str:
         )
         lines.append(f"<tr><th scope=row>{_name(row.name)}</th>{''.join(cells)}</tr>")
     body = "\n".join(lines)
-    note = f"<caption>{_text(table.note)}</caption>\n" if table.note else ""
+    told = "; ".join(filter(None, [BEST if any(row.best for row in table.rows) else "", table.note]))
+    note = f"<caption>{_text(told)}</caption>\n" if told else ""
     opened = "<table class=tight>" if len(table.headings) > MANY else "<table>"
     inside = f"{note}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>"
     return f"<div class=wide>{opened}\n{inside}\n</table></div>"

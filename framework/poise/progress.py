@@ -1,5 +1,6 @@
 """What a person is told, and sees of long work."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,11 @@ OFTEN = 0.25  # seconds between two looks at a training
 def no_progress(title: str, total: int) -> AbstractContextManager[Callable[[float], None]]:
     """A progress bar that shows nothing."""
     return nullcontext(lambda done: None)
+
+
+def room() -> int | None:
+    """Characters of a line where `say` tells it; None where that is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def say(text: str) -> None:

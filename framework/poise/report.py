@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Drawn
+from rich.text import Text
 
 from poise.evaluator import Drawing, Findings
 from poise.figures.canvas import save
 from poise.page import page, placed
-from poise.scores import KINDS, SHIFTS, VALIDATION, Row, Sheet, Table, by_shift, sheets, shifts_of
+from poise.scores import KINDS, SHIFTS, VALIDATION, Row, Sheet, Table, by_shift, marked, sheets, shifts_of
 from poise.secrets import redact
 
 if TYPE_CHECKING:
@@ -49,9 +51,11 @@ class Report:
         title: such as the name of the run.
         findings: final metrics, flat, and figures by name; those called `<split>-…` stand with their split.
         calibrators: names, in order.
-        remarks: sentences: what the attacks were, which calibrator is shipped and why, what to be wary of.
+        remarks: sentences: which calibrator is shipped and why, what the attacks were, what to be wary of.
         uses: what each split was used for.
         config: the text of `config.yaml`.
+        about: what was trained on what, in a line.
+        shipped: the column that is shipped, a calibrator or 'uncalibrated'; "" where none is.
     """
 
     title: str
@@ -60,11 +64,14 @@ class Report:
     remarks: tuple[str, ...] = ()
     uses: tuple[Use, ...] = ()
     config: str = ""
+    about: str = ""
+    shipped: str = ""
 
-    def text(self) -> str:
-        """As `render` gives it, and where the names are explained."""
+    def text(self, room: int | None = None) -> str:
+        """As `render` gives it, which `room` is for, and where the names are explained."""
         explained = ["report.html says what the names in these tables mean."] if self.findings.meanings else []
-        return render(self.findings.metrics, self.calibrators, [*self.remarks, *explained], self.findings.tables)
+        remarks, tables = [*self.remarks, *explained], self.findings.tables
+        return render(self.findings.metrics, self.calibrators, remarks, tables, shipped=self.shipped, room=room)
 
 
 def render(
@@ -74,6 +81,8 @@ def render(
     tables: Mapping[str, Table] | None = None,
     width: int = 100,
     colour: bool = False,
+    shipped: str = "",
+    room: int | None = None,
 ) -> str:
     """The report tables of what was evaluated, as text.
 
@@ -84,14 +93,21 @@ def render(
         calibrators: names, in order.
         remarks: what is said below.
         tables: further ones by name; those called `<split>-…` stand with their split, others at the end.
-        width: of the console, in characters.
+        width: that tables take at most, in characters, but for those of many columns or long words.
         colour: whether it is for a terminal.
+        shipped: the column to mark.
+        room: characters of a line: words are broken where it would not do; None for any number.
     """
     text = StringIO()
     console = Console(file=text, width=width, force_terminal=colour, no_color=not colour, highlight=False, emoji=False)
     for table in _tables(sheets(metrics, calibrators), tables or {}):
-        drawn = _drawn(table)
-        console.width = max(width, _needed(drawn)) if len(table.headings) > MANY else width
+        told = marked(table, shipped)
+        drawn = _drawn(told, whole=True)
+        least, most = _needed(drawn)
+        if room is not None and least > room:
+            drawn = _drawn(told, whole=False)
+            least, most = 0, _needed(drawn)[1]
+        console.width = max(width, most if len(table.headings) > MANY else least)
         console.print(drawn)
         console.print(escape(_below(table)))
     for remark in remarks:
@@ -165,21 +181,25 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="replace")
 
 
-def _drawn(table: Table) -> Drawn:
+def _drawn(table: Table, whole: bool) -> Drawn:
+    """With room for the cells and the words of the heading of every column but the first, where they stay whole."""
     title, (first, *columns) = escape(table.title), map(escape, table.headings)
     drawn = Drawn(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.HEAVY_HEAD)
     drawn.add_column(first, overflow="fold")
-    for column in columns:
-        drawn.add_column(column, justify="right", overflow="fold")
-    for row in table.rows:
-        drawn.add_row(escape(row.name), *_marked(row))
+    rows = [list(_marked(row)) for row in table.rows]
+    for place, column in enumerate(columns):
+        words = [*column.split(), *(row[place] for row in rows)]
+        least = max((cell_len(Text.from_markup(word).plain) for word in words), default=0) if whole else None
+        drawn.add_column(column, justify="right", overflow="fold", min_width=least)
+    for row, cells in zip(table.rows, rows, strict=True):
+        drawn.add_row(escape(row.name), *cells)
     return drawn
 
 
-def _needed(table: Drawn) -> int:
-    """The width in which nothing of a table is cut off."""
-    console = Console(width=WIDEST)
-    return console.measure(table).maximum
+def _needed(table: Drawn) -> tuple[int, int]:
+    """The least width of a table, and that in which it has no line that goes on below."""
+    least, most = Console(width=WIDEST).measure(table)
+    return least, most
 
 
 def _marked(row: Row) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 UNCALIBRATED = "uncalibrated"
 TEST, VALIDATION, SHIFTS = "test", "val", "shifts"  # splits; the last stands for the mean over named shifts
@@ -23,7 +23,7 @@ _ELSEWHERE = re.compile(  # in tables of their own
 _HIGHER, _LOWER = {"accuracy"}, {"nll", "brier", "ece", "error", "ace", "ks", "mmce", "aurc", "augrc"}
 _TERMS = {"reliability", "resolution", "uncertainty", "variance", "covariance"}  # of the Brier score
 _NEITHER = _TERMS | {"debiased"}  # which is below 0 by chance
-_PERCENT = {"accuracy", "confidence"}
+_PERCENT = {"accuracy", "confidence", "changed"}
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,13 @@ class Sheet:
                 elif parts != found.get(measure):
                     found[f"{measure}, {name}"] = parts
         return found
+
+
+def marked(table: Table, shipped: str) -> Table:
+    """With a word at the heading of the column that is shipped, where it has others beside it."""
+    if len(table.headings) == 2:
+        return table
+    return replace(table, headings=tuple(f"{name} (shipped)" if name == shipped else name for name in table.headings))
 
 
 def sheets(metrics: Mapping[str, float], calibrators: Sequence[str]) -> list[Sheet]:

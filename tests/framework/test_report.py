@@ -87,6 +87,32 @@ def test_accuracy_by_radius_stands_there_as_it_does_on_the_page() -> None:
     assert told[told.index("radius / eps") :].index("60.00 %") > 0
 
 
+def test_what_is_best_and_what_is_shipped_is_marked_in_text_and_page() -> None:
+    told = report(shipped="scaled")
+    assert "scaled (shipped)" in told.text()
+    assert "uncalibrated (shipped)" in report(shipped="uncalibrated").text()
+    shown = page(told, {})
+    assert "<th scope=col>scaled (shipped)</th>" in shown
+    assert "<caption>bold green: best of its row</caption>" in shown
+    alone = report(findings=Findings({"test/nll": 1.0}), calibrators=(), shipped="uncalibrated")
+    assert "shipped)" not in alone.text() + page(alone, {})
+
+
+def test_the_page_begins_with_what_it_is_of_and_what_to_be_wary_of() -> None:
+    told = report(about="recipe plain · model mlp", remarks=("scaled is shipped.", "Odd.", "Warning: <it> broke."))
+    head, _, _ = page(told, {}).partition("<section>")
+    assert re.findall(r"<p.*", head) == [
+        "<p class=about>recipe plain · model mlp</p>",
+        "<p class=warning>Warning: &lt;it&gt; broke.</p>",
+        "<p>scaled is shipped.</p>",
+        "<p>Odd.</p>",
+    ]
+
+
+def test_parts_have_their_heading_on_the_page() -> None:
+    assert "<h3>test, by class</h3>" in page(report(), {})
+
+
 def test_the_worst_class_is_named_and_calibrators_are_no_rows() -> None:
     text = render(METRICS, ["scaled"])
     assert "worst_class_accuracy (dog)" in text
@@ -291,6 +317,7 @@ def test_a_picture_stands_beside_the_table_of_what_it_shows(tmp_path: Path) -> N
         "test-sets-sizes",
         "test-sets-of-shifts",
         "test-failures",
+        "test",  # by class
         "class",
         "test-accuracy-by-class",
     ]
@@ -336,9 +363,14 @@ def test_a_table_of_many_columns_takes_the_room_it_needs() -> None:
     assert max(map(len, few.splitlines())) <= 100
 
 
-def test_a_name_that_is_too_long_goes_on_below() -> None:
-    names = ["temperature_scaling", "vector_scaling", "histogram_binning", "an_alias"]
-    text = render({f"test/{column}nll": 0.5 for column in ("", *(f"{name}/" for name in names))}, names)
+def test_a_name_goes_on_below_only_where_the_terminal_has_no_room() -> None:
+    names = ["temperature_scaling", "vector_scaling", "histogram_binning", "intra_order_preserving", "an_alias"]
+    metrics = {f"test/{column}nll": 0.5 for column in ("", *(f"{name}/" for name in names))}
+    whole = render(metrics, names)
+    assert all(name in whole for name in names)
+    assert max(map(len, whole.splitlines())) > 100
+    assert render(metrics, names, room=120) == whole
+    text = render(metrics, names, room=100)
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text
-    assert "temperature_scali" in text
+    assert "intra_order_preserving" not in text
