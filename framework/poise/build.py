@@ -18,7 +18,7 @@ from poise.compilation import check_compiling
 from poise.config import Config, Entry
 from poise.data.dataset import Splits
 from poise.data.module import DataModule
-from poise.errors import UserError, nearest
+from poise.errors import UserError
 from poise.evaluator import Evaluator
 from poise.given import Objects
 from poise.models.classifier import Classifier
@@ -26,10 +26,10 @@ from poise.module import TrainingModule
 from poise.parameter_groups import Grouping
 from poise.parts import NO_GPU, load_model, load_splits, made, make, threat_of
 from poise.run_directory import RunDirectory
+from poise.selection import refuse_selection, selections
 from poise.stack import RecipeStack
 from poise.strategies import zero_stage
 from poise.tables import read_table
-from poise.validation import selections
 from poise.world import world_of
 
 log = logging.getLogger("poise")
@@ -63,11 +63,11 @@ class Built:
     @property
     def selection(self) -> str:
         """The validation metric that chooses the epoch."""
-        return f"val/{self.config.selection or self._choices[0]}"
+        return f"val/{self.config.selection or selections(self.module.attacks, self._grouped)[0]}"
 
     @property
-    def _choices(self) -> list[str]:
-        return selections(self.module.attacks, self.splits.val.group is not None)
+    def _grouped(self) -> bool:
+        return self.splits.val.group is not None
 
     @property
     def accelerator(self) -> str:
@@ -103,7 +103,7 @@ class Built:
         self._refuse_augmentations()
         self._refuse_devices()
         self._refuse_small_splits()
-        self._refuse_selection()
+        refuse_selection(self.config.selection, self.module.attacks, self._grouped)
         check_evaluators(self.splits, self.evaluators)
         if self.config.trainer.sync_batchnorm and self.accelerator == "cpu":
             raise UserError(
@@ -125,19 +125,6 @@ class Built:
             )
         for member in self.augment.values():
             member.check(*self.splits.input_shape[1:])
-
-    def _refuse_selection(self) -> None:
-        """A metric that no validation of this run gives."""
-        chosen, choices = self.config.selection, self._choices
-        if not chosen or chosen in choices:
-            return
-        why = "it is no metric of the validation"
-        if chosen in selections(attacked=True, grouped=True):
-            why = "no recipe attacks" if "robust" in chosen else "the validation examples have no groups"
-        raise UserError(
-            f"selection={chosen} chooses no epoch here ({why}); it is one of {', '.join(choices)}."
-            + nearest(chosen, choices)
-        )
 
     def _refuse_small_splits(self) -> None:
         """Those of which a rank would have nothing to predict."""

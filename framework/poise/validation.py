@@ -87,18 +87,6 @@ class Validation(nn.Module):
         return {f"val/{name}": value.float() for name, value in found.items()}
 
 
-def selections(attacked: bool, grouped: bool) -> list[str]:
-    """The validation metrics that may choose an epoch, the default first.
-
-    Args:
-        attacked: whether the stack attacks.
-        grouped: whether the validation examples have groups.
-    """
-    accuracies = ["robust_accuracy", "accuracy"] if attacked else ["accuracy"]
-    parts = ["class", "group"] if grouped else ["class"]
-    return [*accuracies, *(f"worst_{part}_{accuracy}" for part in parts for accuracy in accuracies), "nll"]
-
-
 def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
     """The latest validation's metrics by name: the same on all ranks, as what is logged in training is not."""
     return {n: float(value) for n, value in trainer.callback_metrics.items() if n.startswith("val/")}

@@ -9,8 +9,9 @@ from poise.attacks.pgd import PGD
 from poise.attacks.threat import Threat
 from poise.distributed import Ranks
 from poise.recipe import Recipe
+from poise.selection import selections
 from poise.stack import RecipeStack
-from poise.validation import Validation, selections
+from poise.validation import Validation
 
 THREAT = Threat("linf", 0.1, -1.0, 1.0)
 

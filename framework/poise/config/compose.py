@@ -38,7 +38,7 @@ from poise.config.schema import (
     SlurmConfig,
     TrainerConfig,
 )
-from poise.config.stacking import check_stack
+from poise.config.stacking import check_selection, check_stack
 from poise.scores import UNCALIBRATED
 
 Own = TypeVar("Own", ModelConfig, OptimizerConfig)
@@ -53,8 +53,8 @@ ALWAYS: tuple[Check, ...] = (
     check_secrets,
 )
 CHECKS: tuple[Check, ...] = (check_stack, check_strategy)
-CHECKS_OF_A_START: tuple[Check, ...] = (*CHECKS, check_places, check_no_job, check_deepspeed)
-CHECKS_OF_A_SWEEP: tuple[Check, ...] = (*CHECKS, check_places, check_deepspeed)
+CHECKS_OF_A_START: tuple[Check, ...] = (*CHECKS, check_selection, check_places, check_no_job, check_deepspeed)
+CHECKS_OF_A_SWEEP: tuple[Check, ...] = (*CHECKS, check_selection, check_places, check_deepspeed)
 CHECKS_OF_A_JOB: tuple[Check, ...] = (*CHECKS_OF_A_SWEEP, check_one_job)
 
 

@@ -6,6 +6,7 @@ from poise import registry
 from poise.config.draft import Draft
 from poise.config.files import item
 from poise.config.schema import Config
+from poise.errors import UserError
 from poise.rules import (
     RUN_PROVIDES,
     Members,
@@ -17,6 +18,7 @@ from poise.rules import (
     unmet_needs,
     void_attacks,
 )
+from poise.selection import refuse_selection
 from poise.strategies import zero_stage
 
 
@@ -33,6 +35,17 @@ def check_stack(config: Config, draft: Draft) -> None:
         stack = ",".join(item(alias, entry) for alias, entry in config.recipe.items() if not entry.brought_by)
         for refusal in _refusals(members, config):
             draft.mistake(f"recipe={stack}: {refusal}.")
+
+
+def check_selection(config: Config, draft: Draft) -> None:
+    """A metric that chooses the epoch and that no validation gives; whether there are groups is left to the run."""
+    if "recipe" in draft.unresolved:
+        return
+    recipes = [registry.find("recipe", entry.name) for entry in config.recipe.values()]
+    try:
+        refuse_selection(config.selection, any("attack" in recipe.hooks for recipe in recipes), grouped=True)
+    except UserError as error:
+        draft.mistake(str(error))
 
 
 def _refusals(members: Members, config: Config) -> Iterator[Refusal]:

@@ -271,6 +271,19 @@ def test_of_a_stack_with_a_member_that_is_not_there_no_more_is_said() -> None:
     assert len(mistakes("recipe=pgd,nobody")) == 1
 
 
+def test_a_metric_that_no_validation_gives_is_said_with_the_other_mistakes() -> None:
+    for recipe, chosen, line in (
+        ("plain", "acuracy", "selection=acuracy chooses no epoch here (it is no metric of the validation); it is "),
+        ("mixup", "robust_accuracy", "selection=robust_accuracy chooses no epoch here (no recipe attacks); it is one "),
+    ):
+        with pytest.raises(ConfigErrors) as found:
+            parse([f"recipe={recipe}", f"selection={chosen}", "seed=x"], CHECKS_OF_A_START)
+        assert any(mistake.startswith(line) for mistake in found.value.mistakes)
+        assert len(found.value.mistakes) == 2
+    for recipe, chosen in (("trades", "robust_accuracy"), ("plain", "worst_group_accuracy")):
+        assert parse([f"recipe={recipe}", f"selection={chosen}"], CHECKS_OF_A_START).selection == chosen
+
+
 def test_a_required_value_that_is_wrong_is_said_with_what_is_wrong_of_places(tmp_path: Path) -> None:
     """A config that lacks it cannot be held against an earlier run's, and need not be."""
     file = tmp_path / "file"
