@@ -294,7 +294,7 @@ def test_a_single_array_and_pickled_objects_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"one\.npz is no \.npz archive of arrays"):
         Npz(str(single)).load(0)
     arrays = _changed(y_train=np.array([{}] * 60, dtype=object))
-    with pytest.raises(UserError, match="is not a whole .npz file of plain arrays.*pickle"):
+    with pytest.raises(UserError, match=r"data\.npz holds an array of Python objects"):
         Npz(_file(tmp_path, **arrays)).load(0)
 
 
