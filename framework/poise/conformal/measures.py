@@ -6,7 +6,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from poise.data.checks import check_tensor
+from poise.errors import UserError
 from poise.evaluation.certificates import lower_bound
+from poise.examples import check_labels
 
 FEWEST = 10  # sets of like sizes whose coverage says something
 UNSURE = 0.05  # probability, at most, that an interval misses the true coverage
@@ -35,7 +38,14 @@ class Measured:
     def of(
         cls, sets: Bool[Tensor, "N C"], label: Int[Tensor, " N"], group: Int[Tensor, " N"] | None = None
     ) -> "Measured":
-        """Those of sets, given as which labels are in them."""
+        """Those of sets, given as which labels are in them.
+
+        Raises:
+            UserError: sets are no truth values [N, C], or labels no integers [N] in 0…C-1.
+        """
+        if check_tensor(sets, "sets").dtype != torch.bool or sets.ndim != 2:
+            raise UserError(f"Measured takes sets as truth values [N, C], not {sets.dtype} {tuple(sets.shape)}.")
+        check_labels(label, len(sets), sets.shape[1], "Measured")
         label = label.long()
         return cls(sets.gather(1, label[:, None])[:, 0], sets.sum(1), label, sets.shape[1], group)
 
@@ -85,7 +95,12 @@ class Measured:
         The gaps are known as CovGap (there in per cent) and as SSCV, the size-stratified coverage violation: Ding et
         al., Class-Conditional Conformal Prediction with Many Classes, 2023, arXiv 2306.09335; Angelopoulos et al.,
         2021, arXiv 2009.14193, whose ranges of sizes these are.
+
+        Raises:
+            UserError: there are no sets.
         """
+        if not len(self.covered):
+            raise UserError("There are no sets to measure: give one example or more.")
         low, high = self.interval
         by_class, by_size = self.coverage_by(self.label).values(), self.coverage_by_size()
         gaps, of_sizes = ([abs(coverage - (1 - alpha)) for coverage in of] for of in (by_class, by_size.values()))

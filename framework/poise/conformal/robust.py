@@ -19,6 +19,7 @@ from torch import Tensor
 
 from poise.conformal.threshold import threshold
 from poise.errors import UserError
+from poise.number_checks import check_shares
 
 STEEPNESS = 400.0  # of the sigmoid, as published
 
@@ -51,7 +52,11 @@ def ptt(held_out: Float[Tensor, " h"], alpha: float) -> Callable[[Scores], Score
     Args:
         held_out: scores of true labels of noisy inputs, one copy of each; neither thresholds nor tests are of these.
         alpha: of the sets.
+
+    Raises:
+        UserError: alpha is no number between 0 and 1.
     """
+    check_shares("ptt", alpha=alpha)
     known = held_out.double().sort().values
 
     def transformed(scores: Scores) -> Scores:
@@ -97,6 +102,7 @@ def robust_threshold(strangeness: Float[Tensor, " n"], alpha: float, beta: float
 
 def check_beta(alpha: float, beta: float) -> None:
     """Raises UserError unless what beta takes off alpha leaves some of it."""
+    check_shares("robust sets", alpha=alpha, beta=beta)
     if 2 * beta >= alpha:
         raise UserError(
             f"beta={beta:g} takes 2·beta off alpha={alpha:g}, which leaves nothing: set beta below {alpha / 2:g}."

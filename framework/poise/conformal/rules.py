@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from poise.conformal.strangeness import aps, lac, places, raps
+from poise.conformal.strangeness import aps, check_uniform, lac, places, raps
 from poise.conformal.threshold import threshold, thresholds_by_class
+from poise.examples import check_labels, check_logits
 from poise.meanings import meaning
 
 PENALTIES = (0.001, 0.01, 0.1, 0.2, 0.5)  # that RAPS chooses from, those of the authors' code
@@ -25,11 +26,19 @@ class Held:
         logits: of a model, calibrated or not.
         label: in 0…C-1.
         u: a random number for each example, uniform in [0, 1), that hangs on nothing else.
+
+    Raises:
+        UserError: logits are no floats [N, C], labels no integers [N] in 0…C-1, or u no floats [N] in [0, 1].
     """
 
     logits: Float[Tensor, "N C"]
     label: Int[Tensor, " N"]
     u: Float[Tensor, " N"]
+
+    def __post_init__(self) -> None:
+        check_logits(self.logits, "Held")
+        check_labels(self.label, len(self.logits), self.logits.shape[1], "Held")
+        check_uniform(self.u, len(self.logits), "Held")
 
     def rows(self, chosen: Int[Tensor, " M"]) -> "Held":
         """Those at these positions."""

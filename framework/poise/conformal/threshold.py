@@ -7,6 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, inf
 
+from poise.data.checks import check_tensor
+from poise.errors import UserError
+from poise.examples import check_labels
+from poise.number_checks import check_counts, check_shares
+
 
 def threshold(strangeness: Float[Tensor, " n"], alpha: float) -> float:
     """The ⌈(n + 1)(1 - alpha)⌉-th smallest score of true labels; inf where there are too few of them.
@@ -21,7 +26,11 @@ def threshold(strangeness: Float[Tensor, " n"], alpha: float) -> float:
     Args:
         strangeness: of examples that nothing was fitted to.
         alpha: share of the sets, at most, without the true label; in (0, 1).
+
+    Raises:
+        UserError: scores are no tensor [n], or alpha is another number.
     """
+    _check_scores(strangeness)
     place = rank(len(strangeness), alpha)
     if place > len(strangeness):
         return inf
@@ -40,7 +49,13 @@ def thresholds_by_class(
         label: of these.
         num_classes: C; the threshold of a class with fewer than `fewest(alpha)` examples is inf.
         alpha: in (0, 1).
+
+    Raises:
+        UserError: scores are no tensor [n], labels no integers [n] in 0…C-1, or alpha is another number.
     """
+    _check_scores(strangeness)
+    check_counts("thresholds_by_class", num_classes=num_classes)
+    check_labels(label, len(strangeness), num_classes, "thresholds_by_class")
     of_class = [threshold(strangeness[label == place], alpha) for place in range(num_classes)]
     return torch.tensor(of_class, dtype=torch.float64)
 
@@ -61,9 +76,17 @@ def spread(count: int, alpha: float) -> tuple[float, float]:
 
 def rank(count: int, alpha: float) -> int:
     """⌈(count + 1)(1 - alpha)⌉, of alpha as it is written: rounding would lift some a place too high."""
+    check_shares("a threshold", alpha=alpha)
     return math.ceil((count + 1) * (1 - Fraction(str(alpha))))
 
 
 def fewest(alpha: float) -> int:
     """How many examples a threshold below inf takes: ⌈1/alpha⌉ - 1."""
+    check_shares("a threshold", alpha=alpha)
     return math.ceil(1 / Fraction(str(alpha))) - 1
+
+
+def _check_scores(strangeness: object) -> None:
+    given = check_tensor(strangeness, "strangeness")
+    if given.ndim != 1:
+        raise UserError(f"strangeness has shape {tuple(given.shape)}: a threshold takes a score for each example, [n].")

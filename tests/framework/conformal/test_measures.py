@@ -1,8 +1,11 @@
+import inspect
+
 import pytest
 import torch
 from scipy import stats
 
 from poise.conformal.measures import Measured
+from poise.errors import UserError
 
 SETS = torch.tensor(
     [
@@ -59,3 +62,13 @@ def test_the_worst_group_is_told_of_where_there_are_groups() -> None:
     found = Measured.of(SETS, LABEL, torch.tensor([0, 3, 3, 3, 0]))
     assert found.metrics(0.1)["worst_group_coverage"] == pytest.approx(1 / 3)
     assert "worst_group_coverage" not in Measured.of(SETS, LABEL).metrics(0.1)
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^There are no sets to measure: give one example or more\.$"):
+        Measured.of(SETS[:0], LABEL[:0]).metrics(0.1)
+    with pytest.raises(UserError, match=r"^Example 1 of what Measured takes has a label outside 0…3 \(1 of 5 do\)"):
+        Measured.of(SETS, torch.tensor([0, 4, 0, 0, 0]))
+    look = inspect.unwrap(vars(Measured)["of"].__func__)  # without the checker of annotations, which would speak first
+    with pytest.raises(UserError, match=r"^Measured takes sets as truth values \[N, C\], not torch.float32 \(5, 4\)"):
+        look(Measured, SETS.float(), LABEL)

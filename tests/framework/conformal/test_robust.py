@@ -120,3 +120,10 @@ def test_the_threshold_leaves_room_for_both_bounds() -> None:
         UserError, match=r"^beta=0\.05 takes 2·beta off alpha=0\.1, which leaves nothing: set beta below 0\.05\.$"
     ):
         robust_threshold(known, 0.1, 0.05)
+
+
+def test_shares_are_between_none_and_all() -> None:
+    with pytest.raises(UserError, match=r"^beta=0 of robust sets is not a number between 0 and 1\.$"):
+        robust_threshold(scores(9, 0)[:, 0], 0.1, 0)
+    with pytest.raises(UserError, match=r"^alpha=1\.0 of ptt is not a number between 0 and 1\.$"):
+        ptt(scores(9, 0)[:, 0], 1.0)

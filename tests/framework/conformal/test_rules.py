@@ -8,6 +8,7 @@ from poise.conformal import rules as module
 from poise.conformal.rules import PENALTIES, Held, rule, rule_by_class, rules, tuned_raps
 from poise.conformal.strangeness import aps, lac, raps
 from poise.conformal.threshold import threshold
+from poise.errors import UserError
 
 CLASSES, ALPHA = 5, 0.1
 SPLITS, OF_EACH, OFTEN = 600, 10, 0.2  # of many splits, and of an alpha at which no place is the last one
@@ -136,3 +137,10 @@ def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_logits_that_are_no_numbers_have_every_label() -> None:
     made = rule(lacs, held(60, 0), ALPHA)
     assert made.sets(torch.full((1, CLASSES), torch.nan), torch.zeros(1)).all()
+
+
+def test_held_examples_are_looked_at() -> None:
+    with pytest.raises(UserError, match=r"^Example 0 of what Held takes has a label outside 0…4 \(1 of 1 do\)"):
+        Held(torch.zeros(1, CLASSES), torch.tensor([CLASSES]), torch.zeros(1))
+    with pytest.raises(UserError, match="^Example 0 of what Held takes has u outside 0…1"):
+        Held(torch.zeros(1, CLASSES), torch.tensor([0]), torch.tensor([2.0]))

@@ -1,3 +1,7 @@
+import inspect
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -5,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from poise.conformal.strangeness import aps, lac, places, raps
+from poise.errors import UserError
 
 PROBABILITIES = torch.tensor([[0.1, 0.6, 0.3], [0.25, 0.25, 0.5]], dtype=torch.float64)
 LOGITS = PROBABILITIES.log() + torch.tensor([[3.0], [-2.0]])
@@ -58,3 +63,24 @@ def test_random_scores_of_true_labels_are_uniform_where_probabilities_are_right(
     assert gap < 1.95 / 20_000**0.5  # Kolmogorov and Smirnov's, of one test in a thousand
     fixed = aps(logits, torch.zeros(20_000)).gather(1, label)[:, 0].sort().values
     assert (fixed - (torch.arange(20_000) + 0.5) / 20_000).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["aps", "raps"])
+def test_random_numbers_are_one_for_each_example_from_0_to_1(name: str) -> None:
+    look: Any = {"aps": inspect.unwrap(aps), "raps": partial(inspect.unwrap(raps), penalty=0.1, free=1)}[name]
+    for u in (torch.tensor([0.5, 1.5]), torch.tensor([0.5, -0.1]), torch.tensor([0.5, torch.nan])):
+        with pytest.raises(UserError, match=rf"^Example 1 of what {name} takes has u outside 0…1 \(1 of 2 do\)"):
+            look(LOGITS, u)
+    for u in (torch.zeros(1), torch.zeros(2, 1), torch.zeros(2).long()):
+        with pytest.raises(UserError, match=rf"^{name} takes float u \[2\], not torch"):
+            look(LOGITS, u)
+
+
+@pytest.mark.parametrize("score", [lac, aps, raps, places])
+def test_what_are_no_logits_is_refused(score: Any) -> None:
+    further = {lac: (), aps: (ZERO,), raps: (ZERO, 0.1, 1), places: ()}[score]
+    look = inspect.unwrap(score)  # without the checker of annotations, which would speak first
+    with pytest.raises(UserError, match=r"^logits is of type ndarray: give a torch tensor"):
+        look(LOGITS.numpy(), *further)
+    with pytest.raises(UserError, match=rf"^{score.__name__} takes float logits \[N, C\], not torch.float64 of shape"):
+        look(LOGITS[0], *further)

@@ -1,6 +1,8 @@
+import inspect
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from poise.conformal.threshold import fewest, rank, spread, threshold, thresholds_by_class
+from poise.errors import UserError
 
 SPLITS, N, ALPHA = 2000, 50, 0.1
 
@@ -103,3 +106,31 @@ def test_each_class_has_the_threshold_of_its_own_examples() -> None:
     of_class = partial(threshold, alpha=0.1)
     assert found.tolist() == [of_class(scores[:9]), math.inf, math.inf, of_class(scores[17:])]
     assert math.isfinite(float(found[0]))
+
+
+@pytest.mark.parametrize("alpha", [0, 1.0, -1, 1.5, math.nan, "0.1", None, torch.tensor(0.1)])
+def test_alpha_is_a_share_between_none_and_all(alpha: Any) -> None:
+    asked = [partial(inspect.unwrap(rank), 9), inspect.unwrap(fewest)]  # without the checker of annotations
+    if isinstance(alpha, int | float):
+        asked += [partial(threshold, torch.rand(9))]
+    for look in asked:
+        with pytest.raises(UserError, match=r"^alpha=.* of a threshold is not a number between 0 and 1\.$"):
+            look(alpha)
+
+
+def test_what_are_no_scores_of_examples_is_refused() -> None:
+    look = inspect.unwrap(threshold)  # without the checker of annotations, which would speak first
+    with pytest.raises(UserError, match=r"^strangeness is of type ndarray: give a torch tensor"):
+        look(np.zeros(9), 0.1)
+    with pytest.raises(UserError, match=r"^strangeness has shape \(9, 1\): a threshold takes a score for each example"):
+        look(torch.zeros(9, 1), 0.1)
+
+
+def test_a_threshold_of_each_class_is_of_labels_that_are_classes() -> None:
+    for label in (torch.tensor([0, 1, 2]), torch.tensor([0, -1, 1])):
+        with pytest.raises(UserError, match=r"of what thresholds_by_class takes has a label outside 0…1 \(1 of 3 do\)"):
+            thresholds_by_class(torch.rand(3), label, 2, 0.1)
+    with pytest.raises(
+        UserError, match=r"^thresholds_by_class takes integer labels \[3\], not torch.int64 of shape \(2,\)"
+    ):
+        inspect.unwrap(thresholds_by_class)(torch.rand(3), torch.zeros(2).long(), 2, 0.1)
