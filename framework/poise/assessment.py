@@ -13,14 +13,15 @@ from poise.config import Config
 from poise.data.dataset import Splits
 from poise.errors import UserError
 from poise.evaluator import Evaluator, Findings, Subject
+from poise.page import WARNING
 from poise.parts import described
 from poise.predictions import predict
 from poise.predictor import Predictor
-from poise.progress import say
+from poise.progress import room, say
 from poise.report import Report, write
 from poise.result import Result
 from poise.run_directory import RunDirectory
-from poise.scores import VALIDATION
+from poise.scores import TEST, VALIDATION
 from poise.tracking.tracker import NoTracker
 
 HARM = 1.1  # times the uncalibrated NLL, of which less may be chance
@@ -112,10 +113,11 @@ def ship(predictor: Predictor, calibration: Calibration, config: Config, directo
 
 
 def remarks(subject: Subject, calibration: Calibration, findings: Findings, reason: str) -> list[str]:
-    """What stands below the numbers: what the attacks were, the reason for the calibrator, and whether it does harm."""
+    """What stands below the numbers: the reason for the calibrator, what the attacks were, and whether it does harm."""
     attacked = any("/robust_accuracy/" in name for name in findings.metrics)  # which val/robust_accuracy is not
-    lines = [f"Attacks: {subject.threat}."] if attacked else []
-    lines += [*findings.notes, *filter(None, [calibration.settled]), reason]
+    lines = [reason, *_lowered(calibration.shipped, findings.metrics)]
+    lines += [f"Attacks: {subject.threat}."] if attacked else []
+    lines += [*findings.notes, *filter(None, [calibration.settled])]
     lines += [warning(doubt) for doubt in findings.doubts]
     before, after = (findings.metrics.get(f"test/{name}") for name in ("nll", f"{calibration.shipped}/nll"))
     if before is not None and after is not None and after > HARM * before:
@@ -127,10 +129,21 @@ def remarks(subject: Subject, calibration: Calibration, findings: Findings, reas
     return lines
 
 
+def _lowered(shipped: str | None, metrics: Mapping[str, float]) -> Iterator[str]:
+    """What to say where a calibrator that is shipped changes predictions, and that for the worse."""
+    changed = metrics.get(f"{TEST}/{shipped}/changed_predictions")
+    before, after = (metrics.get(f"{TEST}/{name}") for name in ("accuracy", f"{shipped}/accuracy"))
+    if changed is not None and before is not None and after is not None and after < before:
+        yield (
+            f"{shipped} changes the predicted class of {100 * changed:.2f} % of {TEST}, and lowers accuracy from "
+            f"{100 * before:.2f} to {100 * after:.2f} %."
+        )
+
+
 def warning(text: str) -> str:
     """Say it at once; returns it as a report has it."""
     log.warning("%s", text)
-    return f"Warning: {text}."
+    return f"{WARNING}{text}."
 
 
 def conclude(report: Report, directory: RunDirectory, tracker: NoTracker) -> Result:
@@ -140,7 +153,7 @@ def conclude(report: Report, directory: RunDirectory, tracker: NoTracker) -> Res
     write(report, directory.path)
     tracker.report(numbers, text)
     directory.write_report(numbers)
-    say(text)
+    say(report.text(room()))
     return Result(numbers, directory.path)
 
 

@@ -52,7 +52,7 @@ def test_what_evaluators_note_is_told_and_what_they_doubt_is_warned_of(caplog: p
     one, other = Findings(notes=("It was looked at.",), doubts=("it is odd",)), Findings(notes=("Twice.",))
     with caplog.at_level(logging.WARNING, logger="poise"):
         told = remarks(subject_of(network()), NONE, Findings.merged([one, other]), "why")
-    assert told == ["It was looked at.", "Twice.", "why", "Warning: it is odd."]
+    assert told == ["why", "It was looked at.", "Twice.", "Warning: it is odd."]
     assert caplog.messages == ["it is odd"]
 
 
@@ -60,9 +60,19 @@ class Settled(Calibrator):
     settled = "T = 2"
 
 
-def test_what_calibrators_settled_on_is_told_before_the_reason() -> None:
+def test_what_calibrators_settled_on_is_told_after_the_reason() -> None:
     calibration = Calibration({"scaled": Settled()}, "scaled", {}, 9)
-    assert remarks(subject_of(network()), calibration, Findings(), "why") == ["Fitted: scaled, T = 2.", "why"]
+    assert remarks(subject_of(network()), calibration, Findings(), "why") == ["why", "Fitted: scaled, T = 2."]
+
+
+@pytest.mark.parametrize(("after", "told"), [(0.85, True), (0.9, False), (0.95, False)])
+def test_a_calibrator_that_is_shipped_and_lowers_accuracy_is_told_of(after: float, told: bool) -> None:
+    calibration = Calibration({"turned": Settled()}, "turned", {}, 9)
+    metrics = {"test/accuracy": 0.9, "test/turned/accuracy": after, "test/turned/changed_predictions": 0.0712}
+    lines = remarks(subject_of(network()), calibration, Findings(metrics), "why")
+    lowered = "turned changes the predicted class of 7.12 % of test, and lowers accuracy from 90.00 to 85.00 %."
+    assert (lowered in lines) == told
+    assert len(lines) == 2 + told
 
 
 class Measured(Evaluator):
