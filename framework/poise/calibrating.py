@@ -30,7 +30,7 @@ from poise.intervals import interval_table
 from poise.metrics.summary import summarised
 from poise.paired import difference, losses
 from poise.parts import described, make
-from poise.progress import progress_bar, say
+from poise.progress import progress_bar, room, say
 from poise.report import render
 from poise.scores import UNCALIBRATED, Table
 
@@ -71,7 +71,8 @@ def main(asked: Calibrate, scores: Scores) -> int:
     compared = _on_test(scores, scores.test, calibration) if scores.test else _crossed(asked, held_out, calibration)
     written, refused = _written(asked, scores, compared, calibration)  # before what is printed, which may break off
     tables = {} if not asked.bootstrap else {f"{compared.title}-intervals": _intervals(asked.bootstrap, compared)}
-    say(render(_metrics(compared), list(compared.columns), _told(compared, calibration), tables).rstrip())
+    told, shipped = _told(compared, calibration), calibration.shipped or UNCALIBRATED
+    say(render(_metrics(compared), list(compared.columns), told, tables, shipped=shipped, room=room()).rstrip())
     if asked.explain:
         lines = explained(compared.rows, compared.columns, calibration, held_out, scores.classes)
         say("\n".join(["", *(fill(line, WIDTH, subsequent_indent="  ", break_long_words=False) for line in lines)]))

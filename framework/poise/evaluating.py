@@ -24,6 +24,7 @@ from poise.data.dataset import Splits
 from poise.data.source import DataSource
 from poise.errors import UserError
 from poise.evaluator import Evaluator, Findings, Subject
+from poise.first_words import of_report
 from poise.given import Objects, config_of
 from poise.last_words import last_words
 from poise.located import located
@@ -36,7 +37,7 @@ from poise.progress import progress_bar, say
 from poise.report import Report, used
 from poise.result import Result
 from poise.run_directory import RunDirectory, default_path, failures_logged, logged
-from poise.scores import TEST
+from poise.scores import TEST, UNCALIBRATED
 from poise.stopping import Stopped
 from poise.suspicion import no_logits, repeated, trained_on
 from poise.tracking.tracker import NoTracker, run_id, send_rest, tracked
@@ -291,4 +292,6 @@ def _report(
         remarks=tuple(told),
         uses=used(splits, names if asked.fits else ()),
         config=to_yaml(config, *(() if asked.directory else OF_TRAINING)),
+        about=of_report(config, trained=bool(asked.directory)),
+        shipped=calibration.shipped or UNCALIBRATED,
     )

@@ -29,6 +29,7 @@ from poise.distributed import Ranks, current_ranks
 from poise.errors import UserError
 from poise.evaluator import Findings, Subject
 from poise.figures.training import Training
+from poise.first_words import of_report
 from poise.given import Objects, config_of
 from poise.history import History
 from poise.last_words import last_words
@@ -42,6 +43,7 @@ from poise.recipe import Recipe
 from poise.report import Report, used
 from poise.result import Result
 from poise.run_directory import RunDirectory, default_path, failures_logged, logged
+from poise.scores import UNCALIBRATED
 from poise.stopping import CODES, Requests, Stopped
 from poise.strategies import is_zero
 from poise.tables import write_table
@@ -319,6 +321,8 @@ def _report(
         remarks=tuple(told),
         uses=used(built.splits, list(calibration.calibrators), built.selection),
         config=to_yaml(built.config),
+        about=of_report(built.config, trained=True),
+        shipped=calibration.shipped or UNCALIBRATED,
     )
 
 
