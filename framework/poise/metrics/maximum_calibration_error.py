@@ -12,7 +12,7 @@ MIN_COUNT = 10
 
 
 class MaximumCalibrationError(EqualWidthMetric):
-    """The largest gap between confidence and accuracy over bins of equal width; in 0…1.
+    """The largest gap of confidence and accuracy over bins of 10 examples or more, so it may be below ECE; in 0…1.
 
     Naeini, Cooper, Hauskrecht: Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015:
     `max_b |confidence_b - accuracy_b|`, with the bins of CalibrationError. A bin of few examples has a large gap
