@@ -25,7 +25,7 @@ from written import hold
 PATH = Path(__file__).parents[1] / "README.md"
 README = PATH.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-SAVED, ATTACKED, MEASURED, CALIBRATED, FIT, SCRIPT, PENALTY, ATTACK, *_ = BLOCKS
+SAVED, ATTACKED, MEASURED, CALIBRATED, CALIBRATOR, FIT, SCRIPT, PENALTY, ATTACK, *_ = BLOCKS
 
 
 def recipe_table() -> str:
@@ -130,6 +130,18 @@ def test_metrics_alone() -> None:
 def test_calibrators_alone() -> None:
     names = run(CALIBRATED, logits=torch.randn(20, 3), labels=torch.arange(20) % 3)
     assert names["calibrator"].temperature > 0
+
+
+def test_a_calibrator_of_ones_own() -> None:
+    Path("shift.py").write_text(CALIBRATOR, encoding="utf-8")
+    registry.refresh()
+    logits = torch.randn(90, 3, generator=torch.Generator().manual_seed(0))
+    np.savez("mine.npz", logits=logits.numpy(), labels=np.arange(90) % 30 // 20)
+    assert main(["calibrate", "logits=mine.npz", "calibration=shift:Shift", "out=out.npz"]) == 0
+    before, after = logits.softmax(1).mean(0), np.load("out.npz")["probabilities"].mean(0)
+    assert before[0] < 0.4
+    assert after[0] > 0.5  # two thirds of the labels
+    assert np.isfinite(after).all()
 
 
 def test_attacks_alone() -> None:
