@@ -19,8 +19,10 @@ from poise.build import Built
 from poise.calibration import Calibration
 from poise.calibrator import Calibrator
 from poise.card import Card
+from poise.checkpoint import Manifest
 from poise.config import Config, Entry, to_yaml, written
 from poise.console import EVALUATING, without_chatter
+from poise.course import course
 from poise.data.dataset import Splits
 from poise.data.identity import identity_of
 from poise.data.source import DataSource
@@ -28,7 +30,6 @@ from poise.disk import disk_told
 from poise.distributed import Ranks, current_ranks
 from poise.errors import UserError
 from poise.evaluator import Findings, Subject
-from poise.figures.training import Training
 from poise.first_words import of_report
 from poise.given import Objects, config_of
 from poise.history import History
@@ -160,9 +161,9 @@ def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker, request
     try:
         tracker.data(built.splits)
         with memory_told(partial(_less_memory, built.config, directory)):
-            finished = _fit(built, directory, tracker, requests)
+            finished, chosen = _fit(built, directory, tracker, requests)
         with memory_told(partial(_less_memory_after, built.config, directory)):
-            return _finish(finished, built, directory, tracker)
+            return _finish(finished, chosen, built, directory, tracker)
     except KeyboardInterrupt as error:
         number = getattr(error, "number", signal.SIGINT)
         if number == signal.SIGUSR1 and _goes_round(before, directory):
@@ -174,7 +175,9 @@ def _run_here(built: Built, directory: RunDirectory, tracker: NoTracker, request
         raise Stopped(number, told) from None
 
 
-def _finish(finished: TrainingModule, built: Built, directory: RunDirectory, tracker: NoTracker) -> Result:
+def _finish(
+    finished: TrainingModule, chosen: Manifest, built: Built, directory: RunDirectory, tracker: NoTracker
+) -> Result:
     """Calibrate, evaluate and ship what was trained."""
     ranks = current_ranks()
     logged_last = _after_fit(finished, built, directory, ranks)
@@ -184,6 +187,7 @@ def _finish(finished: TrainingModule, built: Built, directory: RunDirectory, tra
     findings = Findings.merged([Findings(logged_last), evaluated, learnt(subject)])
     if ranks.rank == 0:
         ship(_predictor(finished, built), calibration, built.config, directory)
+        findings = Findings.merged([course(chosen, History(directory.curves).read()), findings])
         told = remarks(subject, calibration, findings, calibration.reason)
         conclude(_report(built, calibration, findings, told, directory), directory, tracker)
     ranks.barrier()
@@ -196,8 +200,10 @@ def _goes_round(before: int | None, directory: RunDirectory) -> bool:
     return restarts >= RESTARTS and saving.last_step(directory.checkpoints) == before
 
 
-def _fit(built: Built, directory: RunDirectory, tracker: NoTracker, requests: Requests) -> TrainingModule:
-    """Train, and return a module with the best epoch's weights that nothing wraps."""
+def _fit(
+    built: Built, directory: RunDirectory, tracker: NoTracker, requests: Requests
+) -> tuple[TrainingModule, Manifest]:
+    """Train, and return a module with the best epoch's weights that nothing wraps, and that epoch's checkpoint."""
     if built.config.trainer.precision == "64-true":
         built.module.double()  # before a checkpoint is taken up, which would be rounded
     finished = copy.deepcopy(built.module)
@@ -237,7 +243,7 @@ def _fit(built: Built, directory: RunDirectory, tracker: NoTracker, requests: Re
     log.info("best epoch: %s with %s=%.4f", chosen.facts["epoch"] + 1, built.selection, chosen.facts["score"])
     saving.load_weights(chosen, finished)
     finished.metrics = {n: v for n, v in chosen.facts["metrics"].items() if n.startswith("val/")}
-    return finished.to(device=trainer.strategy.root_device)
+    return finished.to(device=trainer.strategy.root_device), chosen
 
 
 def _stopped(number: int, directory: RunDirectory) -> str:
@@ -308,15 +314,9 @@ def _predictor(finished: TrainingModule, built: Built) -> Predictor:
 def _report(
     built: Built, calibration: Calibration, findings: Findings, told: Sequence[str], directory: RunDirectory
 ) -> Report:
-    chosen = saving.best(directory.checkpoints)
-    curves = Training(
-        History(directory.curves).read(),
-        chosen=chosen.facts["step"] if chosen else None,
-        label=f"epoch {chosen.facts['epoch'] + 1}" if chosen else "",
-    )
     return Report(
         title=directory.path.resolve().name,
-        findings=Findings.merged([findings, Findings(figures={"training": curves})]),
+        findings=findings,
         calibrators=tuple(calibration.calibrators),
         remarks=tuple(told),
         uses=used(built.splits, list(calibration.calibrators), built.selection),

@@ -70,6 +70,8 @@ def test_the_run_directory_holds_all_that_is_promised(trades: Result) -> None:
     log = (trades.path / "log.txt").read_text()
     for said in ("epoch 1/2", "best epoch", "temperature_scaling", "robust_accuracy/pgd-20"):
         assert said in log
+    told = (trades.path / "report.txt").read_text()
+    assert re.search(r"^Epoch [12] of 2 was chosen by val/robust_accuracy=0\.\d{4}[.,]", told, re.MULTILINE)
 
 
 def test_the_predictor_gives_the_reports_numbers(trades: Result) -> None:

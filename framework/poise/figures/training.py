@@ -9,6 +9,7 @@ from poise.figures.canvas import (
     COLOURS,
     INK,
     UNCALIBRATED,
+    WORST,
     figure,
     legend,
     log_axis,
@@ -28,7 +29,13 @@ if TYPE_CHECKING:
 Curve = tuple[list[int], list[float]]
 
 LOSSES = ("train/loss", "val/nll")
-ACCURACIES = ("train/accuracy", "val/accuracy", "val/robust_accuracy")
+PARTS = {
+    "val/worst_class_accuracy": "validation, worst class",
+    "val/worst_group_accuracy": "validation, worst group",
+    "val/worst_class_robust_accuracy": "attacked, worst class",
+    "val/worst_group_robust_accuracy": "attacked, worst group",
+}
+ACCURACIES = ("train/accuracy", "val/accuracy", "val/robust_accuracy", *PARTS)
 RATE = ("train/lr",)
 NAMES = {
     "train/loss": "training loss",
@@ -37,6 +44,7 @@ NAMES = {
     "val/accuracy": "validation",
     "val/robust_accuracy": "validation, attacked",
     "train/lr": "learning rate",
+    **PARTS,
 }
 LOOKS = {
     "train/loss": UNCALIBRATED,
@@ -45,6 +53,7 @@ LOOKS = {
     "val/accuracy": COLOURS[0],
     "val/robust_accuracy": COLOURS[1],
     "train/lr": COLOURS[2],
+    **dict.fromkeys(PARTS, WORST),
 }
 MOST = 1000  # points that a picture can tell apart
 MANY = 60  # points from which on a curve is smoothed
@@ -54,17 +63,20 @@ MANY = 60  # points from which on a curve is smoothed
 class Training:
     """Losses, accuracies and learning rate over optimiser steps, the chosen epoch marked.
 
-    A training loss of many points is drawn faint, with its running mean over a 25th of the run.
+    The accuracy of the worst class or group is drawn where it chose the epoch. A training loss of many points is drawn
+    faint, with its running mean over a 25th of the run.
 
     Args:
         curves: values by optimiser step, by name; those of other names than the usual ones are not drawn.
         chosen: step at the end of the chosen epoch.
         label: what is chosen, such as `epoch 4`.
+        selection: name of the curve that chose it.
     """
 
     curves: Mapping[str, Mapping[int, float]]
     chosen: int | None = None
     label: str = "epoch"
+    selection: str = ""
 
     def draw(self) -> "Figure":
         """A panel each for losses, accuracies and the learning rate, as far as there are any."""
@@ -96,7 +108,9 @@ class Training:
         legend(axes, loc="best")
 
     def _curve(self, name: str) -> Curve | None:
-        """The finite points of a curve; None where there are none."""
+        """The finite points of a curve; None where there are none, or where it is not to be drawn."""
+        if name in PARTS and name != self.selection:
+            return None
         points = [(step, value) for step, value in self.curves.get(name, {}).items() if math.isfinite(value)]
         return ([step for step, _ in points], [value for _, value in points]) if points else None
 

@@ -30,6 +30,20 @@ def test_losses_accuracies_and_the_rate_have_panels_and_other_names_have_none() 
     ]
 
 
+@pytest.mark.parametrize(
+    ("selection", "drawn"),
+    [
+        ("val/accuracy", ["validation"]),
+        ("val/worst_class_accuracy", ["validation", "validation, worst class"]),
+        ("val/worst_group_robust_accuracy", ["validation", "attacked, worst group"]),
+    ],
+)
+def test_a_part_whose_accuracy_chose_the_epoch_has_a_curve(selection: str, drawn: list[str]) -> None:
+    worst = {f"val/worst_{part}": {15: 0.0, 30: 0.25} for part in ("class_accuracy", "group_robust_accuracy")}
+    (axes,) = Training({"val/accuracy": CURVES["val/accuracy"], **worst}, selection=selection).draw().axes
+    assert [str(line.get_label()) for line in axes.lines] == drawn
+
+
 def test_a_scale_is_logarithmic_where_losses_span_much() -> None:
     near, far = ({"train/loss": {1: 2.0, 2: least}} for least in (0.5, 0.1))
     assert Training(near).draw().axes[0].get_yscale() == "linear"
