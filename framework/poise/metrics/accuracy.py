@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from poise.metrics.base import LogitsMetric
+from poise.number_checks import check_counts
 
 
 class Accuracy(LogitsMetric):
@@ -41,6 +42,9 @@ class ClassAccuracy(LogitsMetric):
     Args:
         num_classes: number of classes C.
         options: of torchmetrics.Metric.
+
+    Raises:
+        UserError: num_classes is no whole number >= 1.
     """
 
     higher_is_better = True
@@ -50,6 +54,7 @@ class ClassAccuracy(LogitsMetric):
 
     def __init__(self, num_classes: int, **options: Any) -> None:
         super().__init__(**options)
+        check_counts(type(self).__name__, num_classes=num_classes)
         self.num_classes = num_classes
         self.add_count("correct", num_classes)
         self.add_count("count", num_classes)

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from poise.errors import UserError
 from poise.metrics.base import LogitsMetric
+from poise.number_checks import check_counts
 
 MOST_BINS = 10_000  # of which each has its sums, for each class where classes are looked at
 
@@ -106,7 +106,7 @@ class BinnedMetric(LogitsMetric):
 
     def __init__(self, num_bins: int = 15, **options: Any) -> None:
         super().__init__(**options)
-        check_num_bins(num_bins)
+        check_counts(type(self).__name__, MOST_BINS, num_bins=num_bins)
         self.num_bins = num_bins
 
     @property
@@ -125,9 +125,3 @@ def bin_of(values: Float[Tensor, "..."], num_bins: int) -> Int[Tensor, "..."]:
     """The bin of each value in 0…1, of num_bins equal widths: (b/B, (b+1)/B], and 0 is in the first."""
     edges = torch.arange(1, num_bins, dtype=torch.float64, device=values.device) / num_bins
     return torch.bucketize(values, edges)
-
-
-def check_num_bins(num_bins: int) -> None:
-    """Raises UserError unless there are bins, no more than anybody looks at."""
-    if not 1 <= num_bins <= MOST_BINS:
-        raise UserError(f"num_bins={num_bins} is not a number in 1…{MOST_BINS:,}.")

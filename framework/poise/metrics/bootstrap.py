@@ -10,6 +10,7 @@ from torch import Tensor
 
 from poise.attacks.draws import Draws
 from poise.errors import UserError
+from poise.number_checks import check_shares
 
 Scores = Callable[[Float[Tensor, "R N"]], Mapping[str, Float[Tensor, " R"]]]
 """Scores of examples by name, for each row of numbers that say how often each example is counted."""
@@ -67,8 +68,7 @@ class Resampled:
         Raises:
             UserError: level is another number.
         """
-        if not 0 < level < 1:
-            raise UserError(f"level={level} is not a number between 0 and 1.")
+        check_shares("an interval", level=level)
         ends = torch.tensor([(1 + level) / 2, (1 - level) / 2], dtype=torch.float64, device=self.replicates.device)
         low, high = (2 * self.estimate - self.replicates.nanquantile(ends)).clamp(*self.bounds).tolist()
         return Interval(low, high)

@@ -36,7 +36,7 @@ class BrierTerms(ClasswiseMetric):
         options: of torchmetrics.Metric.
 
     Raises:
-        UserError: num_bins is another number.
+        UserError: num_classes or num_bins is another number.
     """
 
     higher_is_better = None

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from poise.metrics.base import LogitsMetric
-from poise.metrics.bins import bin_of, check_num_bins
+from poise.metrics.bins import MOST_BINS, bin_of
+from poise.number_checks import check_counts
 
 
 class ClasswiseMetric(LogitsMetric):
@@ -22,7 +23,7 @@ class ClasswiseMetric(LogitsMetric):
         options: of torchmetrics.Metric.
 
     Raises:
-        UserError: num_bins is another number.
+        UserError: num_classes or num_bins is another number.
     """
 
     higher_is_better: bool | None = False
@@ -34,7 +35,8 @@ class ClasswiseMetric(LogitsMetric):
 
     def __init__(self, num_classes: int, num_bins: int = 15, **options: Any) -> None:
         super().__init__(**options)
-        check_num_bins(num_bins)
+        check_counts(type(self).__name__, num_classes=num_classes)
+        check_counts(type(self).__name__, MOST_BINS, num_bins=num_bins)
         self.num_classes = num_classes
         self.num_bins = num_bins
         self.add_count("examples")

@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from poise.examples import refuse
-from poise.metrics.bins import Bins, bin_of
+from poise.metrics.bins import MOST_BINS, Bins, bin_of
 from poise.metrics.bootstrap import Resampled, Scores, bootstrap
 from poise.metrics.equal_mass_calibration_error import equal_mass_bins
 from poise.metrics.given import as_examples, outside
 from poise.metrics.levels import Levels
 from poise.metrics.maximum_calibration_error import MIN_COUNT
+from poise.number_checks import check_counts
 
 Times = Float[Tensor, "R N"]
 _ROOM = 2**22  # sums, or what is summed up, that are held at a time
@@ -41,15 +42,16 @@ def resampled_summaries(
         columns: logits by name, of every rank, the same on each.
         labels: in 0…C-1.
         index: the examples' positions in their split.
-        bins: of the calibration errors.
+        bins: of the calibration errors, in 1…10,000.
         resamples: their number, >= 1.
         seed: of the draws.
         watch: told how many more resamples are drawn, for a progress bar.
 
     Raises:
-        UserError: there are no examples, or no resamples; logits or labels of other shapes or types, or labels outside
-            0…C-1.
+        UserError: there are no examples, or no resamples; bins is another number; logits or labels of other shapes or
+            types, or labels outside 0…C-1.
     """
+    check_counts("resampled_summaries", MOST_BINS, bins=bins)
     for name, logits in columns.items():
         _, labels = as_examples(logits, labels)
         refuse(outside(labels, logits.shape[1]), f"column {name}", f"has a label outside 0…{logits.shape[1] - 1}")

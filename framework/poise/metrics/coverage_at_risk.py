@@ -10,6 +10,7 @@ from poise.errors import UserError
 from poise.metrics.levels import Levels
 from poise.metrics.risk_coverage import RiskCoverage
 from poise.metrics.top_label import SortedMetric
+from poise.number_checks import is_number
 
 
 class CoverageAtRisk(SortedMetric):
@@ -32,8 +33,8 @@ class CoverageAtRisk(SortedMetric):
 
     def __init__(self, risk: float, **options: Any) -> None:
         super().__init__(**options)
-        if not 0 <= risk <= 1:
-            raise UserError(f"risk={risk} is not a number in 0…1.")
+        if not is_number(risk) or not 0 <= risk <= 1:
+            raise UserError(f"risk={risk!r} is not a number in 0…1.")
         self.risk = risk
 
     def measured(self, levels: Levels) -> Float[Tensor, "..."]:

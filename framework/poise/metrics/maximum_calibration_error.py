@@ -5,8 +5,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from poise.errors import UserError
 from poise.metrics.equal_width import EqualWidthMetric
+from poise.number_checks import check_counts
 
 MIN_COUNT = 10
 
@@ -30,8 +30,7 @@ class MaximumCalibrationError(EqualWidthMetric):
 
     def __init__(self, num_bins: int = 15, min_count: int = MIN_COUNT, **options: Any) -> None:
         super().__init__(num_bins, **options)
-        if min_count < 1:
-            raise UserError(f"min_count={min_count} is not a number >= 1.")
+        check_counts(type(self).__name__, min_count=min_count)
         self.min_count = min_count
 
     def result(self) -> Float[Tensor, ""]:

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from poise.errors import UserError
 from poise.metrics.levels import Levels
 from poise.metrics.top_label import SortedMetric
+from poise.number_checks import check_above_zero
 
 
 class MaximumMeanCalibrationError(SortedMetric):
@@ -23,13 +23,12 @@ class MaximumMeanCalibrationError(SortedMetric):
         options: of torchmetrics.Metric.
 
     Raises:
-        UserError: width isn't above 0.
+        UserError: width is no finite number above 0.
     """
 
     def __init__(self, width: float = 0.4, **options: Any) -> None:
         super().__init__(**options)
-        if not width > 0:
-            raise UserError(f"width={width} is not a number > 0.")
+        check_above_zero(type(self).__name__, width=width)
         self.width = width
 
     def measured(self, levels: Levels) -> Float[Tensor, "..."]:

@@ -9,6 +9,7 @@ from poise.errors import UserError
 from poise.metrics.levels import Levels
 from poise.metrics.risk_coverage import RiskCoverage
 from poise.metrics.top_label import SortedMetric
+from poise.number_checks import is_number
 
 
 class RiskAtCoverage(SortedMetric):
@@ -27,8 +28,8 @@ class RiskAtCoverage(SortedMetric):
 
     def __init__(self, coverage: float, **options: Any) -> None:
         super().__init__(**options)
-        if not 0 < coverage <= 1:
-            raise UserError(f"coverage={coverage} is not a number above 0 and at most 1.")
+        if not is_number(coverage) or not 0 < coverage <= 1:
+            raise UserError(f"coverage={coverage!r} is not a number above 0 and at most 1.")
         self.coverage = coverage
 
     def measured(self, levels: Levels) -> Float[Tensor, "..."]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from poise.metrics.base import LogitsMetric
+from poise.number_checks import check_counts
 
 _ROOM = 2**20  # kernel values that are held at a time
 
@@ -21,6 +22,9 @@ class KernelCalibrationMetric(LogitsMetric):
     Args:
         num_classes: number of classes C.
         options: of torchmetrics.Metric.
+
+    Raises:
+        UserError: num_classes is no whole number >= 1.
     """
 
     higher_is_better = False
@@ -30,6 +34,7 @@ class KernelCalibrationMetric(LogitsMetric):
 
     def __init__(self, num_classes: int, **options: Any) -> None:
         super().__init__(**options)
+        check_counts(type(self).__name__, num_classes=num_classes)
         self.num_classes = num_classes
         self.add_values("probability")
         self.add_values("label")

@@ -22,7 +22,7 @@ class ThresholdedClasswiseCalibrationError(ClasswiseMetric):
         options: of torchmetrics.Metric.
 
     Raises:
-        UserError: num_bins is another number.
+        UserError: num_classes or num_bins is another number.
     """
 
     def counted(self, probability: Float[Tensor, "C B"]) -> Bool[Tensor, "C B"]:

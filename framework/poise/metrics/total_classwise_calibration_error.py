@@ -20,7 +20,7 @@ class TotalClasswiseCalibrationError(ClasswiseMetric):
         options: of torchmetrics.Metric.
 
     Raises:
-        UserError: num_bins is another number.
+        UserError: num_classes or num_bins is another number.
     """
 
     def result(self) -> Float[Tensor, ""]:

@@ -116,5 +116,11 @@ def test_what_gives_no_interval_is_refused() -> None:
         with pytest.raises(UserError, match=f"No intervals from {resamples} resamples of {size} examples"):
             bootstrap({"a": mean_of(torch.zeros(size))}, torch.arange(size), resamples=resamples)
     for level in (0.0, 1.0, math.nan):
-        with pytest.raises(UserError, match=f"level={level} is not a number between 0 and 1"):
+        with pytest.raises(UserError, match=f"level={level} of an interval is not a number between 0 and 1"):
             Resampled(0.1, torch.zeros(3)).interval(level)
+
+
+@pytest.mark.parametrize("bins", [0, -1, 10_001])
+def test_no_bins_and_too_many_are_refused(bins: int) -> None:
+    with pytest.raises(UserError, match=rf"^bins={bins} of resampled_summaries is not a whole number in 1…10,000\.$"):
+        resampled_summaries({"a": torch.zeros(3, 2)}, torch.zeros(3).long(), torch.arange(3), bins)

@@ -32,6 +32,8 @@ from poise.metrics import (
     NegativeLogLikelihood,
     RiskAtCoverage,
 )
+from poise.metrics.bins import BinnedMetric
+from poise.metrics.classwise import ClasswiseMetric
 from ranks import Pair
 
 cases = pytest.mark.parametrize(("make", "naive"), CASES)
@@ -341,21 +343,43 @@ def test_another_number_of_classes_is_refused(make: Callable[[int], Metric]) -> 
 
 
 def test_no_bins_and_too_many_are_refused() -> None:
-    with pytest.raises(UserError, match="num_bins=10001 is not a number in 1…10,000"):
+    with pytest.raises(UserError, match=r"^num_bins=10001 of CalibrationError is not a whole number in 1…10,000\.$"):
         CalibrationError(num_bins=10_001)
     for make in (CalibrationError, EqualMassCalibrationError, MaximumCalibrationError):
-        with pytest.raises(UserError, match="num_bins=0 is not a number in 1…10,000"):
+        with pytest.raises(UserError, match=f"num_bins=0 of {make.__name__} is not a whole number in 1…10,000"):
             make(num_bins=0)
     for of_classes in (ClasswiseCalibrationError, BrierTerms):
-        with pytest.raises(UserError, match="num_bins=0 is not a number in 1…10,000"):
+        with pytest.raises(UserError, match=f"num_bins=0 of {of_classes.__name__} is not a whole number in 1…10,000"):
             of_classes(4, num_bins=0)
-    with pytest.raises(UserError, match="min_count=0 is not a number >= 1"):
+    with pytest.raises(UserError, match="min_count=0 of MaximumCalibrationError is not a whole number >= 1"):
         MaximumCalibrationError(min_count=0)
+
+
+@pytest.mark.parametrize("wrong", [1.5, "15", None, True])
+def test_numbers_that_are_not_whole_are_refused(wrong: Any) -> None:
+    with pytest.raises(UserError, match=r"^num_bins=.* of CalibrationError is not a whole number in 1…10,000\.$"):
+        begun(BinnedMetric, CalibrationError, wrong)
+    with pytest.raises(UserError, match=r"^num_classes=.* of ClasswiseCalibrationError is not a whole number >= 1\.$"):
+        begun(ClasswiseMetric, ClasswiseCalibrationError, wrong)
+
+
+def begun(base: type[Metric], kind: type[Metric], *given: Any) -> None:
+    """A metric as its base begins it, without the checker of annotations, which would speak first."""
+    inspect.unwrap(base.__init__)(kind.__new__(kind), *given)
+
+
+@pytest.mark.parametrize(
+    "make", [ClassAccuracy, ClasswiseCalibrationError, BrierTerms, BiasedSquaredKernelCalibrationError]
+)
+@pytest.mark.parametrize("classes", [0, -1])
+def test_no_classes_are_refused(make: Callable[[int], Metric], classes: int) -> None:
+    with pytest.raises(UserError, match=rf"^num_classes={classes} of \w+ is not a whole number >= 1\.$"):
+        make(classes)
 
 
 @pytest.mark.parametrize("bad", [0.0, math.nan])
 def test_numbers_out_of_range_are_refused(bad: float) -> None:
-    with pytest.raises(UserError, match=f"width={bad} is not a number > 0"):
+    with pytest.raises(UserError, match=f"width={bad} of MaximumMeanCalibrationError is not a number > 0"):
         MaximumMeanCalibrationError(width=bad)
     with pytest.raises(UserError, match=f"coverage={bad} is not a number above 0"):
         RiskAtCoverage(bad)
