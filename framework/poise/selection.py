@@ -31,7 +31,7 @@ def refuse_selection(chosen: str | None, attacked: bool, grouped: bool) -> None:
         return
     why = "it is no metric of the validation"
     if chosen in selections(attacked=True, grouped=True):
-        why = "no recipe attacks" if "robust" in chosen else "the validation examples have no groups"
+        why = "no recipe attacks" if "robust" in chosen and not attacked else "the validation examples have no groups"
     raise UserError(
         f"selection={chosen} chooses no epoch here ({why}); it is one of {', '.join(choices)}."
         + nearest(chosen, choices)
