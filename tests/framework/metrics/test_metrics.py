@@ -363,7 +363,7 @@ def test_numbers_that_are_not_whole_are_refused(wrong: Any) -> None:
         begun(ClasswiseMetric, ClasswiseCalibrationError, wrong)
 
 
-def begun(base: type[Metric], kind: type[Metric], *given: Any) -> None:
+def begun(base: Any, kind: Any, *given: Any) -> None:
     """A metric as its base begins it, without the checker of annotations, which would speak first."""
     inspect.unwrap(base.__init__)(kind.__new__(kind), *given)
 
