@@ -16,6 +16,7 @@ from poise.figures.canvas import (
     name_axes,
     note,
     percent_axis,
+    rows_and_columns,
     short,
     step_axis,
     tidy,
@@ -55,19 +56,23 @@ LOOKS = {
     "train/lr": COLOURS[2],
     **dict.fromkeys(PARTS, WORST),
 }
+LOGGED = "train/"
+OF_RECIPES = COLOURS[3]
+ROOM = 8  # panels for what recipes log
 MOST = 1000  # points that a picture can tell apart
 MANY = 60  # points from which on a curve is smoothed
 
 
 @dataclass(frozen=True)
 class Training:
-    """Losses, accuracies and learning rate over optimiser steps, the chosen epoch marked.
+    """Losses, accuracies, learning rate and what recipes log over optimiser steps, the chosen epoch marked.
 
     The accuracy of the worst class or group is drawn where it chose the epoch. A training loss of many points is drawn
     faint, with its running mean over a 25th of the run.
 
     Args:
-        curves: values by optimiser step, by name; those of other names than the usual ones are not drawn.
+        curves: values by optimiser step, by name; `train/…` of other names than the usual ones are what recipes log,
+            of which the first eight that have a finite value are drawn.
         chosen: step at the end of the chosen epoch.
         label: what is chosen, such as `epoch 4`.
         selection: name of the curve that chose it.
@@ -79,11 +84,15 @@ class Training:
     selection: str = ""
 
     def draw(self) -> "Figure":
-        """A panel each for losses, accuracies and the learning rate, as far as there are any."""
+        """A panel each for losses, accuracies, the learning rate and what recipes log, as far as there are any."""
         kinds = [(names, axis) for names, axis in PANELS if any(self._curve(name) for name in names)]
-        whole = figure(max(4.0, 0.4 + 3.1 * len(kinds)), 3.1)
+        kinds += [((name,), short(name.removeprefix(LOGGED))) for name in self._of_recipes()]
+        rows, across = rows_and_columns(max(1, len(kinds)))
+        whole = figure(max(4.0, 0.4 + 3.1 * across), 3.1 * rows)
         title(whole, "training")
-        panels = whole.subplots(1, max(1, len(kinds)), sharex=True, squeeze=False)[0]
+        panels = whole.subplots(rows, across, sharex=True, squeeze=False).flatten()
+        for empty in panels[max(1, len(kinds)) :]:
+            empty.remove()
         for axes, (names, axis) in zip(panels, kinds, strict=False):
             self._panel(axes, names, axis)
         if not kinds:
@@ -94,7 +103,8 @@ class Training:
     def _panel(self, axes: "Axes", names: Sequence[str], axis: str) -> None:
         found = {name: curve for name in names if (curve := self._curve(name))}
         for name, curve in found.items():
-            _line(axes, curve, LOOKS[name], NAMES[name], smooth=name == "train/loss")
+            shown = NAMES.get(name, short(name.removeprefix(LOGGED)))
+            _line(axes, curve, LOOKS.get(name, OF_RECIPES), shown, smooth=name == "train/loss")
         if names is LOSSES:
             log_axis(axes, [value for _, values in found.values() for value in values])
         if names is ACCURACIES:
@@ -103,9 +113,15 @@ class Training:
             name = short(f"chosen {self.label}")
             axes.axvline(self.chosen, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=name)
         step_axis(axes)
+        axes.tick_params(labelbottom=True)  # which panels that share their steps have in the last row alone
         tidy(axes)
         name_axes(axes, x="optimiser step", y=axis)
         legend(axes, loc="best")
+
+    def _of_recipes(self) -> list[str]:
+        """What recipes log that has a curve, as much of it as has room."""
+        logged = (name for name in self.curves if name.startswith(LOGGED) and name not in NAMES)
+        return [name for name in logged if self._curve(name)][:ROOM]
 
     def _curve(self, name: str) -> Curve | None:
         """The finite points of a curve; None where there are none, or where it is not to be drawn."""
