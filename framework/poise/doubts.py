@@ -11,9 +11,9 @@ from poise.files.shown import listed
 from poise.metrics.summary import summarised
 from poise.paired import Z
 
-FEW_ROWS = 100
+FEW_ROWS = 100  # our own limit
 FEW_MISTAKES = 5  # of fewer the mean loss has no normal distribution, by which intervals are
-FAR = 0.3  # from how sure to how often right; models on data that are theirs are rarely off by half as much
+FAR = 0.3  # how much surer than right rows may be before one asks for their labels; our own limit too
 
 
 def doubts(held_out: Predictions, calibrators: Mapping[str, Calibrator], classes: Sequence[str]) -> Iterator[str]:
