@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from poise import registry
@@ -83,6 +84,9 @@ def _look_at_data(config: Config) -> Iterable[str]:
     yield from _missing_files("data", "data", config.data)
     for alias, entry in config.data.wrappers.items():
         yield from _missing_files("wrapper", f"data.{alias}", entry)
+        for parameter, kind in registry.find("wrapper", entry.name).attributes.get("named", {}).items():
+            for name in filter(partial(registry.named, kind), entry.params.get(parameter) or ()):
+                yield from _missing_files(kind, f"data.{alias}", Entry(name, entry.params))
 
 
 def _missing_files(kind: str, address: str, entry: Entry) -> Iterable[str]:

@@ -302,6 +302,10 @@ def test_a_required_value_that_is_wrong_is_said_with_what_is_wrong_of_places(tmp
         (["data=npz", "data.path="], "data.path= is empty: give a file."),
         (["data=imagenet", "data.path={}/runn"], "data.path={}/runn: there is no such folder. Did you mean 'run'?"),
         (["data=npz", "data.path={}/runn"], "data.path={}/runn: there is no such file. Did you mean 'run'?"),
+        (
+            ["data=digits,ood@far", "data.far.sources=npz,svhn", "data.far.path={}/runn"],
+            "data.far.path={}/runn: there is no such file. Did you mean 'run'?",
+        ),
     ],
 )
 def test_a_folder_is_missed_as_one(tmp_path: Path, arguments: list[str], line: str) -> None:
