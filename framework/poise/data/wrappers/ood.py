@@ -21,9 +21,9 @@ from poise.errors import UserError
 class Ood(Wrapper):
     """OOD sets: those that other sources have, else their test splits, brought to the size and channels of the data.
 
-    An OOD set of a source keeps its name (of x_ood_<name> in an npz file it is <name>). A test split is called `far` by
-    an `ood@far` of one source; else like the file or folder, of an npz or image_folder, that its path names, where a
-    set can be called so; else like its source.
+    An OOD set of a source keeps its name (of x_ood_<name> in an npz file it is <name>). A test split is called like its
+    source, of npz and image_folder like the file or folder where that is a name for a set; `ood@far` with one source
+    calls it `far`.
 
     An npz file needs to hold nothing but x_ood_<name>, or x_test; an image_folder nothing but pictures in `ood/NAME`,
     else in `test`, else at any depth, read in the size of the data where that is square. Other pictures are resized as
