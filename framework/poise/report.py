@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
@@ -31,6 +31,7 @@ BEST = "*"
 MANY = 7  # columns of a table that takes the room it needs
 WIDEST = 10_000  # characters
 LONGEST = 100  # characters of a file's name
+LONGEST_WORD = 40  # characters of a row's name that may stay whole where others need the room
 _NOT_IN_FILES = re.compile(r"[^\w.-]+")
 
 
@@ -110,6 +111,7 @@ def render(
         console.width = max(width, most if len(table.headings) > MANY else least)
         console.print(drawn)
         console.print(escape(_below(table)))
+    console.width = width
     for remark in remarks:
         console.print(escape(remark))
     return text.getvalue()
@@ -182,18 +184,24 @@ def _write(path: Path, text: str) -> None:
 
 
 def _drawn(table: Table, whole: bool) -> Drawn:
-    """With room for the cells and the words of the heading of every column but the first, where they stay whole."""
+    """With room for all words of headings and names, up to a limit, and for all cells, where they stay whole."""
     title, (first, *columns) = escape(table.title), map(escape, table.headings)
     drawn = Drawn(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.HEAVY_HEAD)
-    drawn.add_column(first, overflow="fold")
+    names = " ".join([first, *(escape(row.name) for row in table.rows)]).split()
+    least = min(LONGEST_WORD, _longest(names)) if whole else None
+    drawn.add_column(first, overflow="fold", min_width=least)
     rows = [list(_marked(row)) for row in table.rows]
     for place, column in enumerate(columns):
-        words = [*column.split(), *(row[place] for row in rows)]
-        least = max((cell_len(Text.from_markup(word).plain) for word in words), default=0) if whole else None
+        least = _longest([*column.split(), *(row[place] for row in rows)]) if whole else None
         drawn.add_column(column, justify="right", overflow="fold", min_width=least)
     for row, cells in zip(table.rows, rows, strict=True):
         drawn.add_row(escape(row.name), *cells)
     return drawn
+
+
+def _longest(texts: Iterable[str]) -> int:
+    """Characters that the longest of some texts in markup takes."""
+    return max((cell_len(Text.from_markup(text).plain) for text in texts), default=0)
 
 
 def _needed(table: Drawn) -> tuple[int, int]:

@@ -369,6 +369,7 @@ def test_a_name_goes_on_below_only_where_the_terminal_has_no_room() -> None:
     whole = render(metrics, names)
     assert all(name in whole for name in names)
     assert max(map(len, whole.splitlines())) > 100
+    assert "a_metric_of_a_longer_name" in render({**metrics, "test/a_metric_of_a_longer_name": 0.5}, names)
     assert render(metrics, names, room=120) == whole
     text = render(metrics, names, room=100)
     assert max(map(len, text.splitlines())) <= 100
