@@ -14,6 +14,7 @@ from poise.batch import Predictions
 from poise.data.checks import check_tensor
 from poise.errors import UserError
 from poise.examples import check_logits, refuse
+from poise.number_checks import within_bounds
 from poise.own_dtype import Move, in_own_dtype
 
 FAR = 1e100  # from 0, or from the highest of its row: further off a finite logit of double precision could overflow
@@ -22,12 +23,12 @@ FAR = 1e100  # from 0, or from the highest of its row: further off a finite logi
 class Calibrator(nn.Module):
     """A map from logits to calibrated logits, fitted after training on held-out logits.
 
-    It stands outside the trained module. What it learns is kept in buffers, so `state_dict` is all of it, and
-    its constructor arguments are kept under their own names. Buffers whose size the data tell are empty until then;
-    a state that is loaded gives them its own sizes. Casting it, or a module that holds it, leaves them in their
-    precision. `fit` calls `check_held_out` first, sees every
-    rank's predictions and draws nothing at random, so all ranks come to the same state. It runs outside
-    `torch.inference_mode()` wherever it is called, on copies of what was made in it.
+    It stands outside the trained module. What it learns is kept in buffers, so `state_dict` is all of it, and its
+    constructor arguments are kept under their own names, inside the bounds of their types. Buffers whose size the data
+    tell are empty until then; a state that is loaded gives them its own sizes. Casting it, or a module that holds it,
+    leaves them in their precision. `fit` calls `check_held_out` first, sees every rank's predictions and draws nothing
+    at random, so all ranks come to the same state. It runs outside `torch.inference_mode()` wherever it is called, on
+    copies of what was made in it.
 
     Before `fit` it gives the uncalibrated log-probabilities. After it logits have the classes of the held-out ones, or
     any number of them where `any_classes` says so.
@@ -52,6 +53,8 @@ class Calibrator(nn.Module):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = within_bounds(cls.__init__)  # type: ignore[method-assign]
         if "fit" in vars(cls):
             cls.fit = _outside_inference(cls.fit)  # type: ignore[method-assign]
 

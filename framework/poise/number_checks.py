@@ -1,10 +1,14 @@
 """Numbers that a caller gives, looked at before anything is worked out from them."""
 
+import inspect
 import math
+from collections.abc import Callable, Mapping
+from functools import wraps
 from numbers import Integral, Real
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from poise.errors import UserError
+from poise.registry.bounds import holds, in_words, unbound
 
 
 def check_counts(of: str, most: int | None = None, **counts: object) -> None:
@@ -33,6 +37,28 @@ def check_above_zero(of: str, **numbers: object) -> None:
     for name, number in numbers.items():
         if not is_number(number) or not 0 < number < math.inf:
             raise UserError(f"{name}={number!r} of {of} is not a number > 0.")
+
+
+def within_bounds(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that raises UserError for a number beyond its type's bounds, as in `Annotated[float, Ge(0)]`."""
+    signature = inspect.signature(init)
+    hints = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+
+    @wraps(init)
+    def checked(made: object, *given: Any, **named: Any) -> None:
+        _check_bounds(type(made).__name__, hints, signature.bind_partial(made, *given, **named).arguments)
+        init(made, *given, **named)
+
+    return checked
+
+
+def _check_bounds(of: str, hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        kind, bounds = unbound(hints.get(name))
+        plain = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+        if bounds and not (plain and holds(value, bounds)):
+            whole = "a whole number" if kind is int else "a number"
+            raise UserError(f"{name}={value!r} of {of} has to be {whole}, {in_words(bounds)}.")
 
 
 def is_number(given: object) -> TypeGuard[float]:

@@ -247,6 +247,19 @@ def test_sizes_of_ours_have_a_limit(name: str) -> None:
             assert any(isinstance(bound, Le) for bound in bounds), f"{parameter.name} may take all memory"
 
 
+BEYOND = {"Ge": ("ge", -1), "Gt": ("gt", 0), "Le": ("le", 1), "Lt": ("lt", 0)}  # by bound: how far past its limit
+
+
+@every_calibrator
+def test_arguments_beyond_their_bounds_are_refused(name: str) -> None:
+    for parameter in RECORDS[name].parameters:
+        for bound in unbound(parameter.type)[1]:
+            limit, past = BEYOND[type(bound).__name__]
+            wrong = getattr(bound, limit) + past
+            with pytest.raises(UserError, match=rf"^{parameter.name}={wrong} of \w+ has to be a"):
+                registry.build("calibrator", name, **{parameter.name: wrong})
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_ours_say_where_they_are_from(name: str) -> None:
     assert docstrings.missing(OURS[name]) == []

@@ -1,13 +1,14 @@
 import math
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
 import torch
+from annotated_types import Ge, Gt, Le
 
 from poise.errors import UserError
-from poise.number_checks import check_above_zero, check_counts, check_shares
+from poise.number_checks import check_above_zero, check_counts, check_shares, within_bounds
 
 
 def test_numbers_of_python_and_numpy_pass() -> None:
@@ -38,3 +39,23 @@ def test_what_is_no_share_is_said(wrong: Any) -> None:
 def test_what_is_not_above_zero_is_said(wrong: Any) -> None:
     with pytest.raises(UserError, match=r"^width=.* of a test is not a number > 0\.$"):
         check_above_zero("a test", good=0.5, width=wrong)
+
+
+class Made:
+    @within_bounds
+    def __init__(self, first: Annotated[int, Ge(1), Le(9)], second: Annotated[float, Gt(0)] = 1.0, *rest: Any) -> None:
+        self.kept = (first, second, *rest)
+
+
+def test_a_constructor_is_held_to_the_bounds_of_its_types() -> None:
+    assert Made(9, 2, "anything").kept == (9, 2, "anything")
+    assert Made(second=0.5, first=1).kept == (1, 0.5)
+    look: Any = Made
+    for count in (0, 10, 2.0, True):
+        with pytest.raises(UserError, match=r"^first=.* of Made has to be a whole number, 1 or more and at most 9\.$"):
+            look(count)
+    for number in (0.0, -1, math.nan, "1"):
+        with pytest.raises(UserError, match=r"^second=.* of Made has to be a number, above 0\.$"):
+            look(1, number)
+    with pytest.raises(TypeError, match="first"):
+        look()

@@ -174,5 +174,5 @@ def test_what_it_keeps() -> None:
 
 @pytest.mark.parametrize(("lowest", "highest"), [(0.0, 1.0), (2.0, 1.0), (0.1, math.inf)])
 def test_bounds_that_are_none_are_refused(lowest: float, highest: float) -> None:
-    with pytest.raises(UserError, match="ensemble_temperature: 0 < lowest < highest"):
+    with pytest.raises(UserError, match="ensemble_temperature: 0 < lowest < highest|has to be a number, above 0"):
         EnsembleTemperature(lowest, highest)

@@ -213,7 +213,7 @@ def test_what_it_declares() -> None:
 
 @pytest.mark.parametrize(("lowest", "highest"), [(0.0, 1.0), (2.0, 1.0), (1.0, 1.0), (0.1, math.inf), (-1.0, 1.0)])
 def test_bounds_that_are_none_are_refused(lowest: float, highest: float) -> None:
-    with pytest.raises(UserError, match="0 < lowest < highest"):
+    with pytest.raises(UserError, match="0 < lowest < highest|has to be a number, above 0"):
         TemperatureScaling(lowest, highest)
 
 
