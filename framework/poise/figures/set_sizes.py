@@ -57,7 +57,7 @@ class SetSizes:
         for axes, (name, sizes) in zip(panels, self.panels, strict=True):
             _curves(axes, sizes, rules)
             panel_title(axes, name, below=_examples(sizes))
-        title(whole, f"{short(self.split)}: sizes of sets of coverage {100 * (1 - self.alpha):g} %")
+        title(whole, f"{short(self.split)}: sizes of sets made for {100 * (1 - self.alpha):g} % coverage")
         name_axes(panels[0], y="sets of so many labels or fewer (%)")
         return whole
 
