@@ -1,6 +1,5 @@
 """What `poise list` shows: tables of what has a name."""
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -87,7 +86,7 @@ def _table(kind: Kind) -> str:
         "parameters": [", ".join(map(assignment, r.parameters)) for r in found],
     }
     shown = {title: cells for title, cells in columns.items() if any(cells)}
-    if _wraps():
+    if sys.stdout.isatty():
         paragraphs = ["\n".join(filter(None, lines)) for lines in zip(*shown.values(), strict=True)]
         shown = {", ".join(shown): paragraphs}
     return rendered({kind.plural: [record.name for record in found], **shown})
@@ -105,12 +104,12 @@ def _cited(record: Record) -> str:
 
 
 def rendered(columns: Mapping[str, Sequence[str]]) -> str:
-    """Columns wrapped to the terminal's width, or to COLUMNS; one line for each thing where a program reads."""
+    """Columns wrapped to the terminal's width; one line for each thing where a program reads."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=None if _wraps() else ENDLESS, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else ENDLESS, highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for place, (title, cells) in enumerate(columns.items()):
         longest = max((len(word) for cell in cells for word in cell.split()), default=0)
@@ -120,7 +119,3 @@ def rendered(columns: Mapping[str, Sequence[str]]) -> str:
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
-
-
-def _wraps() -> bool:
-    return sys.stdout.isatty() or "COLUMNS" in os.environ

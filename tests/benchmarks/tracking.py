@@ -71,7 +71,7 @@ def _train(job: Job, meter: Meter, callbacks: list[Callback], every: int | None)
             callbacks=callbacks,
             logger=False,
             log_every_n_steps=every,
-            enable_checkpointing=False,
+            enable_checkpointing=bool(callbacks),  # Lightning takes those that hear of an epoch's end last for savers
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,

@@ -21,11 +21,6 @@ EXISTING = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _to_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
-
-
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if registry.records(kind)])
 def test_a_table_has_everything_of_a_kind(kind: str) -> None:
     shown = show([KINDS[kind].plural])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.planning.estimate import Machine, on_one_gpu, step_time
+from poise.planning.estimate import LAUNCH, Machine, on_one_gpu, step_time
 from poise.planning.hardware import GPUS, NETWORKS, mistake
 from poise.planning.memory import memory_of, with_fewer_rows
 from poise.planning.meters import Work
@@ -62,7 +62,7 @@ def test_what_an_operation_takes_is_told_by_what_bounds_it() -> None:
     spent = Machine(GPUS["h100"], NETWORKS["ib_400"], 1, 1).spent([*WORK, Work(1, False, 1)], "32-true")
     assert spent.arithmetic == pytest.approx(1e12 / 494.5e12 * 2 + 1e10 / 67e12 * 2)
     assert spent.memory == pytest.approx(1e9 / (0.8 * 3350e9))
-    assert spent.launches == 5e-6
+    assert spent.launches == LAUNCH
 
 
 def test_an_update_of_weights_takes_one_gpu_no_longer() -> None:
