@@ -10,7 +10,7 @@ from torch import Tensor
 
 from poise.attacks.draws import Draws
 from poise.errors import UserError
-from poise.number_checks import check_shares
+from poise.number_checks import check_counts, check_shares
 
 Scores = Callable[[Float[Tensor, "R N"]], Mapping[str, Float[Tensor, " R"]]]
 """Scores of examples by name, for each row of numbers that say how often each example is counted."""
@@ -100,8 +100,9 @@ def bootstrap(
     Raises:
         UserError: there are no examples, or no resamples.
     """
-    if resamples < 1 or not len(index):
-        raise UserError(f"No intervals from {resamples} resamples of {len(index)} examples: one of each is the least.")
+    check_counts("bootstrap", resamples=resamples)
+    if not len(index):
+        raise UserError("There are no examples to resample: give one or more.")
     once = torch.ones(1, len(index), dtype=torch.float64, device=index.device)
     estimates = {column: scores(once) for column, scores in columns.items()}
     replicates: dict[str, list[Mapping[str, Tensor]]] = {column: [] for column in columns}
