@@ -73,7 +73,7 @@ class Meter:
 
     def __iter__(self) -> Iterator[Any]:
         begun = 0.0
-        for number, batch in enumerate(self._loader):
+        for number, batch in zip(range(len(self)), self._loader, strict=False):  # some loaders never end
             yield batch
             step = number % self.steps + 1
             if step == 1:
